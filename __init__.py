@@ -1,0 +1,85 @@
+"""progspace searches program space for the LLM program that empirically performs best on a task.
+
+>>> import progspace as ps
+>>> ps.Budget(calls=2000).calls
+2000
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .artifacts.load import load
+    from .compile import compile  # noqa: A004 — the public name
+    from .errors import (
+        ArtifactError,
+        BudgetExceeded,
+        DataError,
+        LMError,
+        MetricError,
+        ModelNotFound,
+        ProgramError,
+        ProgspaceError,
+        StoreError,
+    )
+    from .evaluation.scoring import compare, evaluate
+    from .lms.budget import Budget
+    from .lms.factory import lm
+    from .programs import metrics
+    from .programs.task import Task
+
+# Looked up at first use: an app that loads a program imports no search.
+_HOMES = {
+    "ArtifactError": "errors",
+    "Budget": "lms.budget",
+    "BudgetExceeded": "errors",
+    "DataError": "errors",
+    "LMError": "errors",
+    "MetricError": "errors",
+    "ModelNotFound": "errors",
+    "ProgramError": "errors",
+    "ProgspaceError": "errors",
+    "StoreError": "errors",
+    "Task": "programs.task",
+    "compare": "evaluation.scoring",
+    "compile": "compile",
+    "evaluate": "evaluation.scoring",
+    "lm": "lms.factory",
+    "load": "artifacts.load",
+    "metrics": "programs",
+}
+
+__all__ = [
+    "ArtifactError",
+    "Budget",
+    "BudgetExceeded",
+    "DataError",
+    "LMError",
+    "MetricError",
+    "ModelNotFound",
+    "ProgramError",
+    "ProgspaceError",
+    "StoreError",
+    "Task",
+    "compare",
+    "compile",
+    "evaluate",
+    "lm",
+    "load",
+    "metrics",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f".{_HOMES[name]}", __name__)
+    value = importlib.import_module(".metrics", home.__name__) if name == "metrics" else getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""What is kept: compiled programs as files."""

@@ -1,0 +1,82 @@
+"""What a compile gives: the winner as a module, the report, and the file that keeps both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from ..evaluation.report import Report
+from ..programs.candidate import Candidate
+from ..programs.program import Program
+from .artifact import Artifact, Provenance, write_artifact
+
+__all__ = ["Compiled", "FrontPoint"]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontPoint:
+    """A program on the Pareto front: no other has both a higher dev score and fewer tokens.
+
+    Attributes:
+        program: The program.
+        candidate: What it is made of.
+        score: Its mean on dev.
+        tokens: Tokens in and out, an example.
+    """
+
+    program: Program
+    candidate: Candidate
+    score: float
+    tokens: float
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The outcome of ``ps.compile``.
+
+    Attributes:
+        program: The winner, a ``dspy.Module`` with its own formats and LM.
+        candidate: What was chosen for it.
+        report: The ladder, as a table for people (``print``), ``.to_dict()`` or ``.to_html(path)``.
+        front: The Pareto front of dev score and tokens, cheapest first.
+        provenance: Task, seed, versions.
+        structure: The user's module as JSON, for the artifact.
+        lm: Identity of the LM, without secrets.
+    """
+
+    program: Program
+    candidate: Candidate
+    report: Report
+    front: Sequence[FrontPoint] = ()
+    provenance: Provenance = field(default_factory=Provenance)
+    structure: dict[str, Any] = field(default_factory=dict)
+    lm: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, **inputs: Any) -> dspy.Prediction:
+        """Runs the winner."""
+        prediction: dspy.Prediction = self.program(**inputs)
+        return prediction
+
+    @property
+    def artifact(self) -> Artifact:
+        """The content of the file that `save` writes."""
+        return Artifact(
+            task=self.report.task,
+            structure=self.structure,
+            candidate=self.candidate,
+            lm=self.lm,
+            provenance=self.provenance,
+            report=self.report,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the artifact: one readable JSON file, whole or not at all.
+
+        Raises:
+            ArtifactError: The file cannot be written.
+        """
+        return write_artifact(self.artifact, Path(path))

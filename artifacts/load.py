@@ -1,0 +1,58 @@
+"""``ps.load``: an artifact as a module again, in an app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dspy
+
+from ..errors import ArtifactError
+from ..lms.factory import lm as make_lm
+from ..programs.program import Program
+from ..programs.structure import restore
+from .artifact import Artifact, read_artifact
+
+__all__ = ["load", "program_of"]
+
+
+def load(path: str | Path, *, lm: dspy.BaseLM | None = None, program: dspy.Module | None = None) -> Program:
+    """Loads a compiled program: a ``dspy.Module`` with its own formats, whatever ``dspy.settings`` says.
+
+    Args:
+        path: The file that ``compiled.save`` wrote. Nothing of it is executed.
+        lm: The LM to run it on. By default the one it was compiled for, where that can be made from its name: the
+            embedded LM, or an endpoint whose key stands in the environment.
+        program: An instance of the module that was compiled, where that is a class of the app's own; not needed for
+            ``dspy.Predict`` and ``dspy.ChainOfThought``, or where the app has imported the class and it takes no
+            arguments.
+
+    Raises:
+        ArtifactError: The file is damaged, foreign, newer or edited, or its module is not at hand; it says which.
+        ModelNotFound: It wants an embedded model that this machine lacks.
+    """
+    return program_of(read_artifact(Path(path)), lm=lm, program=program)
+
+
+def program_of(artifact: Artifact, *, lm: dspy.BaseLM | None = None, program: dspy.Module | None = None) -> Program:
+    """Makes the program of an artifact; as `load`, for one that has been read already."""
+    module = restore(artifact.structure, program=program)
+    return artifact.candidate.apply(module, lm or _own_lm(artifact))
+
+
+def _own_lm(artifact: Artifact) -> dspy.BaseLM:
+    model, settings = str(artifact.lm.get("model", "")), dict(artifact.lm.get("settings") or {})
+    engine = artifact.lm.get("engine")
+    if model.startswith("local/") and isinstance(engine, dict):
+        return make_lm(f"local:{engine.get('model')}", precision=engine.get("precision", "f32"), **settings)
+    if engine is not None or "/" not in model:
+        raise ArtifactError(
+            f"the program was compiled for the LM {model!r}, which cannot be made from its name: "
+            "ps.load(path, lm=your_lm)"
+        )
+    # An address in a file decides where prompts and a key from the environment go: that is for the app to say.
+    if base_url := settings.pop("api_base", None):
+        raise ArtifactError(
+            f"the program was compiled for {model} at {base_url}; say that this is where prompts may go: "
+            f"ps.load(path, lm=ps.lm({model!r}, base_url={base_url!r}))"
+        )
+    return make_lm(model, **settings)

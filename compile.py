@@ -1,0 +1,215 @@
+"""The main job: climbs the ladder for a task and gives the program that does best, with the proof."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import dspy
+
+from .artifacts.artifact import Provenance
+from .artifacts.compiled import Compiled, FrontPoint
+from .errors import BudgetExceeded
+from .evaluation.evaluation import Comparison, compare_cells, evaluate_cells
+from .evaluation.matrix import Matrix
+from .evaluation.scoring import DEFAULT_STORE
+from .evaluation.report import Point, Report, RungReport, measured, verdict
+from .lms.budget import Budget, Meter
+from .lms.journal import lm_identity
+from .optimizers.calibration import calibrate
+from .optimizers.ladder import Climb, Rung, climb
+from .optimizers.race import Standing
+from .programs.fields import choices_of
+from .programs.splits import stratified
+from .programs.structure import describe
+from .programs.task import Task
+from .store import Store, open_store
+
+__all__ = ["Progress", "compile"]
+
+DEFAULT_WORKERS = 32
+
+
+class Progress(Protocol):
+    """Is told how a compile goes on; see `progspace.progress`."""
+
+    def rung(self, name: str) -> None:
+        """A rung begins; ``sealed test`` is the last."""
+
+    def round(self, examples: int, candidates: int, leader: Standing | None) -> None:
+        """A round of a race begins."""
+
+    def cells(self, count: int) -> None:
+        """So many cells were filled."""
+
+    def kept(self, rung: Rung) -> None:
+        """A rung has been climbed."""
+
+
+class _Silent:
+    def rung(self, name: str) -> None: ...
+    def round(self, examples: int, candidates: int, leader: Standing | None) -> None: ...
+    def cells(self, count: int) -> None: ...
+    def kept(self, rung: Rung) -> None: ...
+
+
+def compile(  # noqa: A001 — the public name
+    task: Task,
+    *,
+    lm: dspy.BaseLM,
+    budget: Budget | None = None,
+    store: str | Path | Store = DEFAULT_STORE,
+    seed: int = 0,
+    test_rows: int | None = None,
+    workers: int = DEFAULT_WORKERS,
+    progress: Progress | None = None,
+) -> Compiled:
+    """Searches program space for the program that does best on a task.
+
+    The search climbs a ladder: the program as declared is the baseline; then prompt formats and decodings; then
+    demonstrations. A rung is kept only if it beats the one below on dev. At the end the sealed test split is read, once,
+    for the baseline and each rung's best.
+
+    The same task, LM, seed and budget give the same winner. What has been bought is in the store: a compile that was
+    stopped, or is run again, buys no answer twice.
+
+    Args:
+        task: What is wanted and how it is scored.
+        lm: Any ``dspy.BaseLM``: ``ps.lm("local")``, ``ps.lm("openai/…")``, your own.
+        budget: What the search may spend; 2,000 calls by default. The sealed test is not part of it.
+        store: A file, or an open store.
+        seed: Of draws and intervals.
+        test_rows: Read only so many examples of the sealed test; None for all. Each costs a call for the baseline and
+            for each rung's best.
+        workers: Examples that run at a time.
+        progress: Is told how it goes on.
+
+    Raises:
+        BudgetExceeded: The budget does not even hold the baseline.
+        LMError: The LM does not answer.
+        MetricError: The metric raised.
+    """
+    if not isinstance(store, Store):
+        with open_store(store) as opened:
+            return compile(
+                task, lm=lm, budget=budget, store=opened, seed=seed, test_rows=test_rows, workers=workers,
+                progress=progress,
+            )  # fmt: skip
+    told = progress or _Silent()
+    budget = budget or Budget(calls=2000)
+    meter, test_meter = Meter(budget), Meter()
+    matrix = Matrix(store, task.metric, lm, meter, workers=workers, on_cells=told.cells)
+    dev = stratified(task.dev, _class_of(task))
+    climbed = climb(
+        task, dev, matrix, seed=seed, on_rung=told.rung, on_kept=told.kept, on_round=told.round
+    )
+    winner = _refit(climbed, task, dev, matrix)
+    told.rung("sealed test")
+    test = task.unseal_test("final report")[: test_rows or None]
+    sealed = Matrix(store, task.metric, lm, test_meter, workers=workers, on_cells=told.cells)
+    programs = [_program(rung, winner, climbed, task) for rung in climbed.rungs]
+    compared = _compare_on_test(programs, test, sealed, seed)
+    report = Report(
+        task=task.name,
+        lm=lm.model,
+        seed=seed,
+        sizes={"train": len(task.train), "dev": len(dev), "test": len(test)},
+        notes=task.splits.notes,
+        rungs=tuple(_rung_report(rung, dev, comparison, seed) for rung, comparison in zip(climbed.rungs, compared, strict=True)),
+        front=tuple(
+            Point(choice=each.candidate.origin, score=each.mean, tokens=each.tokens) for each in climbed.front
+        ),
+        test_calls=test_meter.spent.calls,
+        test_seconds=test_meter.spent.seconds,
+        test_reads=len(task.unsealed),
+        seconds=meter.spent.seconds,
+    )
+    return Compiled(
+        program=winner.candidate.apply(task.program, lm),
+        candidate=winner.candidate,
+        report=report,
+        front=tuple(
+            FrontPoint(each.candidate.apply(task.program, lm), each.candidate, each.mean, each.tokens)
+            for each in climbed.front
+        ),
+        provenance=_provenance(task, seed, budget),
+        structure=describe(task.program),
+        lm=lm_identity(lm),
+    )
+
+
+def _class_of(task: Task) -> Callable[[dspy.Example], str]:
+    """Tells the class of an example, by those of its labels that some predictor has as a choice."""
+    chosen = sorted(
+        {
+            name
+            for predictor in task.program.predictors()
+            for name, info in predictor.signature.output_fields.items()
+            if choices_of(info.annotation)
+        }
+    )
+    return lambda example: "|".join(str(example.get(name)) for name in chosen)
+
+
+def _refit(climbed: Climb, task: Task, dev: Sequence[dspy.Example], matrix: Matrix) -> Standing:
+    """Fits the winner's calibration on all inputs that are not sealed, if the budget still holds that."""
+    winner = climbed.winner.best
+    try:
+        fitted = calibrate(winner.candidate, task.program, [*task.train, *dev], matrix)
+    except BudgetExceeded:
+        return winner
+    return replace(winner, candidate=fitted.model_copy(update={"origin": winner.candidate.origin}))
+
+
+def _program(rung: Rung, winner: Standing, climbed: Climb, task: Task) -> dspy.Module:
+    """What of a rung is scored on the sealed test: the module itself for the baseline, the refitted winner for its rung."""
+    if rung is climbed.rungs[0]:
+        return task.program
+    return (winner if rung is climbed.winner else rung.best).candidate.apply(task.program)
+
+
+def _compare_on_test(
+    programs: Sequence[dspy.Module], test: Sequence[dspy.Example], matrix: Matrix, seed: int
+) -> list[Comparison]:
+    """Compares each program with the first one, the baseline."""
+    cells = [matrix.fill(program, test) for program in programs]
+    return [compare_cells(each, cells[0], test, seed=seed) for each in cells]
+
+
+def _rung_report(rung: Rung, dev: Sequence[dspy.Example], on_test: Comparison, seed: int) -> RungReport:
+    size = len(rung.best.cells)
+    return RungReport(
+        name=rung.name,
+        choice=rung.best.candidate.origin,
+        kept=rung.kept,
+        candidates=len(rung.standings),
+        dev=measured(evaluate_cells(rung.best.cells, dev[:size], seed=seed)),
+        shrunken=rung.shrunken,
+        test=measured(on_test.a),
+        versus_baseline=None if rung.name == "baseline" else verdict(on_test),
+        calls=rung.spent.calls,
+        bought=rung.spent.bought,
+        input_tokens=rung.spent.input_tokens,
+        output_tokens=rung.spent.output_tokens,
+        seconds=rung.spent.seconds,
+        stopped=rung.stopped,
+    )
+
+
+def _provenance(task: Task, seed: int, budget: Budget) -> Provenance:
+    return Provenance(
+        task_hash=task.identity,
+        seed=seed,
+        budget=asdict(budget),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        versions={
+            "progspace": version("progspace"),
+            "dspy": version("dspy"),
+            "python": platform.python_version(),
+        },
+    )

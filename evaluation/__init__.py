@@ -1,0 +1,1 @@
+"""How it is scored: cells, the matrix, statistics, evaluations and reports."""

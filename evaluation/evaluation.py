@@ -1,0 +1,190 @@
+"""Scores of one program, and the comparison of two, read from the matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dspy
+
+from ..errors import DataError, LMError, ProgramError
+from ..store import Cell
+from .statistics import Interval, PairedTest, mean_interval, paired_test
+
+__all__ = ["Comparison", "Evaluation", "Row", "compare_cells", "evaluate_cells"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example of an evaluation: what went in, what came out, and what the metric said."""
+
+    example: str
+    inputs: dict[str, Any]
+    expected: dict[str, Any]
+    output: dict[str, Any]
+    score: float | None
+    feedback: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How a program did on examples.
+
+    Attributes:
+        name: Of the program, for people.
+        score: The mean over the examples that were answered.
+        interval: Of the score.
+        n: Examples that were scored.
+        failed: Examples on which the LM gave no answer; they have no score.
+        errors: Examples on which the program itself failed; they score 0.
+        calls: LM calls that the program makes for these examples, bought now or known before.
+        input_tokens: Of those calls.
+        output_tokens: Of those calls.
+        seconds: The mean time of an example, while others ran beside it.
+        rows: Example by example.
+    """
+
+    name: str
+    score: float
+    interval: Interval
+    n: int
+    failed: int
+    errors: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+    rows: tuple[Row, ...]
+
+    @property
+    def tokens_per_example(self) -> float:
+        """Tokens in and out, a mean."""
+        return (self.input_tokens + self.output_tokens) / max(1, self.n + self.failed)
+
+    def to_dict(self, *, rows: bool = True) -> dict[str, Any]:
+        """Gives everything as JSON values."""
+        document = asdict(self)
+        if not rows:
+            del document["rows"]
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two programs did on the same examples; ``difference`` is the first's score minus the second's.
+
+    Attributes:
+        test: The paired test of the difference.
+        a: Evaluation of the first program.
+        b: Evaluation of the second program.
+        better: Examples on which the first scored higher.
+        worse: Examples on which the second scored higher.
+    """
+
+    test: PairedTest
+    a: Evaluation
+    b: Evaluation
+    better: tuple[str, ...]
+    worse: tuple[str, ...]
+
+    @property
+    def difference(self) -> float:
+        """The first program's mean score minus the second's."""
+        return self.test.difference
+
+    @property
+    def interval(self) -> Interval:
+        """Of the difference."""
+        return self.test.interval
+
+    @property
+    def p_value(self) -> float:
+        """Of the paired test, two-sided."""
+        return self.test.p_value
+
+    def to_dict(self, *, rows: bool = True) -> dict[str, Any]:
+        """Gives everything as JSON values."""
+        return {
+            "difference": self.difference,
+            "interval": asdict(self.interval),
+            "p_value": self.p_value,
+            "test": asdict(self.test),
+            "better": list(self.better),
+            "worse": list(self.worse),
+            "a": self.a.to_dict(rows=rows),
+            "b": self.b.to_dict(rows=rows),
+        }
+
+
+def evaluate_cells(
+    cells: Sequence[Cell], examples: Sequence[dspy.Example], *, name: str = "program", seed: int = 0
+) -> Evaluation:
+    """Reads an evaluation from a program's cells on examples, both in one order.
+
+    Raises:
+        LMError: The LM answered on none of them.
+        ProgramError: The program failed on every one, for the same reason and not for what the LM wrote.
+    """
+    if not cells:
+        raise DataError("there are no examples to evaluate on")
+    scores = [cell.score for cell in cells if cell.score is not None]
+    if not scores:
+        raise LMError(f"the LM answered on none of {len(cells)} examples; the first error: {cells[0].error}")
+    errors = [cell.error for cell in cells if cell.error is not None and cell.score is not None]
+    if len(errors) == len(cells) and len(set(errors)) == 1 and not errors[0].startswith("AdapterParseError"):
+        raise ProgramError(f"{name} failed on each of {len(cells)} examples: {errors[0]}")
+    return Evaluation(
+        name=name,
+        score=sum(scores) / len(scores),
+        interval=mean_interval(scores, seed=seed),
+        n=len(scores),
+        failed=len(cells) - len(scores),
+        errors=len(errors),
+        calls=sum(cell.calls for cell in cells),
+        input_tokens=sum(cell.input_tokens for cell in cells),
+        output_tokens=sum(cell.output_tokens for cell in cells),
+        seconds=sum(cell.seconds for cell in cells) / len(cells),
+        rows=tuple(_row(cell, example) for cell, example in zip(cells, examples, strict=True)),
+    )
+
+
+def compare_cells(
+    a: Sequence[Cell],
+    b: Sequence[Cell],
+    examples: Sequence[dspy.Example],
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    seed: int = 0,
+) -> Comparison:
+    """Compares two programs on the examples that both have a score on; all three sequences in one order.
+
+    Raises:
+        LMError: There is no such example.
+    """
+    both = [
+        (one, other) for one, other in zip(a, b, strict=True) if one.score is not None and other.score is not None
+    ]
+    if not both:
+        raise LMError("there is no example on which the LM answered both programs")
+    scores = [(one.score or 0.0, other.score or 0.0) for one, other in both]
+    return Comparison(
+        test=paired_test([one for one, _ in scores], [other for _, other in scores], seed=seed),
+        a=evaluate_cells(a, examples, name=names[0], seed=seed),
+        b=evaluate_cells(b, examples, name=names[1], seed=seed),
+        better=tuple(one.example for (one, _), (x, y) in zip(both, scores, strict=True) if x > y),
+        worse=tuple(one.example for (one, _), (x, y) in zip(both, scores, strict=True) if x < y),
+    )
+
+
+def _row(cell: Cell, example: dspy.Example) -> Row:
+    return Row(
+        example=cell.example,
+        inputs=dict(example.inputs().toDict()),
+        expected=dict(example.labels().toDict()),
+        output=dict(cell.output),
+        score=cell.score,
+        feedback=cell.feedback,
+        error=cell.error,
+    )

@@ -1,0 +1,37 @@
+"""Which program a cell is of: the one place that decides when two programs are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import dspy
+
+from ..lms.journal import lm_identity
+from ..programs.program import Program
+from ..programs.structure import structure_hash
+
+__all__ = ["program_identity"]
+
+
+def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
+    """Gives a hash, 24 hexadecimal digits, of a program's structure, state and formats, and of the LM that runs it.
+
+    Two programs of the same identity answer alike, in whatever process; a change of an instruction, a demonstration, a
+    format, an LM's setting or a module's source gives another one.
+    """
+    if isinstance(program, Program):
+        module = program.module
+        formats = {name: own.model_dump(mode="json") for name, own in program.formats.items()}
+        lm = program.own_lm or lm
+    else:
+        module, formats = program, {}
+    adapter = None if isinstance(program, Program) else dspy.settings.adapter
+    content = {
+        "structure": structure_hash(module),
+        "formats": formats,
+        "adapter": type(adapter).__qualname__ if adapter is not None else None,
+        "lm": lm_identity(lm),
+        "own_lms": {name: lm_identity(each.lm) for name, each in module.named_predictors() if each.lm is not None},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:24]

@@ -1,0 +1,97 @@
+"""The matrix of programs × examples: a cell is bought once, and everything is read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dspy
+
+from ..lms.journal import Answers, JournaledLM, StoredAnswer
+from ..lms.budget import Meter
+from ..programs.examples import example_hash
+from ..programs.metrics import metric_identity
+from ..store import Answer, Cell, Store
+from .identity import program_identity
+from .runner import Run, run_cells
+
+__all__ = ["Matrix", "StoreAnswers"]
+
+
+class StoreAnswers(Answers):
+    """Lets an LM's journal remember in a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, key: str) -> StoredAnswer | None:
+        """Gives the answer to a key, where it is known."""
+        found = self._store.answer(key)
+        if found is None:
+            return None
+        return StoredAnswer(found.key, found.value, found.input_tokens, found.output_tokens, found.seconds)
+
+    def put(self, answer: StoredAnswer) -> None:
+        """Remembers an answer."""
+        self._store.put_answer(
+            Answer(answer.key, answer.value, answer.input_tokens, answer.output_tokens, answer.seconds)
+        )
+
+
+class Matrix:
+    """Cells of many programs on the examples of one task.
+
+    Args:
+        store: Remembers cells and answers.
+        metric: Scores outputs.
+        lm: Answers; it is asked through a journal, so that the same prompt is never bought twice.
+        meter: Counts what is bought.
+        workers: How many examples run at a time.
+        on_cells: Is told how many cells are now filled, each time that some are.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        metric: Callable[..., Any],
+        lm: dspy.BaseLM,
+        meter: Meter,
+        *,
+        workers: int = 32,
+        on_cells: Callable[[int], None] | None = None,
+    ) -> None:
+        self.metric, self.meter = metric, meter
+        self.lm = JournaledLM(lm, meter, StoreAnswers(store))
+        self._store = store
+        self._workers = workers
+        self._on_cells = on_cells or (lambda _: None)
+
+    def fill(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Cell]:
+        """Gives the program's cells on the examples, in their order; buys and stores those that are not known.
+
+        Raises:
+            BudgetExceeded: Nothing is left to buy one; those that were bought are stored.
+            MetricError: The metric raised.
+        """
+        identity = program_identity(program, self.lm)
+        hashes = [example_hash(example) for example in examples]
+        known = self._store.cells(identity, metric_identity(self.metric), hashes)
+        self._on_cells(len(known))
+        missing = [example for example, key in zip(examples, hashes, strict=True) if key not in known]
+        for runs in self._run(program, missing, identity, traced=False):
+            cells = [run.cell for run in runs]
+            self._store.put_cells(cells)
+            known.update((cell.example, cell) for cell in cells)
+            self._on_cells(len(cells))
+        return [known[key] for key in hashes]
+
+    def traces(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> dict[str, Run]:
+        """Runs a program anew, with DSPy's traces, by the example's hash; prompts that were answered cost nothing."""
+        identity = program_identity(program, self.lm)
+        runs = self._run(program, examples, identity, traced=True)
+        return {run.cell.example: run for ended in runs for run in ended}
+
+    def _run(self, program: dspy.Module, examples: Sequence[dspy.Example], identity: str, *, traced: bool) -> Any:
+        return run_cells(
+            program, examples, self.metric, identity=identity, lm=self.lm, workers=self._workers, traced=traced
+        )

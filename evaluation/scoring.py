@@ -1,0 +1,97 @@
+"""``ps.evaluate`` and ``ps.compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import dspy
+
+from ..errors import DataError
+from ..lms.budget import Budget, Meter
+from ..programs.task import Task
+from ..store import Store, open_store
+from .evaluation import Comparison, Evaluation, compare_cells, evaluate_cells
+from .matrix import Matrix
+
+__all__ = ["DEFAULT_STORE", "compare", "evaluate"]
+
+DEFAULT_STORE = ".progspace/store.db"
+
+
+def evaluate(
+    program: dspy.Module,
+    task: Task,
+    *,
+    lm: dspy.BaseLM,
+    split: str = "dev",
+    store: str | Path | Store = DEFAULT_STORE,
+    budget: Budget | None = None,
+    workers: int = 32,
+    seed: int = 0,
+    name: str = "program",
+) -> Evaluation:
+    """Scores a program on a split of a task; what is in the store already costs nothing.
+
+    Args:
+        program: Any module: the user's own, a compiled one, a loaded one.
+        task: Gives the examples and the metric.
+        lm: Answers for predictors without an LM of their own.
+        split: ``dev``, ``train``, or ``test``: the sealed one, and the task remembers that it was read.
+        store: A file, or an open store.
+        budget: What may be spent; None for no limit.
+        workers: Examples that run at a time.
+        seed: Of the interval.
+        name: Of the program, in what is printed.
+
+    Raises:
+        BudgetExceeded: Nothing is left to spend; what was bought is stored.
+        LMError: The LM answered on no example.
+        ProgramError: The program fails on every example.
+    """
+    if not isinstance(store, Store):
+        with open_store(store) as opened:
+            return evaluate(
+                program, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, name=name
+            )
+    examples = _examples(task, split)
+    matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
+    return evaluate_cells(matrix.fill(program, examples), examples, name=name, seed=seed)
+
+
+def compare(
+    a: dspy.Module,
+    b: dspy.Module,
+    task: Task,
+    *,
+    lm: dspy.BaseLM,
+    split: str = "dev",
+    store: str | Path | Store = DEFAULT_STORE,
+    budget: Budget | None = None,
+    workers: int = 32,
+    seed: int = 0,
+    names: tuple[str, str] = ("a", "b"),
+) -> Comparison:
+    """Compares two programs on the same examples, with a paired test; arguments and errors are those of `evaluate`.
+
+    Returns:
+        The difference of the first program's score and the second's, its interval and p-value, and who wins where.
+    """
+    if not isinstance(store, Store):
+        with open_store(store) as opened:
+            return compare(
+                a, b, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, names=names
+            )
+    examples = _examples(task, split)
+    matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
+    cells = [matrix.fill(program, examples) for program in (a, b)]
+    return compare_cells(cells[0], cells[1], examples, names=names, seed=seed)
+
+
+def _examples(task: Task, split: str) -> Sequence[dspy.Example]:
+    if split == "test":
+        return task.unseal_test("evaluation")
+    if split not in ("dev", "train"):
+        raise DataError(f"there is no split {split!r}; there is train, dev and test")
+    examples: Sequence[dspy.Example] = task.dev if split == "dev" else task.train
+    return examples

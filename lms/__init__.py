@@ -1,0 +1,1 @@
+"""Who answers: the embedded LM, remote endpoints, budget and journal."""

@@ -1,0 +1,167 @@
+"""What may be spent, and what was."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..errors import BudgetExceeded
+
+__all__ = ["Budget", "Meter", "Spent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a search may spend; whatever runs out first ends it. All that the search asks counts, proposals too.
+
+    The sealed test is read after the search, and is not part of it: the report tells its cost apart.
+
+    Attributes:
+        calls: LM calls.
+        tokens: Tokens in and out.
+        usd: Money, by the prices that DSPy knows for the LM; an LM of unknown price is refused.
+        minutes: Time on the clock, from the search's start.
+
+    >>> Budget(calls=2000)
+    Budget(calls=2000, tokens=None, usd=None, minutes=None)
+    """
+
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("calls", "tokens", "usd", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"Budget({name}={value}): must be above 0, or None for no limit")
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a search has asked of its LM.
+
+    Attributes:
+        calls: Different prompts asked. An answer that was known before the search counts here as well: so a search that
+            is run again, or goes on after it was stopped, takes the same way as one that ran through.
+        bought: Calls among them that the LM really answered now; the others were known and cost nothing.
+        input_tokens: Of all calls.
+        output_tokens: Of all calls.
+        usd: Paid now.
+        seconds: On the clock.
+    """
+
+    calls: int = 0
+    bought: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    seconds: float = 0.0
+
+    def __sub__(self, earlier: Spent) -> Spent:
+        return Spent(
+            calls=self.calls - earlier.calls,
+            bought=self.bought - earlier.bought,
+            input_tokens=self.input_tokens - earlier.input_tokens,
+            output_tokens=self.output_tokens - earlier.output_tokens,
+            usd=self.usd - earlier.usd,
+            seconds=self.seconds - earlier.seconds,
+        )
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            calls=self.calls + other.calls,
+            bought=self.bought + other.bought,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            usd=self.usd + other.usd,
+            seconds=self.seconds + other.seconds,
+        )
+
+
+class Meter:
+    """Counts what is asked and bought against a budget; shared by threads.
+
+    Args:
+        budget: The limits; None for none.
+        clock: Gives the time in seconds.
+
+    >>> meter = Meter(Budget(calls=1))
+    >>> meter.ask("a prompt"), meter.ask("a prompt")
+    (True, False)
+    >>> meter.ask("another prompt")
+    Traceback (most recent call last):
+    progspace.errors.BudgetExceeded: the budget of 1 calls is spent
+    """
+
+    def __init__(self, budget: Budget | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.budget = budget or Budget()
+        self._clock = clock
+        self._started = clock()
+        self._spent = Spent()
+        self._asked: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def spent(self) -> Spent:
+        """All that was asked so far, and the seconds since the start."""
+        with self._lock:
+            return replace(self._spent, seconds=self._clock() - self._started)
+
+    @property
+    def calls_left(self) -> int | None:
+        """How many calls may still be made, where calls are limited; 0 where anything else has run out."""
+        with self._lock:
+            if self._exhausted(self._spent.calls + 1):
+                return 0
+            return None if self.budget.calls is None else self.budget.calls - self._spent.calls
+
+    def ask(self, key: str) -> bool:
+        """Counts a call that is about to be made or recalled; tells whether it is the first with this key.
+
+        Raises:
+            BudgetExceeded: Nothing is left for it; it is not counted.
+        """
+        with self._lock:
+            if key in self._asked:
+                return False
+            if reason := self._exhausted(self._spent.calls + 1):
+                raise BudgetExceeded(f"the budget of {reason} is spent")
+            self._asked.add(key)
+            self._spent = replace(self._spent, calls=self._spent.calls + 1)
+            return True
+
+    def answered(self, input_tokens: int, output_tokens: int) -> None:
+        """Adds the tokens of a call that was counted as the first of its key."""
+        with self._lock:
+            self._spent = replace(
+                self._spent,
+                input_tokens=self._spent.input_tokens + input_tokens,
+                output_tokens=self._spent.output_tokens + output_tokens,
+            )
+
+    def bought(self, usd: float | None) -> None:
+        """Adds a call that the LM itself answered, and its price where it is known.
+
+        Raises:
+            BudgetExceeded: Money is limited, and what the call cost is not known.
+        """
+        with self._lock:
+            self._spent = replace(self._spent, bought=self._spent.bought + 1, usd=self._spent.usd + (usd or 0.0))
+        if usd is None and self.budget.usd is not None:
+            raise BudgetExceeded("the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens")
+
+    def _exhausted(self, calls: int) -> str | None:
+        budget, spent = self.budget, self._spent
+        if budget.calls is not None and calls > budget.calls:
+            return f"{budget.calls:,} calls"
+        if budget.tokens is not None and spent.input_tokens + spent.output_tokens >= budget.tokens:
+            return f"{budget.tokens:,} tokens"
+        if budget.usd is not None and spent.usd >= budget.usd:
+            return f"{budget.usd:g} USD"
+        if budget.minutes is not None and self._clock() - self._started >= budget.minutes * 60:
+            return f"{budget.minutes:g} minutes"
+        return None

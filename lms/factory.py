@@ -1,0 +1,39 @@
+"""``ps.lm``: an LM by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+
+from .models import DEFAULT_MODEL
+
+__all__ = ["lm"]
+
+
+def lm(name: str, *, base_url: str | None = None, **settings: Any) -> dspy.BaseLM:
+    """Makes an LM by its name.
+
+    Args:
+        name: ``local`` is the embedded LM, ``local:/path`` a GGUF file or an OpenVINO folder in this process; anything
+            else is a model as ``dspy.LM`` names it: ``openai/gpt-4o-mini``.
+        base_url: Of an OpenAI-compatible endpoint: ``lm("openai/qwen3", base_url="http://127.0.0.1:8000/v1")``.
+        settings: temperature, max_tokens, …; for ``local`` also ``precision``.
+
+    Raises:
+        ModelNotFound: The embedded model is not on this machine; the message holds the command that mends it.
+
+    >>> lm("local", max_tokens=4)("Say yes.")  # doctest: +ELLIPSIS
+    [...]
+    """
+    if name == "local" or name.startswith("local:"):
+        from .local import local_lm
+
+        if base_url is not None:
+            raise ValueError("ps.lm('local') answers in this process and takes no base_url")
+        return local_lm(name.partition(":")[2] or DEFAULT_MODEL, **settings)
+    if base_url is not None:
+        settings["api_base"] = base_url
+    # DSPy's own cache would hide from the meter what was bought; progspace's store remembers instead.
+    settings.setdefault("cache", False)
+    return dspy.LM(name, **settings)

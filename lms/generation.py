@@ -1,0 +1,183 @@
+"""Free and constrained generation with the embedded LM, in continuous batches.
+
+Requests of any number of threads and tasks are answered together: one thread steps openvino-genai's batching pipeline
+while there is work, and ends with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Generation", "GenerationOptions", "Generator"]
+
+_MAX_SEQUENCES = 64
+_MAX_BATCHED_TOKENS = 1024
+_CACHE_GB = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How one answer is decoded; without a temperature greedily.
+
+    Attributes:
+        max_tokens: The longest answer, in tokens.
+        temperature: 0 for greedy decoding.
+        top_p: Nucleus sampling; used with a temperature.
+        top_k: Sampling from the k likeliest; used with a temperature.
+        seed: Of the sampling.
+        stop: Texts before which the answer ends.
+        choices: The answer is one of these texts.
+        regex: The answer matches this regular expression.
+        json_schema: The answer is JSON of this schema.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    regex: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One answer: its text, the number of its tokens, and why it ended (``stop`` or ``length``)."""
+
+    text: str
+    tokens: int
+    finish_reason: str
+
+
+@dataclass(slots=True)
+class _Request:
+    ids: list[int]
+    options: GenerationOptions
+    future: Future[Generation] = field(default_factory=Future)
+
+
+class Generator:
+    """Answers prompts, given as token ids, with ``openvino_genai.ContinuousBatchingPipeline``.
+
+    Args:
+        folder: An OpenVINO folder.
+        precision: ``f32`` or ``bf16``.
+        tokenizer: The folder's ``openvino_genai.Tokenizer``.
+    """
+
+    def __init__(self, folder: Path, precision: str, tokenizer: Any) -> None:
+        import openvino_genai as genai
+
+        scheduler = genai.SchedulerConfig()
+        scheduler.enable_prefix_caching = True
+        scheduler.dynamic_split_fuse = True
+        scheduler.max_num_seqs = _MAX_SEQUENCES
+        scheduler.max_num_batched_tokens = _MAX_BATCHED_TOKENS
+        scheduler.cache_size = _CACHE_GB
+        properties = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "KV_CACHE_PRECISION": precision,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+        }
+        self._genai = genai
+        self._tokenizer = tokenizer
+        self._pipeline = genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", properties)
+        self._ids = itertools.count()
+        self._lock = threading.Lock()
+        self._waiting: deque[_Request] = deque()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, ids: list[int], options: GenerationOptions) -> Future[Generation]:
+        """Queues a prompt; the future holds its answer."""
+        request = _Request(ids, options)
+        with self._lock:
+            self._waiting.append(request)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="progspace-generation")
+                self._thread.start()
+        return request.future
+
+    def _run(self) -> None:
+        running: list[tuple[_Request, Any]] = []
+        while True:
+            with self._lock:
+                arrived = list(self._waiting)
+                self._waiting.clear()
+                if not arrived and not running:
+                    self._thread = None
+                    return
+            for request in arrived:
+                self._start(request, running)
+            try:
+                if self._pipeline.has_non_finished_requests():
+                    self._pipeline.step()
+            except Exception as error:  # noqa: BLE001 — whatever it is, the callers are told
+                for request, handle in running:
+                    handle.cancel()
+                    request.future.set_exception(error)
+                running.clear()
+                continue
+            running = [(request, handle) for request, handle in running if not self._finish(request, handle)]
+
+    def _start(self, request: _Request, running: list[tuple[_Request, Any]]) -> None:
+        import openvino as ov
+
+        if not request.future.set_running_or_notify_cancel():
+            return
+        try:
+            ids = ov.Tensor(np.array([request.ids], np.int64))
+            running.append((request, self._pipeline.add_request(next(self._ids), ids, self._config(request.options))))
+        except Exception as error:  # noqa: BLE001 — a grammar that does not compile, say: this caller's own
+            request.future.set_exception(error)
+
+    def _finish(self, request: _Request, handle: Any) -> bool:
+        status = handle.get_status()
+        if status == self._genai.GenerationStatus.RUNNING:
+            return False
+        if status != self._genai.GenerationStatus.FINISHED:
+            request.future.set_exception(MemoryError(f"the engine gave the request up ({status.name.lower()})"))
+            return True
+        output = handle.read_all()[0]
+        text = self._tokenizer.decode(list(output.generated_ids))
+        cut = min((at for stop in request.options.stop if (at := text.find(stop)) >= 0), default=len(text))
+        by_length = output.finish_reason == self._genai.GenerationFinishReason.LENGTH
+        reason = "length" if by_length and cut == len(text) else "stop"
+        request.future.set_result(Generation(text[:cut], len(output.generated_ids), reason))
+        return True
+
+    def _config(self, options: GenerationOptions) -> Any:
+        genai = self._genai
+        config = genai.GenerationConfig(max_new_tokens=options.max_tokens)
+        config.set_eos_token_id(self._tokenizer.get_eos_token_id())
+        config.stop_strings = set(options.stop)
+        if options.temperature > 0:
+            config.do_sample = True
+            config.temperature = options.temperature
+            config.rng_seed = options.seed
+            if options.top_p is not None:
+                config.top_p = options.top_p
+            if options.top_k is not None:
+                config.top_k = options.top_k
+        if options.choices:
+            const = genai.StructuredOutputConfig.ConstString
+            alternatives = [const(choice) for choice in options.choices]
+            grammar = alternatives[0] if len(alternatives) == 1 else genai.StructuredOutputConfig.Union(alternatives)
+            config.structured_output_config = genai.StructuredOutputConfig(compound_grammar=grammar)
+        elif options.regex is not None:
+            config.structured_output_config = genai.StructuredOutputConfig(regex=options.regex)
+        elif options.json_schema is not None:
+            schema = json.dumps(options.json_schema)
+            config.structured_output_config = genai.StructuredOutputConfig(json_schema=schema)
+        return config

@@ -1,0 +1,225 @@
+"""An LM that is metered, and never asked twice for what it has answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import dspy
+from dspy.lm15 import Message, Request, Response, TextPart, TokenLogprob, TopLogprob, Usage
+
+from .budget import Meter
+
+__all__ = ["Answers", "CallRecord", "JournaledLM", "StoredAnswer", "lm_identity"]
+
+# The name under which DSPy's settings carry a program run's own list of calls into every thread and task of it.
+CALLS = "_progspace_calls"
+_SECRET = ("api_key", "headers", "extra_headers", "azure_ad_token", "azure_ad_token_provider", "aws_")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer as it is remembered: a JSON value, and what it cost when it was bought."""
+
+    key: str
+    value: Any
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+
+
+class Answers(Protocol):
+    """What remembers answers."""
+
+    def get(self, key: str) -> StoredAnswer | None:
+        """Gives the answer to a key, where it is known."""
+
+    def put(self, answer: StoredAnswer) -> None:
+        """Remembers an answer; it is safe when this returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One LM call of a program run."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class _History:
+    """A listener of DSPy's history: gets the entry of the very call that was made under it."""
+
+    def __init__(self) -> None:
+        self.history: list[dict[str, Any]] = []
+
+
+def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
+    """Says which LM this is, with its settings and without its secrets; as JSON.
+
+    >>> lm_identity(dspy.LM("openai/gpt-4o-mini", temperature=0.0, api_key="sk-…"))
+    {'model': 'openai/gpt-4o-mini', 'settings': {'temperature': 0.0}}
+    """
+    if isinstance(lm, JournaledLM):
+        return lm_identity(lm.lm)
+    settings = {
+        key: value
+        for key, value in sorted(lm.kwargs.items())
+        if value is not None and not key.startswith(_SECRET) and isinstance(value, str | int | float | list | dict)
+    }
+    identity: dict[str, Any] = {"model": lm.model, "settings": settings}
+    engine = getattr(lm, "_engine_spec", None)
+    if hasattr(engine, "dump_state"):
+        identity["engine"] = engine.dump_state()
+    return identity
+
+
+class JournaledLM(dspy.BaseLM):
+    """Any ``dspy.BaseLM``, counted call by call, its answers remembered.
+
+    An answer is stored before it is used; a call that was answered before costs nothing, in whatever process that was.
+    Answers that are not text (tool calls, images) are passed through and not remembered.
+
+    Args:
+        lm: The LM that answers.
+        meter: Counts what is bought.
+        answers: Remembers; None to remember nothing.
+    """
+
+    def __init__(self, lm: dspy.BaseLM, meter: Meter, answers: Answers | None = None) -> None:
+        super().__init__(lm.model, lm.model_type, cache=False, **lm.kwargs)
+        self.kwargs = lm.kwargs
+        self.lm, self.meter = lm, meter
+        self._answers = answers
+        self._identity = json.dumps(lm_identity(lm), sort_keys=True)
+
+    @property
+    def supports_function_calling(self) -> bool:
+        """As the LM itself."""
+        return self.lm.supports_function_calling
+
+    @property
+    def supports_reasoning(self) -> bool:
+        """As the LM itself."""
+        return self.lm.supports_reasoning
+
+    @property
+    def supports_response_schema(self) -> bool:
+        """As the LM itself."""
+        return self.lm.supports_response_schema
+
+    @property
+    def supported_params(self) -> set[str]:
+        """As the LM itself."""
+        return set(self.lm.supported_params)
+
+    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        """Answers from the journal, or asks the LM.
+
+        Raises:
+            BudgetExceeded: The answer is not known and nothing is left to buy it.
+        """
+        key = self._key(prompt, messages, kwargs)
+        first = self.meter.ask(key)
+        if (known := self._recall(key, first)) is not None:
+            return known
+        listener = _History()
+        started = time.perf_counter()
+        with dspy.context(caller_modules=[listener], disable_history=False, max_history_size=1):
+            outputs = self.lm(prompt, messages=messages, **kwargs)
+        return self._remember(key, outputs, listener, time.perf_counter() - started, first)
+
+    async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        """As a call, for tasks."""
+        key = self._key(prompt, messages, kwargs)
+        first = self.meter.ask(key)
+        if (known := self._recall(key, first)) is not None:
+            return known
+        listener = _History()
+        started = time.perf_counter()
+        with dspy.context(caller_modules=[listener], disable_history=False, max_history_size=1):
+            outputs = await self.lm.acall(prompt, messages=messages, **kwargs)
+        return self._remember(key, outputs, listener, time.perf_counter() - started, first)
+
+    def copy(self, **kwargs: Any) -> JournaledLM:
+        """Copies the LM itself, and goes on with the same meter and journal."""
+        return JournaledLM(self.lm.copy(**kwargs), self.meter, self._answers)
+
+    def _key(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> str:
+        asked = [self._identity, prompt, messages, kwargs]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True, default=_describe).encode()).hexdigest()[:32]
+
+    def _recall(self, key: str, first: bool) -> Any:
+        known = self._answers.get(key) if self._answers is not None else None
+        if known is None:
+            return None
+        self._log(known.input_tokens, known.output_tokens)
+        if first:
+            self.meter.answered(known.input_tokens, known.output_tokens)
+        return _restore(known.value)
+
+    def _remember(self, key: str, outputs: Any, listener: _History, seconds: float, first: bool) -> Any:
+        entry = listener.history[-1] if listener.history else {}
+        usage = entry.get("usage") or {}
+        tokens_in, tokens_out = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        if self._answers is not None and (value := _plain(outputs)) is not None:
+            self._answers.put(StoredAnswer(key, value, tokens_in, tokens_out, seconds))
+        self._log(tokens_in, tokens_out)
+        if first:
+            self.meter.answered(tokens_in, tokens_out)
+        self.meter.bought(entry.get("cost"))
+        return outputs
+
+    @staticmethod
+    def _log(input_tokens: int, output_tokens: int) -> None:
+        log = dspy.settings.get(CALLS)
+        if log is not None:
+            log.append(CallRecord(input_tokens, output_tokens))
+
+
+def _describe(value: Any) -> Any:
+    """What stands for an object in a key: its content where it can be said, else its type's name."""
+    if isinstance(value, Request):
+        parts = [(message.role, [repr(part) for part in message.parts]) for message in value.messages]
+        return ["request", value.model, repr(value.system), parts, repr(value.tools), repr(value.config)]
+    if isinstance(value, type):
+        schema = getattr(value, "model_json_schema", None)
+        return [value.__qualname__, schema() if schema else None]
+    return repr(value)
+
+
+def _plain(outputs: Any) -> Any:
+    """Gives an answer as JSON, or None where it is more than text."""
+    if isinstance(outputs, Response):
+        if not all(isinstance(part, TextPart) for part in outputs.message.parts):
+            return None
+        return {
+            "text": "".join(part.text for part in outputs.message.parts if isinstance(part, TextPart)),
+            "model": outputs.model,
+            "finish_reason": outputs.finish_reason,
+            "usage": [outputs.usage.input_tokens, outputs.usage.output_tokens],
+            "logprobs": [
+                [token.token, token.logprob, [[top.token, top.logprob] for top in token.top]]
+                for token in outputs.logprobs or ()
+            ],
+        }
+    return list(outputs) if isinstance(outputs, list) and all(isinstance(text, str) for text in outputs) else None
+
+
+def _restore(value: Any) -> Any:
+    if isinstance(value, list):
+        return list(value)
+    logprobs = tuple(
+        TokenLogprob(token=token, logprob=logprob, top=tuple(TopLogprob(token=t, logprob=p) for t, p in top))
+        for token, logprob, top in value["logprobs"]
+    )
+    return Response(
+        id=None,
+        model=value["model"],
+        message=Message.assistant(value["text"]),
+        finish_reason=value["finish_reason"],
+        usage=Usage(*value["usage"]),
+        logprobs=logprobs or None,
+    )

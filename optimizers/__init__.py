@@ -1,0 +1,1 @@
+"""How it is searched: the ladder, its races, and what proposes candidates."""

@@ -1,0 +1,176 @@
+"""The rungs of the ladder and how one is climbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import dspy
+
+from ..errors import BudgetExceeded
+from ..evaluation.matrix import Matrix
+from ..lms.budget import Spent
+from ..programs.candidate import Candidate
+from ..programs.task import Task
+from ..store import Cell
+from .calibration import calibrate
+from .demonstration_proposer import bootstrap_pools, label_pools, propose_demonstrations
+from .format_proposer import propose_formats
+from .race import RaceResult, Standing, best_of, sequential_halving
+
+__all__ = ["Climb", "Rung", "climb"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One rung, climbed.
+
+    Attributes:
+        name: What was searched.
+        best: The best candidate of it.
+        shrunken: Its dev score after shrinking.
+        kept: Whether it beat the rung below.
+        standings: All that were measured.
+        spent: What the rung asked for.
+        stopped: What ended it early, if something did.
+    """
+
+    name: str
+    best: Standing
+    shrunken: float
+    kept: bool
+    standings: tuple[Standing, ...]
+    spent: Spent
+    stopped: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """The whole ladder, and the highest rung that was kept."""
+
+    rungs: tuple[Rung, ...]
+
+    @property
+    def winner(self) -> Rung:
+        """The highest rung that was kept."""
+        return next(rung for rung in reversed(self.rungs) if rung.kept)
+
+    @property
+    def front(self) -> list[Standing]:
+        """Candidates measured on the whole dev split that no other beats in both score and tokens, cheapest first."""
+        whole = {each.candidate.hash: each for each in _whole(self.rungs)}
+        ordered = sorted(whole.values(), key=lambda each: (each.tokens, -each.mean))
+        front: list[Standing] = []
+        for standing in ordered:
+            if not front or standing.mean > front[-1].mean:
+                front.append(standing)
+        return front
+
+
+def _whole(rungs: Sequence[Rung]) -> list[Standing]:
+    """The candidates that were measured on all of dev, as the baseline is."""
+    size = len(rungs[0].best.cells)
+    return [each for rung in rungs for each in rung.standings if len(each.cells) == size]
+
+
+class _Ladder:
+    """What the rungs share: the task, its matrix, and what has been kept so far."""
+
+    def __init__(self, task: Task, dev: Sequence[dspy.Example], matrix: Matrix, seed: int) -> None:
+        self.task, self.dev, self.matrix, self.seed = task, list(dev), matrix, seed
+        self.rungs: list[Rung] = []
+
+    def measure(self, candidate: Candidate, examples: Sequence[dspy.Example]) -> tuple[Candidate, list[Cell]]:
+        fitted = calibrate(candidate, self.task.program, examples, self.matrix)
+        return fitted, self.matrix.fill(fitted.apply(self.task.program), examples)
+
+    def baseline(self) -> Rung:
+        before = self.matrix.meter.spent
+        declared = Candidate.declared(self.task.program)
+        standing = Standing(declared, tuple(self.matrix.fill(self.task.program, self.dev)))
+        return Rung("baseline", standing, standing.mean, True, (standing,), self.matrix.meter.spent - before)
+
+    def formats(self) -> list[Candidate]:
+        return propose_formats(self.rungs[-1].best.candidate, self.task.program, self.matrix.lm)
+
+    def demonstrations(self) -> list[Candidate]:
+        incumbents = [standing.candidate for standing in self._leaders(2)]
+        pools = {"labelled": label_pools(self.task.program, self.task.train)}
+        winner = Climb(tuple(self.rungs)).winner.best.candidate
+        fitted = calibrate(winner, self.task.program, [*self.task.train, *self.dev], self.matrix)
+        pools["bootstrapped"] = bootstrap_pools(fitted, self.task.program, self.task.train, self.matrix)
+        return propose_demonstrations(incumbents, self.task.program, pools, draws=3, seed=self.seed)
+
+    def _leaders(self, count: int) -> list[Standing]:
+        """The best candidates so far that were measured on the whole dev split."""
+        return sorted(_whole(self.rungs), key=lambda each: (-each.mean, each.tokens))[:count]
+
+    def search(
+        self, name: str, propose: Callable[[], list[Candidate]], share: float, on_round: Callable[..., None]
+    ) -> Rung:
+        """Proposes and races candidates against the rung below; keeps the best only if it beats that one."""
+        before = self.matrix.meter.spent
+        incumbent = Climb(tuple(self.rungs)).winner.best
+        left = self.matrix.meter.calls_left
+        stopped = None
+        try:
+            candidates = propose()
+        except BudgetExceeded as error:
+            candidates, stopped = [], str(error)
+        asked = self.matrix.meter.spent.calls - before.calls
+        result = RaceResult((), ())
+        if not stopped:
+            allowed = None if left is None else int(left * share) - asked
+            result = sequential_halving(candidates, self.dev, self.measure, calls=allowed, on_round=on_round)
+            stopped = result.exhausted
+        # Where the budget ended the race early, the finalists have seen less than the whole dev split.
+        size = len(result.standings[0].cells) if result.standings else 0
+        finalists = [each for each in result.standings if len(each.cells) == size]
+        rival = replace(incumbent, cells=incumbent.cells[:size] if size else incumbent.cells)
+        best, shrunken = best_of([rival, *finalists])
+        kept = best is not rival
+        if not kept and finalists:
+            best, shrunken = best_of(finalists)
+        spent = self.matrix.meter.spent - before
+        return Rung(name, best, shrunken, kept, result.standings, spent, stopped)
+
+
+def climb(
+    task: Task,
+    dev: Sequence[dspy.Example],
+    matrix: Matrix,
+    *,
+    seed: int,
+    on_rung: Callable[[str], None] = lambda name: None,
+    on_kept: Callable[[Rung], None] = lambda rung: None,
+    on_round: Callable[[int, int, Standing | None], None] = lambda examples, candidates, leader: None,
+) -> Climb:
+    """Climbs the ladder, cheapest rung first: the program as declared, its formats, its demonstrations.
+
+    Args:
+        task: What is searched.
+        dev: Its dev split, in the order in which the races buy it.
+        matrix: Runs and remembers; its meter ends the climb when the budget is spent.
+        seed: Of the draws.
+        on_rung: Is told of each rung before it is climbed.
+        on_kept: Is told of each rung after it was climbed.
+        on_round: Is told of each round of a race.
+
+    Raises:
+        BudgetExceeded: The budget does not even hold the baseline.
+    """
+    ladder = _Ladder(task, dev, matrix, seed)
+    on_rung("baseline")
+    ladder.rungs.append(ladder.baseline())
+    on_kept(ladder.rungs[-1])
+    # Shares of what is left: the formats decide most and are few.
+    for name, propose, share in [
+        ("formats", ladder.formats, 0.5),
+        ("demonstrations", ladder.demonstrations, 1.0),
+    ]:
+        on_rung(name)
+        rung = ladder.search(name, propose, share, on_round)
+        if rung.standings:
+            ladder.rungs.append(rung)
+            on_kept(rung)
+    return Climb(tuple(ladder.rungs))

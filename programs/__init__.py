@@ -1,0 +1,1 @@
+"""What is searched: tasks, metrics, formats and candidates."""

@@ -1,0 +1,112 @@
+"""One point of program space."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+from dspy.adapters.utils import serialize_for_json
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..errors import ProgramError
+from .formats import Format
+from .program import Program
+
+__all__ = ["Candidate", "PredictorChoice"]
+
+
+class PredictorChoice(BaseModel):
+    """What a candidate chooses for one predictor; None leaves it as declared.
+
+    Attributes:
+        instruction: The signature's instruction.
+        demonstrations: Examples shown in the prompt, each a value by field name, as JSON.
+        format: Prompt format and decoding.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instruction: str | None = None
+    demonstrations: tuple[dict[str, Any], ...] | None = None
+    format: Format | None = None
+
+
+class Candidate(BaseModel):
+    """Immutable, and the same wherever its content is: ``origin`` only tells a person where it came from.
+
+    Attributes:
+        predictors: What is chosen for each predictor, by its name in ``named_predictors()``.
+        origin: Where it came from, in a few words.
+
+    >>> module = dspy.Predict("text -> label")
+    >>> candidate = Candidate.declared(module).with_choice(format=Format(kind="compact"))
+    >>> candidate.apply(module).formats["self"].kind, module.demos
+    ('compact', [])
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    predictors: Mapping[str, PredictorChoice]
+    origin: str = Field(default="as declared", exclude=True)
+
+    @classmethod
+    def declared(cls, module: dspy.Module) -> Candidate:
+        """The program as its author wrote it."""
+        return cls(predictors={name: PredictorChoice() for name, _ in module.named_predictors()})
+
+    @property
+    def hash(self) -> str:
+        """Of the content, 16 hexadecimal digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def with_choice(self, *, origin: str | None = None, predictor: str | None = None, **choice: Any) -> Candidate:
+        """Chooses anew for one predictor, or for all of them.
+
+        Args:
+            origin: Of the new candidate; None keeps this one's.
+            predictor: Its name; None for all.
+            choice: Fields of `PredictorChoice`.
+        """
+        changed = {
+            name: old.model_copy(update=choice) if predictor in (None, name) else old
+            for name, old in self.predictors.items()
+        }
+        return Candidate(predictors=changed, origin=self.origin if origin is None else origin)
+
+    def apply(self, module: dspy.Module, lm: dspy.BaseLM | None = None) -> Program:
+        """Makes a program of a copy of the module; the module itself is not touched.
+
+        Raises:
+            ProgramError: The module has other predictors than the candidate was made for.
+        """
+        copy = module.deepcopy()
+        predictors = dict(copy.named_predictors())
+        if set(predictors) != set(self.predictors):
+            raise ProgramError(
+                f"the candidate chooses for the predictors {', '.join(self.predictors)}, and the module has "
+                f"{', '.join(predictors)}"
+            )
+        formats = {}
+        for name, choice in self.predictors.items():
+            predictor = predictors[name]
+            if choice.instruction is not None:
+                predictor.signature = predictor.signature.with_instructions(choice.instruction)
+            if choice.demonstrations is not None:
+                predictor.demos = [dspy.Example(**demonstration) for demonstration in choice.demonstrations]
+            if choice.format is not None:
+                formats[name] = choice.format
+        return Program(copy, formats, lm)
+
+
+def demonstration(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives a demonstration's values as JSON.
+
+    >>> demonstration({"text": "Superb.", "label": "positive"})
+    {'text': 'Superb.', 'label': 'positive'}
+    """
+    plain: dict[str, Any] = serialize_for_json(dict(values))
+    return plain

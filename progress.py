@@ -1,0 +1,87 @@
+"""Shows how a compile goes on: what is searched, how far, how fast, who leads. On standard error."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from .evaluation import numbers
+from .optimizers.ladder import Rung
+from .optimizers.race import Standing
+
+__all__ = ["CompileProgress"]
+
+_EVERY = 15.0  # seconds between lines where there is no terminal
+
+
+class CompileProgress:
+    """A bar on a terminal; elsewhere a line now and then.
+
+    Attributes:
+        best: The highest rung that was kept so far.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.best: Rung | None = None
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("cells"),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, rate="")
+        self._name, self._filled, self._since, self._told = "", 0, 0.0, 0.0
+
+    def __enter__(self) -> CompileProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def rung(self, name: str) -> None:
+        """A rung begins."""
+        self._name = name
+        self._begin(name, None)
+
+    def round(self, examples: int, candidates: int, leader: Standing | None) -> None:
+        """A round of a race begins."""
+        ahead = f", {numbers.percent(leader.mean)} leads" if leader is not None else ""
+        self._begin(f"{self._name}: {candidates} candidates × {examples} examples{ahead}", candidates * examples)
+
+    def cells(self, count: int) -> None:
+        """So many cells were filled."""
+        self._filled += count
+        now = time.monotonic()
+        rate = f"{self._filled / max(now - self._since, 1e-3):.0f}/s"
+        self._bar.update(self._task, advance=count, rate=rate)
+        if not self.console.is_terminal and now - self._told > _EVERY:
+            self._told = now
+            self.console.print(f"  … {numbers.count(self._filled)} cells, {rate}", highlight=False)
+
+    def kept(self, rung: Rung) -> None:
+        """A rung has been climbed: says what came of it, for good."""
+        if rung.kept:
+            self.best = rung
+        found = rung.best.candidate.origin
+        score = f"{numbers.percent(rung.best.mean)} on {len(rung.best.cells)} dev examples"
+        outcome = f"{found}: {score}" if rung.kept else f"nothing better; the best was {found}: {score}"
+        cost = f"{numbers.count(rung.spent.calls)} calls, {numbers.duration(rung.spent.seconds)}"
+        mark = "[green]✓[/]" if rung.kept else "[yellow]–[/]"
+        self.console.print(f"{mark} {rung.name}: {outcome} [dim]({cost})[/]", highlight=False)
+
+    def _begin(self, description: str, total: int | None) -> None:
+        self._filled, self._since = 0, time.monotonic()
+        self._bar.reset(self._task, description=description, total=total, rate="")
+        if not self.console.is_terminal:
+            self.console.print(f"· {description}", highlight=False)
+            self._told = time.monotonic()
