@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .artifacts.load import load
-    from .compile import compile  # noqa: A004 — the public name
+    from .compiler import compile  # noqa: A004 — the public name
     from .errors import (
         ArtifactError,
         BudgetExceeded,
@@ -44,7 +44,7 @@ _HOMES = {
     "StoreError": "errors",
     "Task": "programs.task",
     "compare": "evaluation.scoring",
-    "compile": "compile",
+    "compile": "compiler",
     "evaluate": "evaluation.scoring",
     "lm": "lms.factory",
     "load": "artifacts.load",

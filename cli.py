@@ -30,14 +30,23 @@ app = typer.Typer(
 models_app = typer.Typer(help="Embedded language models: list and install them.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
-TaskArgument = Annotated[str, typer.Argument(help="`FILE.py:NAME` or `package.module:NAME` of a Task, or of a function that makes one; `sentiment` is ready-made.")]
-ProgramArgument = Annotated[str, typer.Argument(help="A `.progspace.json` artifact, or `baseline` for the task's program as declared.")]
-LmOption = Annotated[str, typer.Option("--lm", help="`local`, `local:/path`, or a model as DSPy names it: `openai/gpt-4o-mini`.")]
+TaskArgument = Annotated[
+    str,
+    typer.Argument(
+        help="`FILE.py:NAME` or `package.module:NAME` of a Task or a function that makes one, or `sentiment`."
+    ),
+]
+ProgramArgument = Annotated[
+    str, typer.Argument(help="A `.progspace.json` artifact, or `baseline` for the task's program as declared.")
+]
+LmOption = Annotated[
+    str, typer.Option("--lm", help="`local`, `local:/path`, or a model as DSPy names it: `openai/gpt-4o-mini`.")
+]
 BaseUrlOption = Annotated[str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint.")]
 StoreOption = Annotated[Path, typer.Option("--store", help="Where cells and answers are remembered.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Examples that run at a time.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Examples that run at a time.")]
 
 DEFAULT_STORE = Path(".progspace/store.db")
 
@@ -73,19 +82,25 @@ def _print(document: dict[str, Any], view: RenderableType, as_json: bool) -> Non
 
 
 @app.command()
-def compile(  # noqa: A001, PLR0913
+def compile(  # noqa: A001
     task: TaskArgument,
     lm: LmOption = "local",
     base_url: BaseUrlOption = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the artifact goes; NAME.progspace.json by default.")] = None,
-    calls: Annotated[int | None, typer.Option("--calls", min=1, help="Budget of LM calls; 2,000 where no budget is given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where the artifact goes; NAME.progspace.json by default.")
+    ] = None,
+    calls: Annotated[
+        int | None, typer.Option("--calls", min=1, help="Budget of LM calls; 2,000 where no budget is given.")
+    ] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Budget of tokens.")] = None,
     usd: Annotated[float | None, typer.Option("--usd", help="Budget of money.")] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Budget of time.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of draws and intervals.")] = 0,
-    test_rows: Annotated[int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")] = None,
+    test_rows: Annotated[
+        int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
-    workers: WorkersOption = 32,
+    workers: WorkersOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the report as a page, too.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,7 +110,7 @@ def compile(  # noqa: A001, PLR0913
 
     Example: `progspace compile sentiment --lm local --calls 2000 --out sentiment.progspace.json`
     """
-    from .compile import compile as compile_task
+    from .compiler import compile as compile_task
     from .evaluation.rendering import report_view
     from .lms.budget import Budget
     from .lms.factory import lm as make_lm
@@ -149,7 +164,7 @@ def evaluate(
     base_url: BaseUrlOption = None,
     split: SplitOption = "dev",
     store: StoreOption = DEFAULT_STORE,
-    workers: WorkersOption = 32,
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Scores a program on a task.
@@ -167,16 +182,18 @@ def evaluate(
 
 
 @app.command()
-def compare(  # noqa: PLR0913
+def compare(
     new: ProgramArgument,
     old: ProgramArgument,
     task: TaskArgument,
     lm: LmOption = "local",
     base_url: BaseUrlOption = None,
     split: SplitOption = "dev",
-    fail_if_worse: Annotated[bool, typer.Option("--fail-if-worse", help="Exit with 1 if the new program is worse, beyond chance at 5 %.")] = False,
+    fail_if_worse: Annotated[
+        bool, typer.Option("--fail-if-worse", help="Exit with 1 if the new program is worse, beyond chance at 5 %.")
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
-    workers: WorkersOption = 32,
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compares two programs on the same examples, with a paired test.
@@ -220,7 +237,12 @@ def inspect(
 @app.command()
 def run(
     artifact: Annotated[Path, typer.Argument(help="A `.progspace.json` artifact.")],
-    fields: Annotated[list[str] | None, typer.Argument(help="Inputs as `name=value`; without any, JSON objects are read from standard input, one a line.")] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Inputs as `name=value`; without any, JSON objects are read from standard input, one a line."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Runs a compiled program.
@@ -232,7 +254,11 @@ def run(
     from .artifacts.load import load
 
     program = load(artifact)
-    rows = [_fields(fields)] if fields else [_json_row(line, number) for number, line in enumerate(sys.stdin, 1) if line.strip()]
+    rows = (
+        [_fields(fields)]
+        if fields
+        else [_json_row(line, number) for number, line in enumerate(sys.stdin, 1) if line.strip()]
+    )
     wanted = [name for predictor in program.predictors() for name in predictor.signature.output_fields]
     for row in rows:
         outputs = serialize_for_json(program(**row).toDict())
@@ -289,7 +315,7 @@ def _lm(name: str, base_url: str | None) -> Any:
 
 
 def _task(reference: str) -> Any:
-    """Finds a task: the ready-made one, or ``FILE.py:NAME``, or ``module:NAME``; code of the user's own, run as such."""
+    """Finds a task: the ready-made one, or one of the user's own code, which is run."""
     from .programs.task import Task
 
     if reference == "sentiment":

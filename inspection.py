@@ -29,8 +29,10 @@ def artifact_view(artifact: Artifact) -> RenderableType:
             parts.append(Text(f"  taken off the log-probability: {told}"))
         if choice.instruction is not None:
             parts.append(Text(f"  instruction: {choice.instruction}"))
-        for shown in choice.demonstrations or ():
-            parts.append(Text("  demonstration: " + ", ".join(f"{field}: {value}" for field, value in shown.items())))
+        parts.extend(
+            Text("  demonstration: " + ", ".join(f"{field}: {value}" for field, value in shown.items()))
+            for shown in choice.demonstrations or ()
+        )
     provenance = artifact.provenance
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
     parts.append(Text(f"\ncreated {provenance.created} with {versions}; task {provenance.task_hash}\n"))

@@ -1,4 +1,4 @@
-"""The file that holds a compiled program: JSON, with a schema version and a hash of its content; nothing of it is run."""
+"""The file that holds a compiled program: JSON with a schema version and a content hash; nothing of it is run."""
 
 from __future__ import annotations
 

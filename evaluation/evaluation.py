@@ -163,9 +163,7 @@ def compare_cells(
     Raises:
         LMError: There is no such example.
     """
-    both = [
-        (one, other) for one, other in zip(a, b, strict=True) if one.score is not None and other.score is not None
-    ]
+    both = [(one, other) for one, other in zip(a, b, strict=True) if one.score is not None and other.score is not None]
     if not both:
         raise LMError("there is no example on which the LM answered both programs")
     scores = [(one.score or 0.0, other.score or 0.0) for one, other in both]

@@ -7,8 +7,8 @@ from typing import Any
 
 import dspy
 
-from ..lms.journal import Answers, JournaledLM, StoredAnswer
 from ..lms.budget import Meter
+from ..lms.journal import Answers, JournaledLM, StoredAnswer, concurrency
 from ..programs.examples import example_hash
 from ..programs.metrics import metric_identity
 from ..store import Answer, Cell, Store
@@ -46,7 +46,7 @@ class Matrix:
         metric: Scores outputs.
         lm: Answers; it is asked through a journal, so that the same prompt is never bought twice.
         meter: Counts what is bought.
-        workers: How many examples run at a time.
+        workers: How many examples run at a time; None for as many as the LM takes well.
         on_cells: Is told how many cells are now filled, each time that some are.
     """
 
@@ -57,13 +57,13 @@ class Matrix:
         lm: dspy.BaseLM,
         meter: Meter,
         *,
-        workers: int = 32,
+        workers: int | None = None,
         on_cells: Callable[[int], None] | None = None,
     ) -> None:
         self.metric, self.meter = metric, meter
         self.lm = JournaledLM(lm, meter, StoreAnswers(store))
         self._store = store
-        self._workers = workers
+        self._workers = workers or concurrency(lm)
         self._on_cells = on_cells or (lambda _: None)
 
     def fill(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Cell]:

@@ -19,6 +19,9 @@ from .statistics import Interval
 __all__ = ["as_text", "comparison_view", "evaluation_view", "report_page", "report_text", "report_view"]
 
 
+_COLUMNS = ("rung", "choice", "tried", "dev", "test", "95 %", "gain", "tokens", "calls", "s")
+
+
 def as_text(view: RenderableType, width: int = 110) -> str:
     """Gives what a terminal of that width would show, without colours."""
     console = Console(file=io.StringIO(), width=width, no_color=True, highlight=False)
@@ -34,10 +37,10 @@ def report_text(report: Report) -> str:
 
 def report_view(report: Report) -> RenderableType:
     """The ladder as a table, and below it what it says."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=False)
     table.add_column("rung", no_wrap=True)
-    table.add_column("choice", overflow="fold", min_width=20, ratio=1)
-    for column in ["tried", "dev", "test", "95 %", "vs baseline", "tokens", "calls", "seconds"]:
+    table.add_column("choice", overflow="fold", min_width=18, ratio=1)
+    for column in _COLUMNS[2:]:
         table.add_column(column, justify="right", no_wrap=True)
     for rung in report.rungs:
         style = "bold" if rung is report.winner else None if rung.kept else "dim"
@@ -90,8 +93,8 @@ def report_lines(report: Report) -> list[str]:
         lines.append(f"The LM gave no answer to {failed} test examples; they are in no score.")
     if report.test_reads > 1:
         lines.append(
-            f"The sealed test of this task has now been read {report.test_reads} times: what is chosen by looking at it "
-            "is no longer proven by it."
+            f"The sealed test of this task has now been read {report.test_reads} times: what is chosen by looking at "
+            "it is no longer proven by it."
         )
     return [*lines, *report.notes]
 
@@ -121,8 +124,12 @@ def evaluation_view(evaluation: Evaluation, *, worst: int = 5) -> RenderableType
         numbers.count(evaluation.tokens_per_example),
         numbers.duration(evaluation.seconds),
     )
-    wrong = sorted((row for row in evaluation.rows if row.score is not None and row.score < 1), key=lambda r: r.score or 0)
-    lines = [Text(f"{_shown(row.inputs)}\n    {row.error or row.feedback or _shown(row.output)}") for row in wrong[:worst]]
+    wrong = sorted(
+        (row for row in evaluation.rows if row.score is not None and row.score < 1), key=lambda r: r.score or 0
+    )
+    lines = [
+        Text(f"{_shown(row.inputs)}\n    {row.error or row.feedback or _shown(row.output)}") for row in wrong[:worst]
+    ]
     return Group(table, *([Text(f"The first {len(lines)} of {len(wrong)} that fell short:"), *lines] if lines else []))
 
 
@@ -175,12 +182,9 @@ svg circle { fill: var(--dim); } svg .winner { fill: var(--mark); }
 
 def report_page(report: Report) -> str:
     """The report as one HTML page that needs nothing else; every text in it is escaped."""
-    head = "".join(
-        f"<th>{column}</th>"
-        for column in ["rung", "choice", "tried", "dev", "test", "95 %", "vs baseline", "tokens", "calls", "seconds"]
-    )
+    head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
     body = "".join(
-        f'<tr class="{_class(rung, report)}">{"".join(f"<td>{html.escape(cell)}</td>" for cell in _rung_cells(rung))}</tr>'
+        f'<tr class="{_class(rung, report)}">' + "".join(map(_table_cell, _rung_cells(rung))) + "</tr>"
         for rung in report.rungs
     )
     sentences = "".join(f"<p>{html.escape(line)}</p>" for line in report_lines(report))
@@ -198,6 +202,10 @@ def report_page(report: Report) -> str:
         f'<h2>Pareto front on dev</h2><div class="scroll"><table><tr><th>score</th><th>choice</th><th>tokens</th></tr>'
         f"{front}</table></div></html>\n"
     )
+
+
+def _table_cell(text: str) -> str:
+    return f"<td>{html.escape(text)}</td>"
 
 
 def _class(rung: RungReport, report: Report) -> str:

@@ -71,7 +71,7 @@ def run_example(
             error, failed = _tell(fault), True
         except ProgspaceError:
             raise
-        except Exception as fault:  # noqa: BLE001 — whatever a user's module raises is its outcome on this example
+        except Exception as fault:
             error = _tell(fault)
     seconds = time.perf_counter() - started
     score, feedback = (None, None) if failed else (0.0, None)
@@ -120,7 +120,7 @@ def run_cells(
                 running.add(
                     executor.submit(
                         context.run, run_example, program, example, metric, identity=identity, lm=lm, traced=traced
-                    )  # type: ignore[arg-type]
+                    )
                 )
             if not running:
                 return

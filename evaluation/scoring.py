@@ -27,7 +27,7 @@ def evaluate(
     split: str = "dev",
     store: str | Path | Store = DEFAULT_STORE,
     budget: Budget | None = None,
-    workers: int = 32,
+    workers: int | None = None,
     seed: int = 0,
     name: str = "program",
 ) -> Evaluation:
@@ -40,7 +40,7 @@ def evaluate(
         split: ``dev``, ``train``, or ``test``: the sealed one, and the task remembers that it was read.
         store: A file, or an open store.
         budget: What may be spent; None for no limit.
-        workers: Examples that run at a time.
+        workers: Examples that run at a time; None for as many as the LM takes well.
         seed: Of the interval.
         name: Of the program, in what is printed.
 
@@ -68,7 +68,7 @@ def compare(
     split: str = "dev",
     store: str | Path | Store = DEFAULT_STORE,
     budget: Budget | None = None,
-    workers: int = 32,
+    workers: int | None = None,
     seed: int = 0,
     names: tuple[str, str] = ("a", "b"),
 ) -> Comparison:

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Generation", "GenerationOptions", "Generator"]
+__all__ = ["MAX_SEQUENCES", "Generation", "GenerationOptions", "Generator"]
 
-_MAX_SEQUENCES = 64
-_MAX_BATCHED_TOKENS = 1024
+MAX_SEQUENCES = 64
+_MAX_BATCHED_TOKENS = 256
 _CACHE_GB = 2
 
 
@@ -83,7 +83,7 @@ class Generator:
         scheduler = genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
         scheduler.dynamic_split_fuse = True
-        scheduler.max_num_seqs = _MAX_SEQUENCES
+        scheduler.max_num_seqs = MAX_SEQUENCES
         scheduler.max_num_batched_tokens = _MAX_BATCHED_TOKENS
         scheduler.cache_size = _CACHE_GB
         properties = {
@@ -123,7 +123,7 @@ class Generator:
             try:
                 if self._pipeline.has_non_finished_requests():
                     self._pipeline.step()
-            except Exception as error:  # noqa: BLE001 — whatever it is, the callers are told
+            except Exception as error:
                 for request, handle in running:
                     handle.cancel()
                     request.future.set_exception(error)
@@ -139,7 +139,7 @@ class Generator:
         try:
             ids = ov.Tensor(np.array([request.ids], np.int64))
             running.append((request, self._pipeline.add_request(next(self._ids), ids, self._config(request.options))))
-        except Exception as error:  # noqa: BLE001 — a grammar that does not compile, say: this caller's own
+        except Exception as error:
             request.future.set_exception(error)
 
     def _finish(self, request: _Request, handle: Any) -> bool:

@@ -13,7 +13,7 @@ from dspy.lm15 import Message, Request, Response, TextPart, TokenLogprob, TopLog
 
 from .budget import Meter
 
-__all__ = ["Answers", "CallRecord", "JournaledLM", "StoredAnswer", "lm_identity"]
+__all__ = ["Answers", "CallRecord", "JournaledLM", "StoredAnswer", "concurrency", "lm_identity"]
 
 # The name under which DSPy's settings carry a program run's own list of calls into every thread and task of it.
 CALLS = "_progspace_calls"
@@ -70,10 +70,17 @@ def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
         if value is not None and not key.startswith(_SECRET) and isinstance(value, str | int | float | list | dict)
     }
     identity: dict[str, Any] = {"model": lm.model, "settings": settings}
-    engine = getattr(lm, "_engine_spec", None)
-    if hasattr(engine, "dump_state"):
-        identity["engine"] = engine.dump_state()
+    dump_engine = getattr(getattr(lm, "_engine_spec", None), "dump_state", None)
+    if dump_engine is not None:
+        identity["engine"] = dump_engine()
     return identity
+
+
+def concurrency(lm: dspy.BaseLM) -> int:
+    """How many calls an LM takes well at a time: as its engine says, else a number that few endpoints mind."""
+    if isinstance(lm, JournaledLM):
+        return concurrency(lm.lm)
+    return int(getattr(getattr(lm, "_engine_spec", None), "concurrency", 16))
 
 
 class JournaledLM(dspy.BaseLM):
@@ -98,17 +105,17 @@ class JournaledLM(dspy.BaseLM):
     @property
     def supports_function_calling(self) -> bool:
         """As the LM itself."""
-        return self.lm.supports_function_calling
+        return bool(self.lm.supports_function_calling)
 
     @property
     def supports_reasoning(self) -> bool:
         """As the LM itself."""
-        return self.lm.supports_reasoning
+        return bool(self.lm.supports_reasoning)
 
     @property
     def supports_response_schema(self) -> bool:
         """As the LM itself."""
-        return self.lm.supports_response_schema
+        return bool(self.lm.supports_response_schema)
 
     @property
     def supported_params(self) -> set[str]:

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from itertools import pairwise
 from typing import Any
 
 import dspy
@@ -26,8 +27,8 @@ from dspy.lm15 import (
 )
 
 from .embedded import EmbeddedEngine, Precision, engine_for
-from .generation import Generation, GenerationOptions
-from .models import DEFAULT_MODEL
+from .generation import MAX_SEQUENCES, Generation, GenerationOptions
+from .models import DEFAULT_MODEL, MODELS
 
 __all__ = ["LocalEngine", "local_lm"]
 
@@ -52,7 +53,7 @@ def local_lm(model: str = DEFAULT_MODEL, *, precision: Precision = "f32", **sett
     engine = LocalEngine(model, precision=precision)
     settings.setdefault("cache", False)
     settings.setdefault("num_retries", 0)  # what fails here fails again
-    name = model if model in (DEFAULT_MODEL,) else str(engine.engine.folder)
+    name = model if model in MODELS else str(engine.engine.folder)
     return dspy.LM(f"local/{name}", engine=engine, async_engine=AsyncLocalEngine(engine), **settings)
 
 
@@ -66,6 +67,7 @@ class LocalEngine:
     its tokens.
     """
 
+    concurrency = MAX_SEQUENCES
     supports_response_schema = True
     supports_function_calling = False
     supports_reasoning = False
@@ -86,7 +88,7 @@ class LocalEngine:
         """Answers a request; the calling thread waits."""
         return self._submit(request).result()
 
-    def stream(self, request: Request) -> Iterator[Any]:
+    def stream(self, request: Request) -> Iterator[Any]:  # noqa: ARG002 — the contract's
         """Is refused: the embedded LM answers whole."""
         raise UnsupportedFeatureError("the embedded LM does not stream", feature="stream")
 
@@ -162,7 +164,8 @@ class LocalEngine:
     def _check_room(self, tokens: int, room: int) -> None:
         if room < 1:
             raise ContextLengthError(
-                f"the prompt has {tokens:,} tokens, and {self.model} holds {self.engine.context_length:,} with the answer"
+                f"the prompt has {tokens:,} tokens, and {self.model} holds "
+                f"{self.engine.context_length:,} with the answer"
             )
 
     def _next_seed(self, prompt: list[int]) -> int:
@@ -239,7 +242,7 @@ def _common(one: list[int], other: list[int]) -> int:
 def _ambiguous(continuations: list[list[int]]) -> bool:
     """Tells whether one choice begins as another one goes on, so that only an end tells them apart."""
     ordered = sorted(continuations)
-    return any(longer[: len(shorter)] == shorter for shorter, longer in zip(ordered, ordered[1:], strict=False))
+    return any(longer[: len(shorter)] == shorter for shorter, longer in pairwise(ordered))
 
 
 def _generated(request: Request, prompt_tokens: int, generation: Generation) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import subprocess  # noqa: S404 — runs this very interpreter's pip
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path

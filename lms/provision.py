@@ -1,9 +1,9 @@
 """Makes an exact OpenVINO folder of a GGUF file, once.
 
 openvino-genai reads GGUF itself, but with losses: of a ``Q4_1`` block ``w = d·q + m`` it keeps the float minimum ``m``
-as a zero point rounded to an integer (release 2026.4.1: a relative weight error of 8 % on SmolLM2-135M). So its graph is
-taken, and each of its 4-bit weights is replaced by what the file says, as 16-bit floats: of the ways that give the file's
-own weights (float zero points, 16-bit floats) it is the faster one.
+as a zero point rounded to an integer (release 2026.4.1: a relative weight error of 8 % on SmolLM2-135M). So its graph
+is taken, and each of its 4-bit weights is replaced by what the file says, as 16-bit floats: of the ways that give the
+file's own weights (float zero points, 16-bit floats) it is the faster one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _source(node: Any, port: int) -> Any:
 
 
 def _quantized_weights(model: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Finds ``(Convert(codes) - Convert(zero points)) * scales -> Reshape``: codes, zero points, scales, the Reshape."""
+    """Finds each ``(Convert(codes) - Convert(zero points)) * scales -> Reshape``: all four but the converts."""
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Subtract" or _source(node, 0).get_type_name() != "Convert":
             continue
@@ -82,7 +82,7 @@ def _rows_by_codes(gguf_file: Path) -> dict[bytes, NDArray[np.float32]]:
 
 
 def _exact_weights(codes: Any, rows: dict[bytes, NDArray[np.float32]], gguf_file: Path) -> NDArray[np.float32] | None:
-    """Looks a weight of the graph up in the file; None for one of another quantization, which the stock reader keeps."""
+    """Looks up a weight of the graph in the file; None for one of another quantization: it is right already."""
     unpacked = _unpack_u4(codes)
     wanted = [row.tobytes() for row in unpacked.reshape(unpacked.shape[0], -1)]
     if not any(row in rows for row in wanted):
@@ -103,7 +103,7 @@ def _stock_graph(gguf_file: Path, folder: Path) -> Any:
 
     link = folder / "model.gguf"
     link.symlink_to(gguf_file.resolve())
-    # The plain attention backend keeps the states in the graph, which the scorer needs; the batching pipeline reads both.
+    # The plain attention backend keeps the states in the graph, which the scorer needs; the pipeline reads both.
     openvino_genai.LLMPipeline(str(link), "CPU", enable_save_ov_model=True, ATTENTION_BACKEND="SDPA")
     link.unlink()
     return ov.Core().read_model(str(folder / GRAPH))

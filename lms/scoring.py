@@ -1,8 +1,8 @@
 """Log-probabilities of given continuations under the embedded LM.
 
 The graph ends in the logits of every position; here it is cut short to the log-probabilities of the tokens that were
-asked for. A prompt's constant first part is run once and its key-value states are kept, so that a row costs what it adds.
-Rows run in small batches, two infer requests side by side: on two cores that is the fastest way measured, and in
+asked for. A prompt's constant first part is run once and its key-value states are kept, so that a row costs what it
+adds. Rows run in small batches, two infer requests side by side: on two cores that is the fastest way measured, and in
 32-bit floats a row's result does not depend on what runs beside it (differences under 1e-4).
 """
 
@@ -93,7 +93,7 @@ class Scorer:
                 continue
             try:
                 scores = self._score(request, batch)
-            except Exception as error:  # noqa: BLE001 — whatever it is, the callers are told
+            except Exception as error:
                 for row in batch:
                     row.future.set_exception(error)
             else:

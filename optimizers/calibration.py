@@ -19,9 +19,7 @@ def is_calibrated(candidate: Candidate) -> bool:
     return any(choice.format and choice.format.decoding == "calibrated" for choice in candidate.predictors.values())
 
 
-def calibrate(
-    candidate: Candidate, module: dspy.Module, examples: Sequence[dspy.Example], matrix: Matrix
-) -> Candidate:
+def calibrate(candidate: Candidate, module: dspy.Module, examples: Sequence[dspy.Example], matrix: Matrix) -> Candidate:
     """Fits the biases of a candidate's calibrated predictors on the inputs of examples; labels are not looked at.
 
     The bias of a choice is the median, over the inputs, of its log-probability among the choices: what is left after it

@@ -78,8 +78,8 @@ def propose_demonstrations(
 ) -> list[Candidate]:
     """Gives each incumbent with sets of demonstrations, several draws of each size from each pool.
 
-    Where a predictor's output is a choice, a set shows each choice equally often, as far as the pool allows. A draw is an
-    order as well. What is drawn depends on the seed, the draw and the pool's content alone.
+    Where a predictor's output is a choice, a set shows each choice equally often, as far as the pool allows. A draw is
+    an order as well. What is drawn depends on the seed, the draw and the pool's content alone.
 
     Args:
         incumbents: The candidates to add to, the best first.

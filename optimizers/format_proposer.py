@@ -19,9 +19,7 @@ def propose_formats(incumbent: Candidate, module: dspy.Module, lm: dspy.BaseLM) 
 
     A predictor that cannot use a decoding (no single choice to score, say) decodes as freely as it must.
     """
-    return [
-        incumbent.with_choice(format=proposed, origin=proposed.label) for proposed in _formats(module, lm)
-    ]
+    return [incumbent.with_choice(format=proposed, origin=proposed.label) for proposed in _formats(module, lm)]
 
 
 def _formats(module: dspy.Module, lm: dspy.BaseLM) -> Iterator[Format]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import dspy
 
@@ -16,7 +16,7 @@ from ..store import Cell
 from .calibration import calibrate
 from .demonstration_proposer import bootstrap_pools, label_pools, propose_demonstrations
 from .format_proposer import propose_formats
-from .race import RaceResult, Standing, best_of, sequential_halving
+from .race import RaceResult, Standing, best_of, first_round, sequential_halving
 
 __all__ = ["Climb", "Rung", "climb"]
 
@@ -68,8 +68,8 @@ class Climb:
 
 
 def _whole(rungs: Sequence[Rung]) -> list[Standing]:
-    """The candidates that were measured on all of dev, as the baseline is."""
-    size = len(rungs[0].best.cells)
+    """The candidates that were measured on as many examples as any."""
+    size = max(len(each.cells) for rung in rungs for each in rung.standings)
     return [each for rung in rungs for each in rung.standings if len(each.cells) == size]
 
 
@@ -85,9 +85,11 @@ class _Ladder:
         return fitted, self.matrix.fill(fitted.apply(self.task.program), examples)
 
     def baseline(self) -> Rung:
+        """Runs the program as declared on the first examples only: it goes on, or not, in the race of the next rung."""
         before = self.matrix.meter.spent
         declared = Candidate.declared(self.task.program)
-        standing = Standing(declared, tuple(self.matrix.fill(self.task.program, self.dev)))
+        _, cells = self.measure(declared, self.dev[: first_round(len(self.dev))])
+        standing = Standing(declared, tuple(cells))
         return Rung("baseline", standing, standing.mean, True, (standing,), self.matrix.meter.spent - before)
 
     def formats(self) -> list[Candidate]:
@@ -99,7 +101,7 @@ class _Ladder:
         winner = Climb(tuple(self.rungs)).winner.best.candidate
         fitted = calibrate(winner, self.task.program, [*self.task.train, *self.dev], self.matrix)
         pools["bootstrapped"] = bootstrap_pools(fitted, self.task.program, self.task.train, self.matrix)
-        return propose_demonstrations(incumbents, self.task.program, pools, draws=3, seed=self.seed)
+        return propose_demonstrations(incumbents, self.task.program, pools, draws=4, seed=self.seed)
 
     def _leaders(self, count: int) -> list[Standing]:
         """The best candidates so far that were measured on the whole dev split."""
@@ -107,32 +109,32 @@ class _Ladder:
 
     def search(
         self, name: str, propose: Callable[[], list[Candidate]], share: float, on_round: Callable[..., None]
-    ) -> Rung:
+    ) -> Rung | None:
         """Proposes and races candidates against the rung below; keeps the best only if it beats that one."""
         before = self.matrix.meter.spent
-        incumbent = Climb(tuple(self.rungs)).winner.best
+        incumbent = Climb(tuple(self.rungs)).winner.best.candidate
         left = self.matrix.meter.calls_left
         stopped = None
         try:
             candidates = propose()
         except BudgetExceeded as error:
             candidates, stopped = [], str(error)
-        asked = self.matrix.meter.spent.calls - before.calls
         result = RaceResult((), ())
-        if not stopped:
-            allowed = None if left is None else int(left * share) - asked
-            result = sequential_halving(candidates, self.dev, self.measure, calls=allowed, on_round=on_round)
+        if candidates:
+            allowed = None if left is None else int(left * share) - (self.matrix.meter.spent.calls - before.calls)
+            # The incumbent runs too: what it did is known and free, and what does not beat it is not kept.
+            racing = [incumbent, *candidates]
+            result = sequential_halving(racing, self.dev, self.measure, calls=allowed, on_round=on_round)
             stopped = result.exhausted
-        # Where the budget ended the race early, the finalists have seen less than the whole dev split.
-        size = len(result.standings[0].cells) if result.standings else 0
-        finalists = [each for each in result.standings if len(each.cells) == size]
-        rival = replace(incumbent, cells=incumbent.cells[:size] if size else incumbent.cells)
-        best, shrunken = best_of([rival, *finalists])
-        kept = best is not rival
-        if not kept and finalists:
-            best, shrunken = best_of(finalists)
-        spent = self.matrix.meter.spent - before
-        return Rung(name, best, shrunken, kept, result.standings, spent, stopped)
+        standings = [each for each in result.standings if each.order > 0]
+        if not standings:
+            return None
+        finalists = [each for each in result.standings if len(each.cells) == len(result.standings[0].cells)]
+        best, shrunken = best_of(finalists)
+        kept = best.order > 0
+        if not kept:
+            best, shrunken = standings[0], best_of([standings[0]])[1]
+        return Rung(name, best, shrunken, kept, tuple(standings), self.matrix.meter.spent - before, stopped)
 
 
 def climb(
@@ -141,9 +143,9 @@ def climb(
     matrix: Matrix,
     *,
     seed: int,
-    on_rung: Callable[[str], None] = lambda name: None,
-    on_kept: Callable[[Rung], None] = lambda rung: None,
-    on_round: Callable[[int, int, Standing | None], None] = lambda examples, candidates, leader: None,
+    on_rung: Callable[[str], None],
+    on_kept: Callable[[Rung], None],
+    on_round: Callable[[int, int, Standing | None], None],
 ) -> Climb:
     """Climbs the ladder, cheapest rung first: the program as declared, its formats, its demonstrations.
 
@@ -170,7 +172,7 @@ def climb(
     ]:
         on_rung(name)
         rung = ladder.search(name, propose, share, on_round)
-        if rung.standings:
+        if rung is not None:
             ladder.rungs.append(rung)
             on_kept(rung)
     return Climb(tuple(ladder.rungs))

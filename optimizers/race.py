@@ -13,7 +13,10 @@ from ..evaluation.statistics import shrunken_means
 from ..programs.candidate import Candidate
 from ..store import Cell
 
-__all__ = ["RaceResult", "Standing", "best_of", "plan_rounds", "sequential_halving"]
+__all__ = ["RaceResult", "Standing", "best_of", "first_round", "plan_rounds", "sequential_halving"]
+
+FIRST = 25
+"""The fewest examples in a first round: fewer tell good from bad too seldom."""
 
 Measure = Callable[[Candidate, Sequence[dspy.Example]], tuple[Candidate, list[Cell]]]
 """Fills a candidate's cells on examples; gives the candidate as it was measured (fitted, if it needs fitting)."""
@@ -72,7 +75,23 @@ class RaceResult:
     exhausted: str | None = None
 
 
-def plan_rounds(candidates: int, examples: int, *, calls: int | None, first: int = 30) -> list[tuple[int, int]]:
+def _sizes(examples: int) -> list[int]:
+    sizes = [examples]
+    while sizes[0] // 2 >= FIRST:
+        sizes.insert(0, sizes[0] // 2)
+    return sizes
+
+
+def first_round(examples: int) -> int:
+    """Gives how many examples the first round of a race has.
+
+    >>> first_round(120), first_round(20)
+    (30, 20)
+    """
+    return _sizes(examples)[0]
+
+
+def plan_rounds(candidates: int, examples: int, *, calls: int | None) -> list[tuple[int, int]]:
     """Plans how many examples, and for how many candidates, in each round, within so many calls.
 
     A round has twice the examples and half the candidates of the one before; the last has all examples. Where the calls
@@ -81,15 +100,12 @@ def plan_rounds(candidates: int, examples: int, *, calls: int | None, first: int
     >>> plan_rounds(16, 120, calls=None)
     [(30, 16), (60, 8), (120, 4)]
     >>> plan_rounds(16, 120, calls=600)
-    [(30, 10), (60, 5), (120, 2)]
+    [(30, 11), (60, 5), (120, 2)]
     """
-    sizes = [examples]
-    while sizes[0] // 2 >= first and len(sizes) < 1 + math.ceil(math.log2(max(candidates, 1))):
-        sizes.insert(0, sizes[0] // 2)
+    sizes = _sizes(examples)
     for starting in range(candidates, 0, -1):
         rounds = [(size, max(1, starting // 2**index)) for index, size in enumerate(sizes)]
-        before = [0, *sizes]
-        cost = sum((size - before[index]) * count for index, (size, count) in enumerate(rounds))
+        cost = sum((size - before) * count for (size, count), before in zip(rounds, [0, *sizes], strict=False))
         if calls is None or cost <= calls:
             return rounds
     return []
@@ -101,8 +117,7 @@ def sequential_halving(
     measure: Measure,
     *,
     calls: int | None,
-    first: int = 30,
-    on_round: Callable[[int, int, Standing | None], None] = lambda examples, candidates, leader: None,
+    on_round: Callable[[int, int, Standing | None], None] | None = None,
 ) -> RaceResult:
     """Races candidates on one order of examples, and drops the worse half again and again.
 
@@ -115,7 +130,6 @@ def sequential_halving(
         examples: In the order in which they are bought.
         measure: Runs a candidate on examples.
         calls: The most calls that the race may plan for, at one an example; None for as many as it takes.
-        first: The fewest examples in the first round.
         on_round: Is told of each round before it begins: examples, candidates, and who leads.
     """
     field: dict[str, Standing] = {}
@@ -123,10 +137,11 @@ def sequential_halving(
         field.setdefault(candidate.hash, Standing(candidate, (), len(field)))
     racing = list(field.values())
     done: list[Standing] = []
-    rounds = plan_rounds(len(racing), len(examples), calls=calls, first=first)
+    rounds = plan_rounds(len(racing), len(examples), calls=calls)
     exhausted = None if rounds else "too few calls are left for a race"
     for size, count in rounds:
-        on_round(size, count, racing[0] if racing[0].cells else None)
+        if on_round is not None:
+            on_round(size, count, racing[0] if racing[0].cells else None)
         done += racing[count:]
         racing = racing[:count]
         try:

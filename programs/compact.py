@@ -41,14 +41,14 @@ class CompactAdapter(dspy.Adapter):
     r"""Formats a signature as text to be continued.
 
     The prompt is the instruction, the demonstrations, then the input, a line a field; the LM goes on after the first
-    output's label. An LM that takes raw prompts (``apply_chat_template``) gets just that; a chat LM gets the instruction
-    and demonstrations as the system's message and the input as the user's. Values of several lines are written as JSON
-    strings.
+    output's label. An LM that takes raw prompts (``apply_chat_template``) gets just that; a chat LM gets the
+    instruction and demonstrations as the system's message and the input as the user's. Values of several lines are
+    written as JSON strings.
 
-    Decoding ``constrained`` asks the LM for one of the choices of a single ``Literal``, ``Enum`` or ``bool`` output, and
-    otherwise for JSON of the outputs' schema. ``scored`` and ``calibrated`` take the choice of the highest
-    log-probability (`Zhao et al. 2021 <https://arxiv.org/abs/2102.09690>`_ on why it wants calibrating); they need such a
-    single output and an LM that offers ``choice_logprobs``. Where the LM offers less, decoding is free.
+    Decoding ``constrained`` asks the LM for one of the choices of a single ``Literal``, ``Enum`` or ``bool`` output,
+    and otherwise for JSON of the outputs' schema. ``scored`` and ``calibrated`` take the choice of the highest
+    log-probability (`Zhao et al. 2021 <https://arxiv.org/abs/2102.09690>`_ on why it wants calibrating); they need
+    such a single output and an LM that offers ``choice_logprobs``. Where the LM offers less, decoding is free.
 
     Args:
         decoding: ``free``, ``constrained``, ``scored`` or ``calibrated``.
@@ -264,7 +264,7 @@ class CompactAdapter(dspy.Adapter):
     def _split(signature: type[dspy.Signature], completion: str) -> dict[str, str]:
         """Cuts a completion at the labels of the outputs; the first label may be repeated or left out."""
         labels = [(name, field_label(name, info)) for name, info in signature.output_fields.items()]
-        first, label = labels[0]
+        label = labels[0][1]
         text = completion.strip()
         rest = "\n" + (text if text.startswith(label) else f"{label} {text}")
         values: dict[str, str] = {}

@@ -20,7 +20,8 @@ class Format(BaseModel):
 
     Attributes:
         kind: ``chat`` and ``json`` are DSPy's own adapters; ``compact`` is `CompactAdapter`, a completion-like prompt.
-        decoding: ``free``; ``constrained`` to the output's type where the LM offers that; ``scored``: the choice with the
+        decoding: ``free``; ``constrained`` to the output's type where the LM offers that; ``scored``: the choice with
+        the
             highest log-probability; ``calibrated``: the same after the LM's prior for each choice is taken off.
         hints: Whether the compact prompt names the choices and types of the outputs.
         biases: With ``calibrated``, each choice's text and the log-probability to take off it.

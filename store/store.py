@@ -146,7 +146,9 @@ class Store:
                 self._connection.execute(statement, rows)
                 self._connection.commit()
         except DatabaseError as error:
-            raise StoreError(f"{self.where}: cannot be written ({error.orig}); nothing stored before is lost") from error
+            raise StoreError(
+                f"{self.where}: cannot be written ({error.orig}); nothing stored before is lost"
+            ) from error
 
 
 def open_store(where: str | Path) -> Store:

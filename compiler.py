@@ -17,8 +17,8 @@ from .artifacts.compiled import Compiled, FrontPoint
 from .errors import BudgetExceeded
 from .evaluation.evaluation import Comparison, compare_cells, evaluate_cells
 from .evaluation.matrix import Matrix
-from .evaluation.scoring import DEFAULT_STORE
 from .evaluation.report import Point, Report, RungReport, measured, verdict
+from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget, Meter
 from .lms.journal import lm_identity
 from .optimizers.calibration import calibrate
@@ -31,8 +31,6 @@ from .programs.task import Task
 from .store import Store, open_store
 
 __all__ = ["Progress", "compile"]
-
-DEFAULT_WORKERS = 32
 
 
 class Progress(Protocol):
@@ -66,14 +64,14 @@ def compile(  # noqa: A001 — the public name
     store: str | Path | Store = DEFAULT_STORE,
     seed: int = 0,
     test_rows: int | None = None,
-    workers: int = DEFAULT_WORKERS,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Compiled:
     """Searches program space for the program that does best on a task.
 
     The search climbs a ladder: the program as declared is the baseline; then prompt formats and decodings; then
-    demonstrations. A rung is kept only if it beats the one below on dev. At the end the sealed test split is read, once,
-    for the baseline and each rung's best.
+    demonstrations. A rung is kept only if it beats the one below on dev. At the end the sealed test split is read,
+    once, for the baseline and each rung's best.
 
     The same task, LM, seed and budget give the same winner. What has been bought is in the store: a compile that was
     stopped, or is run again, buys no answer twice.
@@ -86,7 +84,7 @@ def compile(  # noqa: A001 — the public name
         seed: Of draws and intervals.
         test_rows: Read only so many examples of the sealed test; None for all. Each costs a call for the baseline and
             for each rung's best.
-        workers: Examples that run at a time.
+        workers: Examples that run at a time; None for as many as the LM takes well.
         progress: Is told how it goes on.
 
     Raises:
@@ -102,14 +100,13 @@ def compile(  # noqa: A001 — the public name
             )  # fmt: skip
     told = progress or _Silent()
     budget = budget or Budget(calls=2000)
-    meter, test_meter = Meter(budget), Meter()
+    meter = Meter(budget)
     matrix = Matrix(store, task.metric, lm, meter, workers=workers, on_cells=told.cells)
     dev = stratified(task.dev, _class_of(task))
-    climbed = climb(
-        task, dev, matrix, seed=seed, on_rung=told.rung, on_kept=told.kept, on_round=told.round
-    )
+    climbed = climb(task, dev, matrix, seed=seed, on_rung=told.rung, on_kept=told.kept, on_round=told.round)
     winner = _refit(climbed, task, dev, matrix)
     told.rung("sealed test")
+    test_meter = Meter()
     test = task.unseal_test("final report")[: test_rows or None]
     sealed = Matrix(store, task.metric, lm, test_meter, workers=workers, on_cells=told.cells)
     programs = [_program(rung, winner, climbed, task) for rung in climbed.rungs]
@@ -120,10 +117,10 @@ def compile(  # noqa: A001 — the public name
         seed=seed,
         sizes={"train": len(task.train), "dev": len(dev), "test": len(test)},
         notes=task.splits.notes,
-        rungs=tuple(_rung_report(rung, dev, comparison, seed) for rung, comparison in zip(climbed.rungs, compared, strict=True)),
-        front=tuple(
-            Point(choice=each.candidate.origin, score=each.mean, tokens=each.tokens) for each in climbed.front
+        rungs=tuple(
+            _rung_report(rung, dev, comparison, seed) for rung, comparison in zip(climbed.rungs, compared, strict=True)
         ),
+        front=tuple(Point(choice=each.candidate.origin, score=each.mean, tokens=each.tokens) for each in climbed.front),
         test_calls=test_meter.spent.calls,
         test_seconds=test_meter.spent.seconds,
         test_reads=len(task.unsealed),
@@ -167,7 +164,7 @@ def _refit(climbed: Climb, task: Task, dev: Sequence[dspy.Example], matrix: Matr
 
 
 def _program(rung: Rung, winner: Standing, climbed: Climb, task: Task) -> dspy.Module:
-    """What of a rung is scored on the sealed test: the module itself for the baseline, the refitted winner for its rung."""
+    """Gives what of a rung is scored on the sealed test: the module itself, or its best candidate, refitted."""
     if rung is climbed.rungs[0]:
         return task.program
     return (winner if rung is climbed.winner else rung.best).candidate.apply(task.program)

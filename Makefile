@@ -1,0 +1,46 @@
+# make quickstart   a better sentiment program on the embedded LM, from nothing
+# make test         everything that CI runs
+# make check        format, lint, types, architecture
+# make lock         resolves the development dependencies anew
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MODEL := smollm2-135m
+
+.PHONY: setup quickstart test check format lock clean
+
+# One stamp for what is installed: made anew when the dependencies change; offline, it is not touched again.
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[dev]"
+	mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/progspace
+	touch $@
+
+setup: $(VENV)/.installed
+	@$(BIN)/progspace models install $(MODEL)
+
+quickstart: setup
+	@$(BIN)/python -m progspace.benchmarks.quickstart
+
+check: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup check
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .progspace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,223 @@
+"""Intervals, paired tests and shrinkage: the one place that says how sure a score is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+__all__ = ["Interval", "PairedTest", "mean_interval", "paired_test", "shrunken_means"]
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A confidence interval.
+
+    Attributes:
+        low: Its lower end.
+        high: Its upper end.
+        level: Its confidence, 0.95 say.
+        method: How it was made.
+    """
+
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """Two programs' scores on the same examples.
+
+    Attributes:
+        n: Examples.
+        mean_a: The first program's mean.
+        mean_b: The second program's mean.
+        difference: The first mean minus the second.
+        interval: Of the difference.
+        p_value: Two-sided, of no difference.
+        method: Of the test.
+        wins_a: Examples on which the first scored higher.
+        wins_b: Examples on which the second scored higher.
+        ties: Examples on which they scored alike.
+    """
+
+    n: int
+    mean_a: float
+    mean_b: float
+    difference: float
+    interval: Interval
+    p_value: float
+    method: str
+    wins_a: int
+    wins_b: int
+    ties: int
+
+
+def _binary(scores: NDArray[np.float64]) -> bool:
+    return bool(np.isin(scores, (0.0, 1.0)).all())
+
+
+def mean_interval(scores: Sequence[float], *, level: float = 0.95, seed: int = 0) -> Interval:
+    """Gives the confidence interval of a mean: Wilson's for 0/1 scores, else by the bootstrap.
+
+    Wilson's keeps its level near 0 and 1 and for few examples (`Brown, Cai & DasGupta 2001
+    <https://doi.org/10.1214/ss/1009213286>`_). The bootstrap resamples the examples 2,000 times and is bias-corrected;
+    a sample whose scores are all equal, or too few for that, gives Hoeffding's interval of scores in [0, 1].
+
+    Raises:
+        ValueError: There are no scores.
+
+    >>> interval = mean_interval([1.0] * 8 + [0.0] * 2)
+    >>> round(interval.low, 3), round(interval.high, 3), interval.method
+    (0.49, 0.943, 'Wilson')
+    """
+    values = np.asarray(scores, np.float64)
+    if values.size == 0:
+        raise ValueError("there are no scores to give an interval of")
+    if _binary(values):
+        wilson = stats.binomtest(int(values.sum()), values.size).proportion_ci(level, "wilson")
+        return Interval(float(wilson.low), float(wilson.high), level, "Wilson")
+    if values.size < 3 or np.ptp(values) == 0:
+        mean, radius = float(values.mean()), math.sqrt(math.log(2 / (1 - level)) / (2 * values.size))
+        return Interval(min(mean, max(0.0, mean - radius)), max(mean, min(1.0, mean + radius)), level, "Hoeffding")
+    return _bootstrap(values, level, seed)
+
+
+def _bootstrap(values: NDArray[np.float64], level: float, seed: int) -> Interval:
+    for method in ("BCa", "percentile"):
+        with np.errstate(all="ignore"):
+            found = stats.bootstrap(
+                (values,),
+                np.mean,
+                confidence_level=level,
+                n_resamples=_RESAMPLES,
+                method=method,
+                rng=np.random.default_rng(seed),
+            ).confidence_interval
+        if math.isfinite(found.low) and math.isfinite(found.high):
+            break
+    mean = float(values.mean())
+    return Interval(min(float(found.low), mean), max(float(found.high), mean), level, f"bootstrap ({method})")
+
+
+def paired_test(a: Sequence[float], b: Sequence[float], *, level: float = 0.95, seed: int = 0) -> PairedTest:
+    """Tests whether two programs differ, on the scores of both on the same examples.
+
+    0/1 scores: the exact test of McNemar on the examples on which they disagree, and Newcombe's hybrid score interval
+    of the difference (`Newcombe 1998 <https://doi.org/10.1002/(SICI)1097-0258(19981130)17:22%3C2635::AID-SIM954%3E3.0.CO;2-C>`_,
+    method 10). Other scores: a sign-flip permutation test of the mean difference, and a bootstrap interval.
+
+    Args:
+        a: Scores of the first program.
+        b: Scores of the second program, in the same order of examples.
+        level: Of the interval.
+        seed: Of resampling.
+
+    Raises:
+        ValueError: The numbers of scores differ, or are 0.
+
+    >>> test = paired_test([1, 1, 1, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 0, 1])
+    >>> test.difference, test.p_value, test.wins_a, test.ties
+    (0.75, 0.03125, 6, 2)
+    """
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.size != second.size or first.size == 0:
+        raise ValueError(f"a paired test needs the same examples: {first.size} scores against {second.size}")
+    differences = first - second
+    wins_a, wins_b = int((differences > 0).sum()), int((differences < 0).sum())
+    if _binary(first) and _binary(second):
+        interval = _newcombe(first, second, level)
+        p_value = float(stats.binomtest(wins_a, wins_a + wins_b).pvalue) if wins_a + wins_b else 1.0
+        method = "exact McNemar"
+    else:
+        interval = _bootstrap_of_difference(differences, level, seed)
+        p_value, method = _permutation(differences, seed), "sign-flip permutation"
+    return PairedTest(
+        n=int(first.size),
+        mean_a=float(first.mean()),
+        mean_b=float(second.mean()),
+        difference=float(differences.mean()),
+        interval=interval,
+        p_value=p_value,
+        method=method,
+        wins_a=wins_a,
+        wins_b=wins_b,
+        ties=int(first.size) - wins_a - wins_b,
+    )
+
+
+def _permutation(differences: NDArray[np.float64], seed: int) -> float:
+    moved = differences[differences != 0]
+    if moved.size == 0:
+        return 1.0
+    return float(
+        stats.permutation_test(
+            (moved, np.zeros_like(moved)),
+            lambda x, y, axis: np.mean(x - y, axis=axis),
+            permutation_type="samples",
+            n_resamples=9999,
+            vectorized=True,
+            rng=np.random.default_rng(seed),
+        ).pvalue
+    )
+
+
+def _bootstrap_of_difference(differences: NDArray[np.float64], level: float, seed: int) -> Interval:
+    if differences.size < 3 or np.ptp(differences) == 0:
+        mean, radius = float(differences.mean()), math.sqrt(2 * math.log(2 / (1 - level)) / differences.size)
+        return Interval(min(mean, max(-1.0, mean - radius)), max(mean, min(1.0, mean + radius)), level, "Hoeffding")
+    return _bootstrap(differences, level, seed)
+
+
+def _newcombe(a: NDArray[np.float64], b: NDArray[np.float64], level: float) -> Interval:
+    """Squares and adds the two Wilson intervals, with the correlation of the paired outcomes."""
+    n = a.size
+    both, only_a = int((a * b).sum()), int((a * (1 - b)).sum())
+    only_b, neither = int((b * (1 - a)).sum()), int(((1 - a) * (1 - b)).sum())
+    margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    cross = both * neither - only_a * only_b
+    if cross > 0:
+        cross = max(cross - n / 2, 0)  # Newcombe's correction for continuity
+    phi = cross / math.sqrt(margins) if margins else 0.0
+    one, two = mean_interval(a.tolist(), level=level), mean_interval(b.tolist(), level=level)
+    p, q = float(a.mean()), float(b.mean())
+    below = (p - one.low) ** 2 - 2 * phi * (p - one.low) * (two.high - q) + (two.high - q) ** 2
+    above = (one.high - p) ** 2 - 2 * phi * (one.high - p) * (q - two.low) + (q - two.low) ** 2
+    low, high = p - q - math.sqrt(max(below, 0.0)), p - q + math.sqrt(max(above, 0.0))
+    return Interval(max(-1.0, low), min(1.0, high), level, "Newcombe's hybrid score")
+
+
+def shrunken_means(means: Sequence[float], variances: Sequence[float]) -> list[float]:
+    """Draws means towards their common mean, the more so the more of their spread is noise.
+
+    The highest of many measured means is too high (the winner's curse). With a normal prior whose variance is
+    estimated from the spread itself (DerSimonian & Laird's moments), the posterior means are not, on average.
+
+    Args:
+        means: Measured means.
+        variances: The variance of each of these means: that of the scores over their number.
+
+    >>> [round(mean, 3) for mean in shrunken_means([0.9, 0.8, 0.7], [0.002, 0.002, 0.002])]
+    [0.88, 0.8, 0.72]
+    >>> shrunken_means([0.9], [0.002])
+    [0.9]
+    """
+    measured, noise = np.asarray(means, np.float64), np.maximum(np.asarray(variances, np.float64), 1e-12)
+    if measured.size < 2:
+        return [float(mean) for mean in measured]
+    weights = 1 / noise
+    common = float((weights * measured).sum() / weights.sum())
+    excess = float((weights * (measured - common) ** 2).sum()) - (measured.size - 1)
+    between = max(0.0, excess / float(weights.sum() - (weights**2).sum() / weights.sum()))
+    centre_weights = 1 / (noise + between)
+    centre = float((centre_weights * measured).sum() / centre_weights.sum())
+    trust = between / (between + noise)
+    return [float(value) for value in centre + trust * (measured - centre)]
