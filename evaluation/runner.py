@@ -58,7 +58,8 @@ def run_example(
     """
     calls: list[CallRecord] = []
     trace: list[Any] = []
-    prediction = error = None
+    prediction: Any = None
+    error: str | None = None
     failed = False
     settings = {"lm": lm, "adapter": dspy.settings.adapter, "trace": trace if traced else None, CALLS: calls}
     started = time.perf_counter()
@@ -74,16 +75,14 @@ def run_example(
         except Exception as fault:
             error = _tell(fault)
     seconds = time.perf_counter() - started
-    score, feedback = (None, None) if failed else (0.0, None)
-    if error is None:
-        judged = judge(metric, example, prediction)
-        score, feedback = judged.score, judged.feedback
+    judged = judge(metric, example, prediction) if error is None else None
+    failure_score = None if failed else 0.0
     cell = Cell(
         program=identity,
         example=example_hash(example),
         metric=metric_identity(metric),
-        score=score,
-        feedback=feedback,
+        score=judged.score if judged else failure_score,
+        feedback=judged.feedback if judged else None,
         error=error,
         output=_outputs(prediction),
         calls=len(calls),

@@ -183,9 +183,9 @@ def _newcombe(a: NDArray[np.float64], b: NDArray[np.float64], level: float) -> I
     both, only_a = int((a * b).sum()), int((a * (1 - b)).sum())
     only_b, neither = int((b * (1 - a)).sum()), int(((1 - a) * (1 - b)).sum())
     margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
-    cross = both * neither - only_a * only_b
+    cross = float(both * neither - only_a * only_b)
     if cross > 0:
-        cross = max(cross - n / 2, 0)  # Newcombe's correction for continuity
+        cross = max(cross - n / 2, 0.0)  # Newcombe's correction for continuity
     phi = cross / math.sqrt(margins) if margins else 0.0
     one, two = mean_interval(a.tolist(), level=level), mean_interval(b.tolist(), level=level)
     p, q = float(a.mean()), float(b.mean())

@@ -1,12 +1,243 @@
-"""Temporary."""
+"""Examples in every form that people have them in, checked before anything is spent on them."""
 
+from __future__ import annotations
+
+import csv
+import difflib
 import hashlib
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dspy
+from dspy.adapters.utils import serialize_for_json
+from pydantic import TypeAdapter, ValidationError
+
+from ..errors import DataError
+from .fields import choices_of
+
+__all__ = ["deduplicate", "example_hash", "inputs_hash", "read_examples"]
+
+_SHOWN = 5
+_Row = tuple[int, dict[str, Any]]
 
 
-def example_hash(e):
-    return hashlib.sha256(json.dumps(e.toDict(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+def _digest(values: Mapping[str, Any]) -> str:
+    plain = serialize_for_json(dict(values))
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def inputs_hash(e):
-    return hashlib.sha256(json.dumps(e.inputs().toDict(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+def example_hash(example: dspy.Example) -> str:
+    """Gives the identity of an example: 16 hexadecimal digits of the hash of all its fields.
+
+    >>> example_hash(dspy.Example(a=1, b=2)) == example_hash(dspy.Example(b=2, a=1))
+    True
+    """
+    return _digest(example.toDict())
+
+
+def inputs_hash(example: dspy.Example) -> str:
+    """Gives the identity of what a program is given, without the labels.
+
+    >>> one = dspy.Example(text="so so", label="positive").with_inputs("text")
+    >>> inputs_hash(one) == inputs_hash(dspy.Example(text="so so", label="negative").with_inputs("text"))
+    True
+    """
+    return _digest(example.inputs().toDict())
+
+
+def deduplicate(examples: Iterable[dspy.Example]) -> tuple[list[dspy.Example], int]:
+    """Drops examples that are there already; gives the others, in order, and how many were dropped.
+
+    >>> deduplicate([dspy.Example(a=1), dspy.Example(a=1)])[1]
+    1
+    """
+    examples = list(examples)
+    first = {example_hash(example): example for example in reversed(examples)}
+    kept = list(reversed(first.values()))
+    return kept, len(examples) - len(kept)
+
+
+def read_examples(
+    source: Any, *, inputs: Sequence[str], outputs: Mapping[str, Any] | None = None
+) -> list[dspy.Example]:
+    """Reads examples and sets their inputs.
+
+    Args:
+        source: A path (``.jsonl``, ``.json``, ``.csv``, ``.parquet``), a list of ``dspy.Example`` or of dicts, a pandas
+            DataFrame, or a Hugging Face Dataset.
+        inputs: The fields that the program is given; every row must have them.
+        outputs: Types of output fields by name. A row may lack them, but what it has must be of the type; text from a
+            CSV file is converted.
+
+    Raises:
+        DataError: Rows that are not as they must be, with file, row and field; all of them are found at once.
+
+    >>> [example.inputs().toDict() for example in read_examples([{"text": "so so", "label": "ok"}], inputs=["text"])]
+    [{'text': 'so so'}]
+    """
+    name, rows = _rows(source)
+    outputs = outputs or {}
+    examples: list[dspy.Example] = []
+    faults: list[DataError] = []
+    for number, row in rows:
+        try:
+            _check_inputs(row, inputs, name, number)
+            values = {field: _checked(value, outputs.get(field), name, number, field) for field, value in row.items()}
+        except DataError as fault:
+            faults.append(fault)
+        else:
+            examples.append(dspy.Example(**values).with_inputs(*inputs))
+    if faults:
+        raise _all_of(faults, len(faults) + len(examples))
+    if not examples:
+        raise DataError("holds no examples", file=name)
+    return examples
+
+
+def _all_of(faults: list[DataError], rows: int) -> DataError:
+    first = faults[0]
+    if len(faults) == 1:
+        return first
+    more = f"\n  … and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    told = "\n  ".join(str(fault) for fault in faults[:_SHOWN])
+    error = DataError(f"{len(faults)} of {rows} rows are not as they must be:\n  {told}{more}")
+    error.file, error.row, error.field = first.file, first.row, first.field
+    return error
+
+
+def _check_inputs(row: Mapping[str, Any], inputs: Sequence[str], name: str, number: int) -> None:
+    for field in inputs:
+        if field not in row:
+            near = difflib.get_close_matches(field, list(row), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(map(repr, row)) or 'none'}"
+            raise DataError(f"the input is missing{hint}", file=name, row=number, field=field)
+        if row[field] is None:
+            raise DataError(
+                "the input is empty (null); give it a value or drop the row", file=name, row=number, field=field
+            )
+
+
+def _checked(value: Any, annotation: Any, name: str, number: int, field: str) -> Any:
+    """Gives a label's value, text from a CSV file in its type; one that is no choice of a ``Literal`` is an error."""
+    if annotation is None or value is None:
+        return value
+    choices = choices_of(annotation)
+    if choices:
+        if any(type(choice) is type(value) and choice == value for choice in choices.values()):
+            return value
+        if isinstance(value, str) and value in choices:
+            return choices[value]
+        raise DataError(f"{value!r} is none of {', '.join(choices)}", file=name, row=number, field=field)
+    if annotation in (int, float) and isinstance(value, str):
+        try:
+            return TypeAdapter(annotation).validate_python(value)
+        except ValidationError:
+            raise DataError(
+                f"{value!r} is no {annotation.__name__}, which the signature wants", file=name, row=number, field=field
+            ) from None
+    return value
+
+
+def _rows(source: Any) -> tuple[str, Iterator[_Row]]:
+    """Gives the source's name for messages, and its rows with their numbers, from 1."""
+    if isinstance(source, str | Path):
+        return _file_rows(Path(source).expanduser())
+    if hasattr(source, "to_dict") and hasattr(source, "columns") and hasattr(source, "iloc"):
+        return "DataFrame", _mapping_rows(_frame_rows(source), "DataFrame")
+    if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
+        return "examples", _mapping_rows(source, "examples")
+    raise DataError(
+        f"examples of type {type(source).__name__} cannot be read: give a path, a list of dspy.Example or dict, a "
+        "DataFrame or a Dataset"
+    )
+
+
+def _mapping_rows(rows: Iterable[Any], name: str) -> Iterator[_Row]:
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, dspy.Example):
+            yield number, dict(row.toDict())
+        elif isinstance(row, Mapping):
+            yield number, {str(key): value for key, value in row.items()}
+        else:
+            raise DataError(
+                f"a {type(row).__name__} is no example: give a dspy.Example or a dict", file=name, row=number
+            )
+
+
+def _file_rows(path: Path) -> tuple[str, Iterator[_Row]]:
+    readers: dict[str, Callable[[Path], Iterator[_Row]]] = {
+        ".jsonl": _jsonl_rows,
+        ".ndjson": _jsonl_rows,
+        ".json": _json_rows,
+        ".csv": _csv_rows,
+        ".parquet": _parquet_rows,
+    }
+    if path.suffix.lower() not in readers:
+        raise DataError(f"its format is not known; there is {', '.join(readers)}", file=str(path))
+    if not path.is_file():
+        raise DataError("no such file", file=str(path))
+    return str(path), readers[path.suffix.lower()](path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataError("not UTF-8 text; save it as UTF-8", file=str(path), row=row) from error
+
+
+def _parsed(text: str, path: Path, row: int | None) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON ({error})", file=str(path), row=row) from error
+
+
+def _jsonl_rows(path: Path) -> Iterator[_Row]:
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if line.strip():
+            row = _parsed(line, path, number)
+            if not isinstance(row, dict):
+                raise DataError("not a JSON object with a value for each field", file=str(path), row=number)
+            yield number, row
+
+
+def _json_rows(path: Path) -> Iterator[_Row]:
+    rows = _parsed(_text(path), path, None)
+    if not isinstance(rows, list):
+        raise DataError("not a JSON list of objects", file=str(path))
+    return _mapping_rows(rows, str(path))
+
+
+def _csv_rows(path: Path) -> Iterator[_Row]:
+    reader = csv.DictReader(_text(path).splitlines(keepends=True))
+    for row in reader:
+        if None in row:
+            raise DataError("more values than the header has names", file=str(path), row=reader.line_num)
+        yield reader.line_num, {name: value for name, value in row.items() if value is not None}
+
+
+def _parquet_rows(path: Path) -> Iterator[_Row]:
+    try:
+        import pandas
+        import pyarrow
+    except ImportError as error:
+        raise DataError(
+            "Parquet needs pandas and pyarrow: pip install 'progspace[dataframes]'", file=str(path)
+        ) from error
+    try:
+        frame = pandas.read_parquet(path)
+    except (pyarrow.lib.ArrowException, OSError) as error:
+        raise DataError(f"not a Parquet file ({error})", file=str(path)) from error
+    return _mapping_rows(_frame_rows(frame), str(path))
+
+
+def _frame_rows(frame: Any) -> Iterator[dict[str, Any]]:
+    """Gives a DataFrame's rows as Python values, without the cells that are missing."""
+    for record in frame.to_dict(orient="records"):
+        row = {str(name): value.item() if hasattr(value, "item") else value for name, value in record.items()}
+        yield {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}

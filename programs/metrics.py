@@ -1,36 +1,247 @@
-"""Temporary."""
+"""Metrics: how an output is scored. Any callable of DSPy's metric contract serves; these are ready-made.
 
+A metric is called ``(example, prediction, trace=None)``. These give a ``dspy.Prediction`` with a score in [0, 1] and a
+feedback; with a trace (DSPy's own bootstrapping) they give a bool: whether the run is worth showing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from ..errors import BudgetExceeded, MetricError
+
+__all__ = [
+    "FieldMetric",
+    "Judgement",
+    "choice",
+    "contains",
+    "exact_match",
+    "f1",
+    "judge",
+    "metric_identity",
+    "numeric",
+]
+
+_NUMBER = re.compile(r"[-−+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class FieldMetric:
+    """Scores one field of the output against the same field of the example.
+
+    Attributes:
+        kind: The metric's name.
+        field: The field.
+        score: Gives a score in [0, 1] for (expected, found).
+        setting: What else the score depends on, for the name.
+    """
+
+    kind: str
+    field: str
+    score: Callable[[Any, Any], float]
+    setting: str = ""
+
+    @property
+    def name(self) -> str:
+        """Identity of the metric, for people and for the store."""
+        return f"{self.kind}({self.field}{self.setting})"
+
+    def __call__(self, example: dspy.Example, prediction: Any, trace: Any = None) -> Any:
+        """Scores an output."""
+        expected = example[self.field]
+        found = prediction.get(self.field) if hasattr(prediction, "get") else None
+        score = 0.0 if found is None else float(self.score(expected, found))
+        if trace is not None:
+            return score >= 0.5
+        if found is None:
+            return dspy.Prediction(score=0.0, feedback=f"The output has no {self.field}; {expected!r} was expected.")
+        wrong = f"{self.field}: {found!r} was given, {expected!r} expected."
+        return dspy.Prediction(score=score, feedback="Right." if score == 1 else wrong)
+
+
+def exact_match(field: str) -> FieldMetric:
+    """1 where a field equals the expected value; text without the white space around it.
+
+    >>> exact_match("label")(dspy.Example(label="a"), dspy.Prediction(label=" a ")).score
+    1.0
+    """
+    return FieldMetric("exact_match", field, lambda expected, found: float(_stripped(expected) == _stripped(found)))
+
+
+def choice(field: str) -> FieldMetric:
+    """1 where a label is the expected one, whatever its case, spaces and punctuation: accuracy.
+
+    >>> choice("label")(dspy.Example(label="positive"), dspy.Prediction(label="Positive.")).score
+    1.0
+    """
+    return FieldMetric("choice", field, lambda expected, found: float(_label(expected) == _label(found)))
+
+
+def f1(field: str) -> FieldMetric:
+    """F1 of the tokens, normalised as for SQuAD; of several expected answers, the best.
+
+    An empty expected answer wants an empty one. `Rajpurkar et al. 2016 <https://arxiv.org/abs/1606.05250>`_.
+
+    >>> f1("answer")(dspy.Example(answer=["the red fox", "a fox"]), dspy.Prediction(answer="Red fox!")).score
+    1.0
+    """
+    return FieldMetric("f1", field, lambda expected, found: max(_token_f1(one, found) for one in _answers(expected)))
+
+
+def contains(field: str) -> FieldMetric:
+    """1 where the output holds the expected answer, or any of several, normalised as for SQuAD; whole words.
+
+    >>> contains("answer")(dspy.Example(answer="Paris"), dspy.Prediction(answer="It is Paris, of course.")).score
+    1.0
+    """
+
+    def score(expected: Any, found: Any) -> float:
+        text = f" {_normalised(found)} "
+        return float(any(f" {_normalised(one)} " in text for one in _answers(expected) if _normalised(one)))
+
+    return FieldMetric("contains", field, score)
+
+
+def numeric(field: str, *, tolerance: float = 0.0) -> FieldMetric:
+    """1 where the last number in the output is the expected one.
+
+    Args:
+        field: The field.
+        tolerance: How far off it may be.
+
+    >>> numeric("answer")(dspy.Example(answer="1200"), dspy.Prediction(answer="10 × 120 = $1,200.")).score
+    1.0
+    """
+
+    def score(expected: Any, found: Any) -> float:
+        wanted, given = _last_number(expected), _last_number(found)
+        return float(wanted is not None and given is not None and abs(wanted - given) <= tolerance)
+
+    return FieldMetric("numeric", field, score, f", tolerance={tolerance:g}" if tolerance else "")
+
+
+def _stripped(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _label(value: Any) -> str:
+    return " ".join(re.sub(r"[^\w\s]", " ", str(value).replace("_", " ")).casefold().split())
+
+
+def _answers(expected: Any) -> list[Any]:
+    return list(expected) or [""] if isinstance(expected, list | tuple) else [expected]
+
+
+def _normalised(value: Any) -> str:
+    text = "".join(character for character in str(value).lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def _token_f1(expected: Any, found: Any) -> float:
+    wanted, given = _normalised(expected).split(), _normalised(found).split()
+    if not wanted or not given:
+        return float(wanted == given)
+    shared = sum((Counter(wanted) & Counter(given)).values())
+    return 2 * shared / (len(wanted) + len(given))
+
+
+def _last_number(value: Any) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    found = [match for match in _NUMBER.findall(str(value)) if any(map(str.isdigit, match))]
+    return float(found[-1].replace(",", "").replace("−", "-")) if found else None
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
+    """What a metric said of an output: a score, and why."""
+
     score: float
     feedback: str | None = None
 
 
-@dataclass(frozen=True)
-class _C:
-    field: str
+def judge(metric: Callable[..., Any], example: dspy.Example, prediction: Any) -> Judgement:
+    """Runs any metric, and reads what it gives: a bool, a number, or a score with feedback.
 
-    @property
-    def name(self):
-        return f"choice({self.field})"
+    Raises:
+        MetricError: The metric raised, or gave what is no score; it names metric and example.
 
-    def __call__(self, e, p, trace=None):
-        return float(str(e[self.field]).lower() == str(p.get(self.field)).lower())
+    >>> judge(lambda example, prediction: example.label == prediction.label, *2 * [dspy.Example(label=1)])
+    Judgement(score=1.0, feedback=None)
+    """
+    try:
+        given = metric(*(example, prediction, None, None, None)[: _arity(metric)])
+    except BudgetExceeded:
+        raise
+    except Exception as error:
+        raise _metric_error(metric, example, f"raised {type(error).__name__}: {error}") from error
+    feedback = None
+    if isinstance(given, Mapping | dspy.Example) and "score" in given:
+        feedback = given.get("feedback")
+        given = given["score"]
+    try:
+        score = float(given)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise _metric_error(metric, example, f"gave {given!r}, which is no score")
+    return Judgement(score, None if feedback is None else str(feedback))
 
 
-def choice(f):
-    return _C(f)
+def _metric_error(metric: Callable[..., Any], example: dspy.Example, fault: str) -> MetricError:
+    values = example.toDict()
+    shown = ", ".join(f"{name}={str(value)[:120]!r}" for name, value in values.items())
+    return MetricError(f"the metric {_metric_name(metric)} {fault}\n  on the example: {shown}", example=values)
 
 
-exact_match = choice
+def _arity(metric: Callable[..., Any]) -> int:
+    """How many of (example, prediction, trace, predictor's name, predictor's trace) a metric takes."""
+    try:
+        parameters = inspect.signature(metric).parameters.values()
+    except (TypeError, ValueError):
+        return 2
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 3
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return min(5, sum(parameter.kind in positional for parameter in parameters))
 
 
-def judge(m, e, p):
-    return Judgement(float(m(e, p)))
+def _metric_name(metric: Callable[..., Any]) -> str:
+    if isinstance(metric, FieldMetric):
+        return metric.name
+    if isinstance(metric, functools.partial):
+        return _metric_name(metric.func)
+    return f"{getattr(metric, '__module__', '')}.{getattr(metric, '__qualname__', type(metric).__qualname__)}"
 
 
-def metric_identity(m):
-    return m.name
+def metric_identity(metric: Callable[..., Any]) -> str:
+    """Gives a metric's identity, the same in every process: its name and, for the user's own, a hash of its source.
+
+    >>> metric_identity(exact_match("label"))
+    'exact_match(label)'
+    """
+    if isinstance(metric, FieldMetric):
+        return metric.name
+    if isinstance(metric, functools.partial):
+        bound = f"{metric.args!r}{sorted(metric.keywords.items())!r}"
+        return f"{metric_identity(metric.func)}+{hashlib.sha256(bound.encode()).hexdigest()[:12]}"
+    source = metric if inspect.isroutine(metric) else type(metric)
+    try:
+        text = inspect.getsource(source)
+    except (OSError, TypeError):
+        code = getattr(source, "__code__", None)
+        # Constants may hold code objects, whose own text tells their address.
+        told = [value for value in code.co_consts if isinstance(value, str | int | float | None)] if code else []
+        text = f"{code.co_code!r}{told!r}{code.co_names!r}" if code else _metric_name(metric)
+    return f"{_metric_name(metric)}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -1,30 +1,158 @@
-"""Temporary."""
+"""The task: what is wanted, on which examples, and how it is scored."""
 
+from __future__ import annotations
+
+import hashlib
 import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import dspy
 
-from .splits import split
+from ..errors import DataError, ProgramError
+from .examples import example_hash, read_examples
+from .metrics import metric_identity
+from .splits import Splits, split
+
+__all__ = ["Task"]
 
 
 class Task:
-    def __init__(self, program, examples, inputs, metric, name="task", test=None, seed=0):
-        def read(x):
-            return [
-                dspy.Example(**r).with_inputs(*inputs) for r in (x if isinstance(x, list) else map(json.loads, open(x)))
-            ]
+    """Declares what is searched.
 
-        self.program = program
+    Args:
+        program: Any ``dspy.Module``; it is never changed.
+        examples: A path, a list of ``dspy.Example`` or dict, a DataFrame or a Dataset: see
+            `progspace.programs.examples.read_examples`.
+        inputs: The fields that the program is given; may be left out where examples have them set, or where the program
+            has a single predictor.
+        metric: One of ``ps.metrics``, or any callable of DSPy's contract: ``(example, prediction, trace=None)`` gives a
+            bool, a number or a ``dspy.Prediction(score=…, feedback=…)``.
+        name: For people and files.
+        test: A sealed split of the user's own, in any form that ``examples`` may have.
+        seed: Of the split.
+
+    Raises:
+        DataError: Examples are not as they must be.
+        ProgramError: The program cannot be searched.
+
+    >>> from progspace.programs import metrics
+    >>> rows = [{"text": f"review {i}", "label": "so so"} for i in range(50)]
+    >>> Task(program=dspy.Predict("text -> label"), examples=rows, metric=metrics.exact_match("label"), name="reviews")
+    Task('reviews': 17 train, 21 dev, 12 test; exact_match(label))
+    """
+
+    def __init__(
+        self,
+        program: dspy.Module,
+        examples: Any,
+        inputs: Sequence[str] | None = None,
+        *,
+        metric: Callable[..., Any],
+        name: str | None = None,
+        test: Any = None,
+        seed: int = 0,
+    ) -> None:
+        self.program = _checked(program)
+        if not callable(metric):
+            raise ProgramError(
+                f"the metric is a {type(metric).__name__}, and must be callable: ps.metrics.…, or your own"
+            )
         self.metric = metric
-        self.inputs = tuple(inputs)
-        self.name = name
-        self.splits = split(read(examples), seed=seed, test=read(test) if test is not None else None)
-        self.train = self.splits.train
-        self.dev = self.splits.dev
-        self.test_size = len(self.splits.test)
-        self.unsealed = ()
-        self.identity = "x"
+        self.seed = seed
+        self.inputs = _inputs(program, examples, inputs)
+        self.name = name or _slug(type(program).__name__)
+        outputs = _output_types(program)
+        self.splits: Splits = split(
+            read_examples(examples, inputs=self.inputs, outputs=outputs),
+            seed=seed,
+            test=None if test is None else read_examples(test, inputs=self.inputs, outputs=outputs),
+        )
+        self.unsealed: tuple[str, ...] = ()
 
-    def unseal_test(self, reason):
-        self.unsealed += (reason,)
+    @property
+    def train(self) -> tuple[dspy.Example, ...]:
+        """For demonstrations and proposals."""
+        return self.splits.train
+
+    @property
+    def dev(self) -> tuple[dspy.Example, ...]:
+        """For the race."""
+        return self.splits.dev
+
+    @property
+    def test_size(self) -> int:
+        """How many examples are sealed."""
+        return len(self.splits.test)
+
+    def unseal_test(self, reason: str) -> tuple[dspy.Example, ...]:
+        """Gives the sealed examples, and remembers why they were read in ``unsealed``.
+
+        What is chosen by looking at them is no longer proven by them.
+        """
+        self.unsealed = (*self.unsealed, reason)
         return self.splits.test
+
+    @property
+    def identity(self) -> str:
+        """A hash of inputs, metric, and every split's examples."""
+        content = {
+            "inputs": sorted(self.inputs),
+            "metric": metric_identity(self.metric),
+            "splits": [
+                sorted(example_hash(example) for example in part)
+                for part in (self.splits.train, self.splits.dev, self.splits.test)
+            ],
+        }
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train)} train, {len(self.dev)} dev, {self.test_size} test"
+        return f"Task({self.name!r}: {sizes}; {metric_identity(self.metric)})"
+
+
+def _checked(program: Any) -> dspy.Module:
+    if isinstance(program, type):
+        if issubclass(program, dspy.Signature):
+            raise ProgramError(f"{program.__name__} is a signature: give a module, dspy.Predict({program.__name__})")
+        raise ProgramError(f"{program.__name__} is a class: give an instance, {program.__name__}(…)")
+    if isinstance(program, str):
+        raise ProgramError(f"{program!r} is text: give a module, dspy.Predict({program!r})")
+    if not isinstance(program, dspy.Module):
+        raise ProgramError(f"the program is a {type(program).__name__}, and must be a dspy.Module")
+    if not program.predictors():
+        raise ProgramError(f"{type(program).__name__} has no predictor (dspy.Predict), so there is nothing to search")
+    return program
+
+
+def _inputs(program: dspy.Module, examples: Any, inputs: Sequence[str] | None) -> tuple[str, ...]:
+    signatures = [predictor.signature for predictor in program.predictors()]
+    if inputs is None:
+        first = examples[0] if isinstance(examples, list) and examples else None
+        if isinstance(first, dspy.Example) and first._input_keys:
+            return tuple(sorted(first._input_keys))
+        if len(signatures) != 1:
+            raise DataError("the program has several predictors: say which fields it is given, Task(…, inputs=[…])")
+        return tuple(signatures[0].input_fields)
+    if isinstance(inputs, str) or not inputs:
+        raise DataError(f"inputs must be a list of field names, not {inputs!r}")
+    if len(signatures) == 1 and isinstance(program, dspy.Predict | dspy.ChainOfThought):
+        known = signatures[0].input_fields
+        for name in inputs:
+            if name not in known:
+                raise DataError(f"the signature has no such input; it has {', '.join(known)}", field=name)
+    return tuple(inputs)
+
+
+def _output_types(program: dspy.Module) -> dict[str, Any]:
+    """Types of the program's outputs; of those that two predictors type differently, none."""
+    types: dict[str, list[Any]] = {}
+    for predictor in program.predictors():
+        for name, info in predictor.signature.output_fields.items():
+            types.setdefault(name, []).append(info.annotation)
+    return {name: found[0] for name, found in types.items() if all(each == found[0] for each in found)}
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
