@@ -21,7 +21,7 @@ class Sentiment(dspy.Signature):
 
 
 def task(*, seed: int = 0) -> Task:
-    """Makes the task: 400 reviews written for it, by progspace's authors; half of them positive.
+    """Makes the task: reviews written for it by progspace's authors, half of them positive.
 
     Args:
         seed: Of the split.
