@@ -19,7 +19,7 @@ from .statistics import Interval
 __all__ = ["as_text", "comparison_view", "evaluation_view", "report_page", "report_text", "report_view"]
 
 
-_COLUMNS = ("rung", "choice", "tried", "dev", "test", "95 %", "gain", "tokens", "calls", "s")
+_COLUMNS = ("rung", "dev", "test", "95 %", "gain", "tokens", "calls", "s")
 
 
 def as_text(view: RenderableType, width: int = 110) -> str:
@@ -37,10 +37,9 @@ def report_text(report: Report) -> str:
 
 def report_view(report: Report) -> RenderableType:
     """The ladder as a table, and below it what it says."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=False)
-    table.add_column("rung", no_wrap=True)
-    table.add_column("choice", overflow="fold", min_width=18, ratio=1)
-    for column in _COLUMNS[2:]:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
+    table.add_column("rung", overflow="fold", min_width=18, max_width=44)
+    for column in _COLUMNS[1:]:
         table.add_column(column, justify="right", no_wrap=True)
     for rung in report.rungs:
         style = "bold" if rung is report.winner else None if rung.kept else "dim"
@@ -51,9 +50,9 @@ def report_view(report: Report) -> RenderableType:
 def _rung_cells(rung: RungReport) -> list[str]:
     test, against = rung.test, rung.versus_baseline
     return [
-        rung.name,
-        rung.choice + ("" if rung.kept else " — not kept") + (f" — stopped: {rung.stopped}" if rung.stopped else ""),
-        numbers.count(rung.candidates),
+        f"{rung.name}: {rung.choice}"
+        + ("" if rung.kept else " — not kept")
+        + (f" — stopped: {rung.stopped}" if rung.stopped else ""),
         numbers.percent(rung.dev.score),
         numbers.percent(test.score) if test else "",
         numbers.interval(_interval(test)) if test else "",
@@ -171,8 +170,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--dim); font-weight: 500; } td:nth-child(2) { white-space: normal; min-width: 14rem; }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+th { color: var(--dim); font-weight: 500; } td:first-child { white-space: normal; min-width: 14rem; }
+th:first-child, td:first-child { text-align: left; }
 tr.winner td { font-weight: 600; } tr.lost td { color: var(--dim); }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif; } svg .dim { fill: var(--dim); }
 svg line { stroke: var(--dim); stroke-width: 2; } svg .grid { stroke: var(--line); stroke-width: 1; }
@@ -189,7 +188,7 @@ def report_page(report: Report) -> str:
     )
     sentences = "".join(f"<p>{html.escape(line)}</p>" for line in report_lines(report))
     front = "".join(
-        f"<tr><td>{numbers.percent(point.score)}</td><td>{html.escape(point.choice)}</td>"
+        f"<tr><td>{html.escape(point.choice)}</td><td>{numbers.percent(point.score)}</td>"
         f"<td>{numbers.count(point.tokens)}</td></tr>"
         for point in report.front
     )
@@ -199,7 +198,7 @@ def report_page(report: Report) -> str:
         f"<h1>{html.escape(report.task)}</h1>{sentences}"
         f'<h2>The ladder</h2><div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
         f"<h2>Score on the sealed test, with its interval</h2>{_plot(report.rungs, report)}"
-        f'<h2>Pareto front on dev</h2><div class="scroll"><table><tr><th>score</th><th>choice</th><th>tokens</th></tr>'
+        f'<h2>Pareto front on dev</h2><div class="scroll"><table><tr><th>choice</th><th>score</th><th>tokens</th></tr>'
         f"{front}</table></div></html>\n"
     )
 

@@ -96,16 +96,14 @@ class _Ladder:
         return propose_formats(self.rungs[-1].best.candidate, self.task.program, self.matrix.lm)
 
     def demonstrations(self) -> list[Candidate]:
-        incumbents = [standing.candidate for standing in self._leaders(2)]
-        pools = {"labelled": label_pools(self.task.program, self.task.train)}
         winner = Climb(tuple(self.rungs)).winner.best.candidate
+        # Two formats: what is best without demonstrations need not be with them.
+        runners_up = [each.candidate for each in self.rungs[-1].standings if each.candidate.hash != winner.hash]
+        incumbents = [winner, *runners_up[:1]]
+        pools = {"labelled": label_pools(self.task.program, self.task.train)}
         fitted = calibrate(winner, self.task.program, [*self.task.train, *self.dev], self.matrix)
         pools["bootstrapped"] = bootstrap_pools(fitted, self.task.program, self.task.train, self.matrix)
-        return propose_demonstrations(incumbents, self.task.program, pools, draws=4, seed=self.seed)
-
-    def _leaders(self, count: int) -> list[Standing]:
-        """The best candidates so far that were measured on the whole dev split."""
-        return sorted(_whole(self.rungs), key=lambda each: (-each.mean, each.tokens))[:count]
+        return propose_demonstrations(incumbents, self.task.program, pools, draws=6, seed=self.seed)
 
     def search(
         self, name: str, propose: Callable[[], list[Candidate]], share: float, on_round: Callable[..., None]
