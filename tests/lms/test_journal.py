@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dspy
+import pytest
+from progspace.evaluation.matrix import StoreAnswers
+from progspace.lms.budget import Meter
+from progspace.lms.journal import JournaledLM, lm_identity
+from progspace.programs.formats import Format
+from progspace.store import Store
+
+import progspace as ps
+
+
+def test_an_answer_is_bought_once_in_every_way_of_asking(rule_engine: Any, store: Store, mood: Any) -> None:
+    engine = rule_engine(lambda prompt: "[[ ## mood ## ]]\nglad", logprobs=lambda prompt, choice: -float(len(choice)))
+    chat, scored = dspy.ChatAdapter(), Format(kind="compact", decoding="scored").adapter()
+    for round_ in range(2):
+        meter = Meter()
+        lm = JournaledLM(engine.lm(), meter, StoreAnswers(store))
+        for adapter in (chat, scored):
+            with dspy.context(lm=lm, adapter=adapter):
+                first = dspy.Predict(mood)(text="sun")
+                again = asyncio.run(dspy.Predict(mood).acall(text="sun"))
+            assert first.mood == again.mood
+            assert dict(first) == dict(again)
+        assert lm("a plain prompt") == lm("a plain prompt")
+        assert (meter.spent.calls, meter.spent.bought) == (3, 3 if round_ == 0 else 0)
+        assert meter.spent.input_tokens > 0
+    assert store.count("answers") == 3
+
+
+def test_other_settings_are_another_call(rule_engine: Any, store: Store) -> None:
+    engine, meter = rule_engine(str.upper), Meter()
+    for lm in (engine.lm(), engine.lm(temperature=0.5), engine.lm("rule/two")):
+        journaled = JournaledLM(lm, meter, StoreAnswers(store))
+        journaled("hello")
+        journaled("hello", max_tokens=5)
+    assert meter.spent.bought == 6
+
+
+def test_the_budget_is_kept_with_many_threads(rule_engine: Any, store: Store) -> None:
+    engine, meter = rule_engine(str.upper), Meter(ps.Budget(calls=20))
+    lm = JournaledLM(engine.lm(), meter, StoreAnswers(store))
+
+    def ask(number: int) -> bool:
+        try:
+            lm(f"prompt {number}")
+        except ps.BudgetExceeded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(ask, range(100))) == 20
+    assert len(engine.prompts) == 20
+
+
+def test_no_key_is_in_an_identity() -> None:
+    lm = dspy.LM("openai/gpt-4o-mini", api_key="sk-secret", api_base="http://127.0.0.1:1/v1", extra_headers={"X": "s3"})
+    assert "s3" not in str(lm_identity(lm))
+    assert "secret" not in str(lm_identity(lm))
+    assert lm_identity(lm)["settings"]["api_base"] == "http://127.0.0.1:1/v1"
+    assert lm_identity(JournaledLM(lm, Meter())) == lm_identity(lm)
+
+
+def test_the_lm_itself_is_what_it_offers(rule_engine: Any) -> None:
+    lm = rule_engine(str.upper, logprobs=lambda prompt, choice: 0.0).lm(temperature=0.3)
+    journaled = JournaledLM(lm, Meter())
+    assert journaled.supported_params == set(lm.supported_params)
+    assert journaled.kwargs == lm.kwargs
+    assert journaled.copy(temperature=0.9).kwargs["temperature"] == 0.9
+
+
+def test_a_failed_call_is_not_remembered(store: Store, rule_engine: Any) -> None:
+    calls = []
+
+    def rule(prompt: str) -> str:
+        calls.append(prompt)
+        if len(calls) == 1:
+            raise OSError("the wire is cut")
+        return "fine"
+
+    lm = JournaledLM(rule_engine(rule).lm(), Meter(), StoreAnswers(store))
+    with pytest.raises(Exception, match="wire"):
+        lm("hello")
+    assert lm("hello") == ["fine"]
+    assert store.count("answers") == 1

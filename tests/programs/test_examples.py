@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import dspy
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from progspace.programs.examples import deduplicate, example_hash, inputs_hash, read_examples
+
+import progspace as ps
+
+ROWS = [{"text": "ä, “so so”\nand more", "label": "ok"}, {"text": "2nd", "label": "bad"}]
+Label = Literal["ok", "bad"]
+
+
+def sources(folder: Path) -> dict[str, Any]:
+    frame = pd.DataFrame(ROWS)
+    (folder / "a.jsonl").write_text("\ufeff" + "\n\n".join(json.dumps(row) for row in ROWS) + "\n", encoding="utf-8")
+    (folder / "a.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    frame.to_csv(folder / "a.csv", index=False)
+    frame.to_parquet(folder / "a.parquet")
+    return {
+        "jsonl": folder / "a.jsonl",
+        "json": str(folder / "a.json"),
+        "csv": folder / "a.csv",
+        "parquet": folder / "a.parquet",
+        "dicts": ROWS,
+        "examples": [dspy.Example(**row) for row in ROWS],
+        "frame": frame,
+    }
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "csv", "parquet", "dicts", "examples", "frame"])
+def test_every_form_gives_the_same_examples(tmp_path: Path, form: str) -> None:
+    read = read_examples(sources(tmp_path)[form], inputs=["text"], outputs={"label": Label})
+    assert [dict(example) for example in read] == ROWS
+    assert [set(example.inputs().keys()) for example in read] == [{"text"}, {"text"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.jsonl", '{"text": "x"}\n{broken', r"a\.jsonl, row 2: not JSON"),
+        ("a.jsonl", '{"text": "x"}\n\n[1]', r"a\.jsonl, row 3: not a JSON object"),
+        ("a.jsonl", '{"txt": "x"}', r"row 1, field 'text': the input is missing; did you mean 'txt'\?"),
+        ("a.jsonl", '{"text": null}', r"row 1, field 'text': the input is empty"),
+        ("a.jsonl", '{"text": "x", "label": "good"}', r"field 'label': 'good' is none of ok, bad"),
+        ("a.jsonl", "", "holds no examples"),
+        ("a.json", '{"text": "x"}', "not a JSON list"),
+        ("a.csv", "text,label\nx,ok,more\n", r"row 2: more values than the header"),
+        ("a.csv", "text,stars\nx,many\n", r"row 2, field 'stars': 'many' is no int"),
+        ("a.xlsx", "", "its format is not known"),
+        ("a.parquet", "no", "not a Parquet file"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path: Path, name: str, content: str, told: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(ps.DataError, match=told):
+        read_examples(tmp_path / name, inputs=["text"], outputs={"label": Label, "stars": int})
+
+
+def test_all_bad_rows_are_found_at_once() -> None:
+    rows = [{"text": "x", "label": "good"}] * 7 + ROWS
+    with pytest.raises(ps.DataError, match=r"7 of 9 rows") as caught:
+        read_examples(rows, inputs=["text"], outputs={"label": Label})
+    assert "and 2 more" in str(caught.value)
+    assert (caught.value.row, caught.value.field) == (1, "label")
+
+
+def test_what_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ps.DataError, match="no such file"):
+        read_examples(tmp_path / "none.jsonl", inputs=["text"])
+    (tmp_path / "latin.jsonl").write_bytes('{"text": "x"}\n{"text": "ä"}'.encode("latin-1"))
+    with pytest.raises(ps.DataError, match=r"row 2: not UTF-8"):
+        read_examples(tmp_path / "latin.jsonl", inputs=["text"])
+    with pytest.raises(ps.DataError, match="cannot be read"):
+        read_examples(3, inputs=["text"])
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=5
+)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), values, min_size=1))
+def test_an_example_is_its_content(fields: dict[str, Any]) -> None:
+    example = dspy.Example(**fields).with_inputs(*sorted(fields)[:1])
+    other = dspy.Example(**dict(reversed(fields.items()))).with_inputs(*sorted(fields)[:1])
+    assert example_hash(example) == example_hash(other)
+    assert inputs_hash(example) == inputs_hash(other)
+    assert example_hash(example) != example_hash(dspy.Example(**fields, d=1))
+    kept, dropped = deduplicate([example, other, dspy.Example(d=1)])
+    assert (len(kept), dropped) == (2, 1)
+
+
+def test_csv_values_are_converted_to_the_labels_types(tmp_path: Path) -> None:
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["text", "stars", "seen", "rank"], ["x", "4", "true", "2"]])
+    types = {"stars": int, "seen": bool, "rank": Literal[1, 2]}
+    (example,) = read_examples(tmp_path / "a.csv", inputs=["text"], outputs=types)
+    assert (example.stars, example.seen, example.rank) == (4, True, 2)
