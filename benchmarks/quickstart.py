@@ -36,7 +36,10 @@ def main() -> None:
     path = compiled.save(ARTIFACT)
     page = STORE.parent / "quickstart.html"
     compiled.report.to_html(page)
-    console.print(f"\nCompiled in {numbers.duration(compiled.report.seconds)}. Saved: {path}; the report as a page: {page}\n", highlight=False)
+    console.print(
+        f"\nCompiled in {numbers.duration(compiled.report.seconds)}. Saved: {path}; the report as a page: {page}\n",
+        highlight=False,
+    )
     program = ps.load(path)
     for review in REVIEWS:
         console.print(f"  {program(review=review).sentiment:<8}  {review}", highlight=False)

@@ -2,8 +2,8 @@
 
     python -m progspace.benchmarks.sentiment --data path/to/movie-sentiment
 
-``path/to/movie-sentiment`` holds ``train.jsonl`` and ``test.jsonl`` with ``text`` and ``label``. Each seed draws 200 rows
-of train for train and dev together; the test rows are read by the final report alone.
+``path/to/movie-sentiment`` holds ``train.jsonl`` and ``test.jsonl`` with ``text`` and ``label``. Each seed draws 200
+rows of train for train and dev together; the test rows are read by the final report alone.
 """
 
 from __future__ import annotations

@@ -105,15 +105,20 @@ def run_cells(
 ) -> Iterator[list[Run]]:
     """Runs a program on examples with so many threads; gives runs as they end, those that ended together in one list.
 
-    At most twice as many examples as threads wait at a time. When the caller stops listening, what has not begun is not
-    begun.
+    At most twice as many examples as threads wait at a time. When one raises, or the caller stops listening, what has not
+    begun is not begun, and what has begun is waited for: it is paid for.
+
+    Raises:
+        MetricError: The metric raised.
+        BudgetExceeded: Nothing is left to spend.
     """
     executor = ThreadPoolExecutor(workers, thread_name_prefix="progspace-cell")
     remaining = iter(examples)
     running: set[Future[Run]] = set()
+    fault: BaseException | None = None
     try:
         while True:
-            for example in itertools.islice(remaining, 2 * workers - len(running)):
+            for example in itertools.islice(remaining, 2 * workers - len(running) if fault is None else 0):
                 # A copy of the context, so that the caller's `dspy.context(…)` holds in the threads too.
                 context = contextvars.copy_context()
                 running.add(
@@ -122,21 +127,20 @@ def run_cells(
                     )
                 )
             if not running:
-                return
+                break
             done, running = wait(running, return_when=FIRST_COMPLETED)
-            fault: BaseException | None = None
-            ended = []
-            for future in done:
-                if (raised := future.exception()) is None:
-                    ended.append(future.result())
-                else:
-                    fault = raised
+            ended = [future.result() for future in done if not future.cancelled() and future.exception() is None]
+            faults = [future.exception() for future in done if not future.cancelled() and future.exception()]
+            if faults and fault is None:
+                fault = faults[0]
+                # What has begun is paid for: it is waited for, and told.
+                running = {future for future in running if not future.cancel()}
             if ended:
                 yield ended
-            if fault is not None:
-                raise fault
+        if fault is not None:
+            raise fault
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _tell(fault: BaseException) -> str:

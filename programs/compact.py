@@ -131,7 +131,7 @@ class CompactAdapter(dspy.Adapter):
         head = signature.instructions.strip()
         if self.hints or layout == "json":
             head += "".join(
-                f"\n{field_label(name, info)} {hint}"
+                f"\n{field_label(name)} {hint}"
                 for name, info in signature.output_fields.items()
                 if (hint := type_hint(info.annotation))
             )
@@ -150,15 +150,14 @@ class CompactAdapter(dspy.Adapter):
             if isinstance(value := values.get(name), History):
                 raise TypeError("the compact format holds no conversation history; use chat or json")
             if name in values:
-                lines.append(f"{field_label(name, info)} {write_field(value, info.annotation)}\n")
+                lines.append(f"{field_label(name)} {write_field(value, info.annotation)}\n")
         return "".join(lines)
 
     @staticmethod
     def _answer_label(signature: type[dspy.Signature], layout: str) -> str:
         if layout == "json":
             return "JSON:"
-        name, info = next(iter(signature.output_fields.items()))
-        return field_label(name, info)
+        return field_label(next(iter(signature.output_fields)))
 
     def _outputs(
         self, signature: type[dspy.Signature], values: Mapping[str, Any], layout: str, missing: str | None
@@ -168,8 +167,7 @@ class CompactAdapter(dspy.Adapter):
             known = {name: values.get(name, missing) for name, _ in fields}
             return "JSON: " + json.dumps(_plain(known), ensure_ascii=False)
         return "\n".join(
-            f"{field_label(name, info)} {write_field(values.get(name, missing), info.annotation)}"
-            for name, info in fields
+            f"{field_label(name)} {write_field(values.get(name, missing), info.annotation)}" for name, info in fields
         )
 
     # The call
@@ -218,8 +216,7 @@ class CompactAdapter(dspy.Adapter):
 
     @staticmethod
     def _stops(signature: type[dspy.Signature]) -> tuple[str, ...]:
-        name, info = next(iter(signature.input_fields.items()), (None, None))
-        next_example = ("\n" + field_label(name, info),) if name is not None and info is not None else ()
+        next_example = ["\n" + field_label(name) for name in list(signature.input_fields)[:1]]
         single = [info for info in signature.output_fields.values() if info.annotation is not str]
         if len(signature.output_fields) == 1 and single:
             return ("\n",)
@@ -263,7 +260,7 @@ class CompactAdapter(dspy.Adapter):
     @staticmethod
     def _split(signature: type[dspy.Signature], completion: str) -> dict[str, str]:
         """Cuts a completion at the labels of the outputs; the first label may be repeated or left out."""
-        labels = [(name, field_label(name, info)) for name, info in signature.output_fields.items()]
+        labels = [(name, field_label(name)) for name in signature.output_fields]
         label = labels[0][1]
         text = completion.strip()
         rest = "\n" + (text if text.startswith(label) else f"{label} {text}")

@@ -9,22 +9,17 @@ from typing import Any, Literal, get_args, get_origin
 import pydantic
 from dspy.adapters.utils import parse_value, serialize_for_json
 from pydantic import TypeAdapter
-from pydantic.fields import FieldInfo
 
 __all__ = ["choices_of", "field_label", "parse_field", "type_hint", "write_field"]
 
 
-def field_label(name: str, info: FieldInfo) -> str:
+def field_label(name: str) -> str:
     """Gives the words that stand before a field's value, with a colon.
 
-    >>> import dspy
-    >>> field_label("movie_text", dspy.Signature("movie_text -> label").fields["movie_text"])
+    >>> field_label("movie_text")
     'Movie Text:'
     """
-    extra = info.json_schema_extra
-    prefix = extra.get("prefix") if isinstance(extra, dict) else None
-    label = str(prefix or name.replace("_", " ").title()).strip().replace("\n", " ")
-    return label if label.endswith(":") else label + ":"
+    return " ".join(word[:1].upper() + word[1:] for word in name.split("_") if word) + ":"
 
 
 def choices_of(annotation: Any) -> dict[str, Any]:
@@ -74,7 +69,7 @@ def write_field(value: Any, annotation: Any) -> str:
         if type(choice) is type(value) and choice == value:
             return text
     if isinstance(value, str) and (annotation is str or not _is_json_like(value)):
-        plain = value and value == value.strip() and len(value.splitlines()) == 1 and value[0] != '"'
+        plain = value and value == value.strip() and not set(value) & {"\n", "\r"} and value[0] != '"'
         return value if plain else json.dumps(value, ensure_ascii=False)
     return json.dumps(serialize_for_json(value), ensure_ascii=False)
 

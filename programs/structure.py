@@ -31,7 +31,6 @@ class SignatureField(_Data):
     role: Literal["input", "output"]
     type: TypeCode
     desc: str | None = None
-    prefix: str | None = None
 
 
 class SignatureData(_Data):
@@ -93,8 +92,8 @@ def _signature_data(signature: Any) -> SignatureData:
             if info.metadata:
                 raise NotEncodable(name)
             extra = info.json_schema_extra
-            told = {"desc": extra.get("desc"), "prefix": extra.get("prefix")}
-            fields.append(SignatureField(name=name, role=role, type=encode_type(info.annotation), **told))
+            desc = extra.get("desc")
+            fields.append(SignatureField(name=name, role=role, type=encode_type(info.annotation), desc=desc))
     return SignatureData(name=signature.__name__, instructions=signature.instructions, fields=tuple(fields))
 
 
@@ -102,8 +101,7 @@ def _signature(data: SignatureData) -> Any:
     fields = {}
     for field in data.fields:
         make = dspy.InputField if field.role == "input" else dspy.OutputField
-        told = {"desc": field.desc, "prefix": field.prefix}
-        fields[field.name] = (decode_type(field.type), make(**{key: text for key, text in told.items() if text}))
+        fields[field.name] = (decode_type(field.type), make(desc=field.desc) if field.desc else make())
     signature = dspy.Signature(fields, data.instructions)
     signature.__name__ = signature.__qualname__ = data.name
     return signature

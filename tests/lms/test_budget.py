@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from progspace.lms.budget import Meter
 
 import progspace as ps
+from progspace.lms.budget import Meter
 
 
 @pytest.mark.parametrize("limit", [{"calls": 0}, {"tokens": -1}, {"usd": 0.0}, {"minutes": float("nan")}])

@@ -15,10 +15,10 @@ import dspy
 import pytest
 from dspy.lm15 import Config, Message, Request
 from dspy.utils.exceptions import ContextWindowExceededError, LMUnsupportedFeatureError
-from progspace.lms import models
-from progspace.lms.embedded import EmbeddedEngine, engine_for
 
 import progspace as ps
+from progspace.lms import models
+from progspace.lms.embedded import EmbeddedEngine, engine_for
 
 REFERENCE = json.loads((Path(__file__).parent / "reference.json").read_text(encoding="utf-8"))
 
@@ -75,9 +75,7 @@ def test_answers_do_not_depend_on_what_runs_beside_them(local_lm: dspy.LM) -> No
 
 def test_scores_do_not_depend_on_what_runs_beside_them(local_lm: dspy.LM) -> None:
     def scores(number: int) -> list[float]:
-        asked = request(
-            local_lm, f"{number}:", system="Odd or even?\n\n", choice=[" odd", " even"], logprobs=2
-        )
+        asked = request(local_lm, f"{number}:", system="Odd or even?\n\n", choice=[" odd", " even"], logprobs=2)
         return [top.logprob for top in sorted(local_lm(asked).logprobs[0].top, key=lambda top: top.token)]
 
     alone = [scores(number) for number in range(24)]
@@ -100,7 +98,12 @@ def test_usage_and_finish_reason_are_true(local_lm: dspy.LM) -> None:
 def test_outputs_are_held_to_choice_regex_and_schema(local_lm: dspy.LM) -> None:
     assert text_of(local_lm(request(local_lm, "Colour:", choice=["mauve", "teal"]))) in ("mauve", "teal")
     assert len(text_of(local_lm(request(local_lm, "Year:", regex="[0-9]{4}")))) == 4
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
     form = {"type": "json_schema", "name": "n", "schema": schema}
     assert isinstance(json.loads(text_of(local_lm(request(local_lm, "A number:", response_format=form))))["n"], int)
 

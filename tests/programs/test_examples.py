@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from progspace.programs.examples import deduplicate, example_hash, inputs_hash, read_examples
 
 import progspace as ps
+from progspace.programs.examples import deduplicate, example_hash, inputs_hash, read_examples
 
 ROWS = [{"text": "ä, “so so”\nand more", "label": "ok"}, {"text": "2nd", "label": "bad"}]
 Label = Literal["ok", "bad"]

@@ -9,10 +9,10 @@ from typing import Any
 import dspy
 import numpy as np
 import pytest
-from progspace.programs import metrics
-from progspace.programs.metrics import Judgement, judge, metric_identity
 
 import progspace as ps
+from progspace.programs import metrics
+from progspace.programs.metrics import Judgement, judge, metric_identity
 
 
 def score(metric: metrics.FieldMetric, expected: Any, found: Any) -> float:
@@ -78,7 +78,9 @@ def test_any_metric_of_the_contract_is_judged(metric: Any, wanted: Judgement) ->
     assert judge(metric, EXAMPLE, PREDICTION) == wanted
 
 
-@pytest.mark.parametrize("metric", [lambda e, p: e.z, lambda e, p: "high", lambda e, p: float("nan"), lambda e, p: None])
+@pytest.mark.parametrize(
+    "metric", [lambda e, p: e.z, lambda e, p: "high", lambda e, p: float("nan"), lambda e, p: None]
+)
 def test_a_metric_that_fails_is_told_with_the_example(metric: Any) -> None:
     with pytest.raises(ps.MetricError, match="on the example: y='a'") as caught:
         judge(metric, EXAMPLE, PREDICTION)

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from progspace.store import Answer, Cell, Store, open_store
 
 import progspace as ps
+from progspace.store import Answer, Cell, Store, open_store
 
 
 def test_cells_come_back_as_they_were(store: Store) -> None:

@@ -1,0 +1,188 @@
+"""Cells are bought once, failures are data, and a budget ends the buying with everything kept."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import dspy
+import pytest
+from dspy.lm15 import ServerError
+
+import progspace as ps
+from progspace.evaluation.evaluation import compare_cells, evaluate_cells
+from progspace.evaluation.identity import program_identity
+from progspace.evaluation.matrix import Matrix
+from progspace.evaluation.runner import run_cells
+from progspace.lms.budget import Meter
+from progspace.programs.candidate import Candidate
+from progspace.programs.formats import Format
+from progspace.store import Store
+
+METRIC = ps.metrics.choice("mood")
+
+
+def rule(prompt: str) -> str:
+    return f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt.split('Text')[-1].split('## text ##')[-1] else 'sad'}"
+
+
+def examples(rows: list[dict[str, str]]) -> list[dspy.Example]:
+    return [dspy.Example(**row).with_inputs("text") for row in rows]
+
+
+def test_a_second_run_buys_nothing(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    engine, meter = rule_engine(rule), Meter()
+    matrix = Matrix(store, METRIC, engine.lm(), meter)
+    rows = examples(mood_rows)
+    first = matrix.fill(dspy.Predict(mood), rows)
+    assert [cell.score for cell in first] == [1.0] * 100
+    assert [cell.calls for cell in first] == [1] * 100
+    assert all(cell.input_tokens > 0 for cell in first)
+    assert matrix.fill(dspy.Predict(mood), rows) == first
+    assert matrix.fill(dspy.Predict(mood), rows[::-1]) == first[::-1]
+    assert len(engine.prompts) == meter.spent.bought == 100
+    evaluation = evaluate_cells(first, rows)
+    assert (evaluation.score, evaluation.n, evaluation.errors) == (1.0, 100, 0)
+    assert evaluation.to_dict()["rows"][0]["expected"] == {"mood": mood_rows[0]["mood"]}
+
+
+def test_another_state_format_or_lm_is_another_program(rule_engine: Any, mood: Any) -> None:
+    lm = rule_engine(rule).lm()
+    module = dspy.Predict(mood)
+    shown = Candidate.declared(module).with_choice(demonstrations=({"text": "a", "mood": "sad"},))
+    formatted = Candidate.declared(module).with_choice(format=Format(kind="compact"))
+    variants = [
+        program_identity(module, lm),
+        program_identity(module, rule_engine(rule).lm("rule/two")),
+        program_identity(module, rule_engine(rule).lm(temperature=1.0)),
+        program_identity(shown.apply(module), lm),
+        program_identity(formatted.apply(module), lm),
+        program_identity(dspy.ChainOfThought(mood), lm),
+    ]
+    assert len(set(variants)) == len(variants)
+    assert variants[0] == program_identity(dspy.Predict(mood), rule_engine(rule).lm())
+    assert formatted.with_choice(origin="another name").hash == formatted.hash
+
+
+def test_what_the_program_gets_wrong_scores_nothing_and_what_the_lm_fails_is_no_score(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    def faulty(prompt: str) -> str:
+        if "day 3]" in prompt or "day 3\n" in prompt:
+            raise ServerError("overloaded")
+        return "I would rather not say." if "day 5\n" in prompt else rule(prompt)
+
+    rows = examples(mood_rows[:10])
+    engine = rule_engine(faulty)
+    matrix = Matrix(store, METRIC, engine.lm(), Meter())
+    cells = matrix.fill(dspy.Predict(mood), rows)
+    assert cells[3].score is None
+    assert "overloaded" in str(cells[3].error)
+    assert cells[5].score == 0.0
+    assert str(cells[5].error).startswith("AdapterParseError")
+    assert cells[5].calls == 2  # DSPy tries JSON after its chat format
+    evaluation = evaluate_cells(cells, rows)
+    assert (evaluation.n, evaluation.failed, evaluation.errors) == (9, 1, 1)
+    assert evaluation.score == pytest.approx(8 / 9)
+    asked = len(engine.prompts)
+    engine.rule = rule
+    healed = matrix.fill(dspy.Predict(mood), rows)
+    assert healed[3].score == 1.0
+    assert len(engine.prompts) == asked + 1  # only what had failed is bought again
+
+
+class Broken(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("text -> mood")
+
+    def forward(self, text: str) -> dspy.Prediction:
+        raise KeyError(f"no such thing as {len(text) * 0}")
+
+
+def test_a_program_or_lm_that_always_fails_is_an_error(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    rows = examples(mood_rows[:6])
+
+    def cut(prompt: str) -> str:
+        raise ServerError("down")
+
+    with pytest.raises(ps.ProgramError, match="failed on each of 6 examples: KeyError"):
+        evaluate_cells(Matrix(store, METRIC, rule_engine(rule).lm(), Meter()).fill(Broken(), rows), rows)
+    with pytest.raises(ps.LMError, match="answered on none of 6"):
+        evaluate_cells(Matrix(store, METRIC, rule_engine(cut).lm(), Meter()).fill(dspy.Predict(mood), rows), rows)
+
+
+def test_a_metric_that_raises_is_told_and_what_was_paid_is_kept(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    def strict(example: Any, prediction: Any, trace: Any = None) -> float:
+        return float(example.stars)
+
+    matrix = Matrix(store, strict, rule_engine(rule).lm(), Meter(), workers=2)
+    with pytest.raises(ps.MetricError, match="stars"):
+        matrix.fill(dspy.Predict(mood), examples(mood_rows[:4]))
+    assert store.count("answers") >= 1
+
+
+def test_the_budget_ends_it_and_what_was_bought_is_stored(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    engine, rows = rule_engine(rule), examples(mood_rows)
+    with pytest.raises(ps.BudgetExceeded):
+        Matrix(store, METRIC, engine.lm(), Meter(ps.Budget(calls=30)), workers=4).fill(dspy.Predict(mood), rows)
+    assert len(engine.prompts) == 30
+    assert store.count("answers") == 30
+    Matrix(store, METRIC, engine.lm(), Meter()).fill(dspy.Predict(mood), rows)
+    assert len(engine.prompts) == 100
+
+
+def test_at_most_so_many_run_and_no_more_than_twice_as_many_wait(rule_engine: Any, mood: Any) -> None:
+    running, most, taken = 0, 0, 0
+    lock = threading.Lock()
+    gate = threading.Event()
+
+    def slow(prompt: str) -> str:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        gate.wait(0.01)
+        with lock:
+            running -= 1
+        return rule(prompt)
+
+    class Rows(list[dspy.Example]):
+        def __iter__(self) -> Any:
+            nonlocal taken
+            for row in super().__iter__():
+                taken += 1
+                yield row
+
+    rows = Rows(examples([{"text": f"sun {i}", "mood": "glad"} for i in range(60)]))
+    done = 0
+    for runs in run_cells(dspy.Predict(mood), rows, METRIC, identity="p", lm=rule_engine(slow).lm(), workers=3):
+        done += len(runs)
+        assert taken - done <= 6
+    assert (done, most) == (60, 3)
+
+
+def test_settings_of_the_caller_hold_in_the_threads(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    engine = rule_engine(lambda prompt: '{"mood": "glad"}')
+    with dspy.context(adapter=dspy.JSONAdapter()):
+        cells = Matrix(store, METRIC, engine.lm(), Meter()).fill(dspy.Predict(mood), examples(mood_rows[:2]))
+    assert [cell.calls for cell in cells] == [1, 1]
+    assert all("JSON" in prompt for prompt in engine.prompts)
+
+
+def test_a_comparison_is_paired(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    rows = examples(mood_rows)
+    good = Matrix(store, METRIC, rule_engine(rule).lm("rule/good"), Meter()).fill(dspy.Predict(mood), rows)
+    glad = rule_engine(lambda prompt: "[[ ## mood ## ]]\nglad").lm("rule/glad")
+    always = Matrix(store, METRIC, glad, Meter()).fill(dspy.Predict(mood), rows)
+    comparison = compare_cells(good, always, rows, names=("good", "glad"))
+    assert comparison.difference == pytest.approx(0.5)
+    assert comparison.p_value < 1e-6
+    assert comparison.interval.low < 0.5 < comparison.interval.high
+    assert (len(comparison.better), len(comparison.worse)) == (50, 0)
