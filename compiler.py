@@ -16,8 +16,9 @@ from .artifacts.artifact import Provenance
 from .artifacts.compiled import Compiled, FrontPoint
 from .errors import BudgetExceeded
 from .evaluation.evaluation import Comparison, compare_cells, evaluate_cells
+from .evaluation.findings import Point, RungReport
 from .evaluation.matrix import Matrix
-from .evaluation.report import Point, Report, RungReport, measured, verdict
+from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget, Meter
 from .lms.journal import lm_identity
@@ -28,7 +29,7 @@ from .programs.fields import choices_of
 from .programs.splits import stratified
 from .programs.structure import describe
 from .programs.task import Task
-from .store import Store, open_store
+from .store.database import Store, open_store
 
 __all__ = ["Progress", "compile"]
 
@@ -185,10 +186,10 @@ def _rung_report(rung: Rung, dev: Sequence[dspy.Example], on_test: Comparison, s
         choice=rung.best.candidate.origin,
         kept=rung.kept,
         candidates=len(rung.standings),
-        dev=measured(evaluate_cells(rung.best.cells, dev[:size], seed=seed)),
+        dev=evaluate_cells(rung.best.cells, dev[:size], seed=seed).measured(),
         shrunken=rung.shrunken,
-        test=measured(on_test.a),
-        versus_baseline=None if rung.name == "baseline" else verdict(on_test),
+        test=on_test.a.measured(),
+        versus_baseline=None if rung.name == "baseline" else on_test.verdict(),
         calls=rung.spent.calls,
         bought=rung.spent.bought,
         input_tokens=rung.spent.input_tokens,

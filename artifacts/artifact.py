@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ArtifactError
-from ..evaluation.report import Report
+from ..evaluation.findings import Findings
 from ..programs.candidate import Candidate
 
 __all__ = ["FORMAT", "SCHEMA_VERSION", "Artifact", "Provenance", "read_artifact", "write_artifact"]
@@ -61,7 +61,7 @@ class Artifact(BaseModel):
     candidate: Candidate
     lm: dict[str, Any]
     provenance: Provenance
-    report: Report
+    report: Findings
 
 
 def _hash(content: Any) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import dspy
 
 from ..errors import DataError, LMError, ProgramError
-from ..store import Cell
+from ..store.records import Cell
+from .findings import Measured, Verdict
 from .statistics import Interval, PairedTest, mean_interval, paired_test
 
 __all__ = ["Comparison", "Evaluation", "Row", "compare_cells", "evaluate_cells"]
@@ -63,6 +64,22 @@ class Evaluation:
         """Tokens in and out, a mean."""
         return (self.input_tokens + self.output_tokens) / max(1, self.n + self.failed)
 
+    def measured(self) -> Measured:
+        """What a report keeps."""
+        examples = max(1, self.n + self.failed)
+        return Measured(
+            score=self.score,
+            low=self.interval.low,
+            high=self.interval.high,
+            level=self.interval.level,
+            method=self.interval.method,
+            n=self.n,
+            failed=self.failed,
+            errors=self.errors,
+            calls=self.calls / examples,
+            tokens=self.tokens_per_example,
+        )
+
     def to_dict(self, *, rows: bool = True) -> dict[str, Any]:
         """Gives everything as JSON values."""
         document = asdict(self)
@@ -103,6 +120,18 @@ class Comparison:
     def p_value(self) -> float:
         """Of the paired test, two-sided."""
         return self.test.p_value
+
+    def verdict(self) -> Verdict:
+        """What a report keeps."""
+        return Verdict(
+            difference=self.difference,
+            low=self.interval.low,
+            high=self.interval.high,
+            p_value=self.p_value,
+            wins=self.test.wins_a,
+            losses=self.test.wins_b,
+            method=self.test.method,
+        )
 
     def to_dict(self, *, rows: bool = True) -> dict[str, Any]:
         """Gives everything as JSON values."""

@@ -11,7 +11,8 @@ from ..lms.budget import Meter
 from ..lms.journal import Answers, JournaledLM, StoredAnswer, concurrency
 from ..programs.examples import example_hash
 from ..programs.metrics import metric_identity
-from ..store import Answer, Cell, Store
+from ..store.database import Store
+from ..store.records import Answer, Cell
 from .identity import program_identity
 from .runner import Run, run_cells
 
@@ -76,6 +77,8 @@ class Matrix:
         identity = program_identity(program, self.lm)
         hashes = [example_hash(example) for example in examples]
         known = self._store.cells(identity, metric_identity(self.metric), hashes)
+        for cell in known.values():
+            self._recall(cell)
         self._on_cells(len(known))
         missing = [example for example, key in zip(examples, hashes, strict=True) if key not in known]
         for runs in self._run(program, missing, identity, traced=False):
@@ -90,6 +93,12 @@ class Matrix:
         identity = program_identity(program, self.lm)
         runs = self._run(program, examples, identity, traced=True)
         return {run.cell.example: run for ended in runs for run in ended}
+
+    def _recall(self, cell: Cell) -> None:
+        """Counts what a known cell asked, as though it were asked now: a search that goes on keeps to the same plan."""
+        for key, input_tokens, output_tokens in cell.asked:
+            if self.meter.ask(key):
+                self.meter.answered(input_tokens, output_tokens)
 
     def _run(self, program: dspy.Module, examples: Sequence[dspy.Example], identity: str, *, traced: bool) -> Any:
         return run_cells(

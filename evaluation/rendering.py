@@ -13,7 +13,7 @@ from rich.text import Text
 
 from . import numbers
 from .evaluation import Comparison, Evaluation
-from .report import Measured, Report, RungReport
+from .findings import Findings, Measured, RungReport
 from .statistics import Interval
 
 __all__ = ["as_text", "comparison_view", "evaluation_view", "report_page", "report_text", "report_view"]
@@ -30,12 +30,12 @@ def as_text(view: RenderableType, width: int = 110) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def report_text(report: Report) -> str:
+def report_text(report: Findings) -> str:
     """The report as plain text."""
     return as_text(report_view(report))
 
 
-def report_view(report: Report) -> RenderableType:
+def report_view(report: Findings) -> RenderableType:
     """The ladder as a table, and below it what it says."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     table.add_column("rung", overflow="fold", min_width=18, max_width=44)
@@ -63,7 +63,7 @@ def _rung_cells(rung: RungReport) -> list[str]:
     ]
 
 
-def report_lines(report: Report) -> list[str]:
+def report_lines(report: Findings) -> list[str]:
     """What a person should take from the report, in sentences."""
     winner, sizes = report.winner, report.sizes
     lines = []
@@ -179,7 +179,7 @@ svg circle { fill: var(--dim); } svg .winner { fill: var(--mark); }
 """
 
 
-def report_page(report: Report) -> str:
+def report_page(report: Findings) -> str:
     """The report as one HTML page that needs nothing else; every text in it is escaped."""
     head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
     body = "".join(
@@ -207,11 +207,11 @@ def _table_cell(text: str) -> str:
     return f"<td>{html.escape(text)}</td>"
 
 
-def _class(rung: RungReport, report: Report) -> str:
+def _class(rung: RungReport, report: Findings) -> str:
     return "winner" if rung is report.winner else "kept" if rung.kept else "lost"
 
 
-def _plot(rungs: Sequence[RungReport], report: Report) -> str:
+def _plot(rungs: Sequence[RungReport], report: Findings) -> str:
     """A dot and its interval for each rung, from 0 to 100 %."""
     left, width, step = 150, 620, 36
     height = step * len(rungs) + 40

@@ -1,185 +1,21 @@
-"""What a compile found, what it cost, and how sure it is: data only; `rendering` draws it."""
+"""The report of a compile: its findings, and how they are shown."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from .findings import Findings
+from .rendering import report_page, report_text
 
-from .evaluation import Comparison, Evaluation
-
-__all__ = ["Measured", "Point", "Report", "RungReport", "Verdict", "measured", "verdict"]
+__all__ = ["Report"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Report(Findings):
+    """Findings that a person can read: ``print(report)`` gives the ladder as a table."""
 
-
-class Measured(_Frozen):
-    """A score on one split.
-
-    Attributes:
-        score: The mean.
-        low: Lower end of its interval.
-        high: Upper end of its interval.
-        level: Of the interval.
-        method: Of the interval.
-        n: Examples.
-        failed: Examples without an answer of the LM.
-        errors: Examples on which the program failed; they score 0.
-        calls: LM calls an example.
-        tokens: Tokens in and out, an example.
-    """
-
-    score: float
-    low: float
-    high: float
-    level: float
-    method: str
-    n: int
-    failed: int
-    errors: int
-    calls: float
-    tokens: float
-
-
-class Verdict(_Frozen):
-    """A paired comparison with the baseline on the same examples."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    wins: int
-    losses: int
-    method: str
-
-
-class RungReport(_Frozen):
-    """A step of the ladder: what was searched, what it found and what it cost.
-
-    Attributes:
-        name: Of the rung.
-        choice: What was best on it.
-        kept: Whether it beat the rung below on dev.
-        candidates: How many were tried.
-        dev: Score of the choice on the whole dev split; it was chosen there, so it is a little lucky.
-        shrunken: The dev score after shrinking: what the choice was made by.
-        test: Score on the sealed test split.
-        versus_baseline: On the sealed test split.
-        calls: LM calls that the rung asked for.
-        bought: Calls among them that were not known before.
-        input_tokens: Of the rung's calls.
-        output_tokens: Of the rung's calls.
-        seconds: On the clock.
-        stopped: What ended the rung early, if something did.
-    """
-
-    name: str
-    choice: str
-    kept: bool
-    candidates: int
-    dev: Measured
-    shrunken: float
-    test: Measured | None = None
-    versus_baseline: Verdict | None = None
-    calls: int
-    bought: int
-    input_tokens: int
-    output_tokens: int
-    seconds: float
-    stopped: str | None = None
-
-
-class Point(_Frozen):
-    """A program on the Pareto front of dev score and tokens."""
-
-    choice: str
-    score: float
-    tokens: float
-
-
-class Report(_Frozen):
-    """The ladder, and all that is needed to believe it.
-
-    Attributes:
-        task: Its name.
-        lm: The LM's model.
-        seed: Of splits, draws and intervals.
-        sizes: Examples of train, dev and test.
-        notes: What the split had to say.
-        rungs: From the baseline up.
-        front: Programs that no other beats in both dev score and tokens.
-        test_calls: LM calls for the sealed test; they are not part of the search's budget.
-        test_seconds: On the clock.
-        test_reads: How often the sealed test has been read by this task object, this time included.
-        seconds: Of the whole compile, on the clock.
-    """
-
-    task: str
-    lm: str
-    seed: int
-    sizes: dict[Literal["train", "dev", "test"], int]
-    notes: tuple[str, ...] = ()
-    rungs: tuple[RungReport, ...]
-    front: tuple[Point, ...] = ()
-    test_calls: int = 0
-    test_seconds: float = 0.0
-    test_reads: int = 0
-    seconds: float = 0.0
-
-    @property
-    def baseline(self) -> RungReport:
-        """The program as declared."""
-        return self.rungs[0]
-
-    @property
-    def winner(self) -> RungReport:
-        """The highest rung that was kept."""
-        return next(rung for rung in reversed(self.rungs) if rung.kept)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Gives everything as JSON values."""
-        return self.model_dump(mode="json")
+    def __str__(self) -> str:
+        return report_text(self)
 
     def to_html(self, path: str | Path) -> None:
         """Writes the report as one page that needs nothing else."""
-        from .rendering import report_page
-
         Path(path).write_text(report_page(self), encoding="utf-8")
-
-    def __str__(self) -> str:
-        from .rendering import report_text
-
-        return report_text(self)
-
-
-def measured(evaluation: Evaluation) -> Measured:
-    """What a report keeps of an evaluation."""
-    examples = max(1, evaluation.n + evaluation.failed)
-    return Measured(
-        score=evaluation.score,
-        low=evaluation.interval.low,
-        high=evaluation.interval.high,
-        level=evaluation.interval.level,
-        method=evaluation.interval.method,
-        n=evaluation.n,
-        failed=evaluation.failed,
-        errors=evaluation.errors,
-        calls=evaluation.calls / examples,
-        tokens=evaluation.tokens_per_example,
-    )
-
-
-def verdict(comparison: Comparison) -> Verdict:
-    """What a report keeps of a comparison."""
-    return Verdict(
-        difference=comparison.difference,
-        low=comparison.interval.low,
-        high=comparison.interval.high,
-        p_value=comparison.p_value,
-        wins=comparison.test.wins_a,
-        losses=comparison.test.wins_b,
-        method=comparison.test.method,
-    )

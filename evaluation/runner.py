@@ -18,7 +18,7 @@ from ..errors import LMError, ProgspaceError
 from ..lms.journal import CALLS, CallRecord
 from ..programs.examples import example_hash
 from ..programs.metrics import judge, metric_identity
-from ..store import Cell
+from ..store.records import Cell
 
 __all__ = ["Run", "run_cells", "run_example"]
 
@@ -86,6 +86,7 @@ def run_example(
         error=error,
         output=_outputs(prediction),
         calls=len(calls),
+        asked=tuple((call.key, call.input_tokens, call.output_tokens) for call in calls),
         input_tokens=sum(call.input_tokens for call in calls),
         output_tokens=sum(call.output_tokens for call in calls),
         seconds=seconds,
@@ -105,8 +106,8 @@ def run_cells(
 ) -> Iterator[list[Run]]:
     """Runs a program on examples with so many threads; gives runs as they end, those that ended together in one list.
 
-    At most twice as many examples as threads wait at a time. When one raises, or the caller stops listening, what has not
-    begun is not begun, and what has begun is waited for: it is paid for.
+    At most twice as many examples as threads wait at a time. When one raises, or the caller stops listening, what has
+    not begun is not begun, and what has begun is waited for: it is paid for.
 
     Raises:
         MetricError: The metric raised.

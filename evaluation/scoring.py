@@ -10,7 +10,7 @@ import dspy
 from ..errors import DataError
 from ..lms.budget import Budget, Meter
 from ..programs.task import Task
-from ..store import Store, open_store
+from ..store.database import Store, open_store
 from .evaluation import Comparison, Evaluation, compare_cells, evaluate_cells
 from .matrix import Matrix
 

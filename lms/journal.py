@@ -43,8 +43,9 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One LM call of a program run."""
+    """One LM call of a program run: the answer's key, and the tokens."""
 
+    key: str
     input_tokens: int
     output_tokens: int
 
@@ -70,9 +71,10 @@ def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
         if value is not None and not key.startswith(_SECRET) and isinstance(value, str | int | float | list | dict)
     }
     identity: dict[str, Any] = {"model": lm.model, "settings": settings}
-    dump_engine = getattr(getattr(lm, "_engine_spec", None), "dump_state", None)
-    if dump_engine is not None:
-        identity["engine"] = dump_engine()
+    engine = getattr(lm, "_engine_spec", lm)
+    if not isinstance(engine, str):  # the app's own code answers: its class is part of what the LM is
+        state = engine.dump_state() if hasattr(engine, "dump_state") and engine is not lm else {}
+        identity["engine"] = {"class": type(engine).__qualname__, **state}
     return identity
 
 
@@ -162,7 +164,7 @@ class JournaledLM(dspy.BaseLM):
         known = self._answers.get(key) if self._answers is not None else None
         if known is None:
             return None
-        self._log(known.input_tokens, known.output_tokens)
+        self._log(key, known.input_tokens, known.output_tokens)
         if first:
             self.meter.answered(known.input_tokens, known.output_tokens)
         return _restore(known.value)
@@ -173,17 +175,17 @@ class JournaledLM(dspy.BaseLM):
         tokens_in, tokens_out = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         if self._answers is not None and (value := _plain(outputs)) is not None:
             self._answers.put(StoredAnswer(key, value, tokens_in, tokens_out, seconds))
-        self._log(tokens_in, tokens_out)
+        self._log(key, tokens_in, tokens_out)
         if first:
             self.meter.answered(tokens_in, tokens_out)
         self.meter.bought(entry.get("cost"))
         return outputs
 
     @staticmethod
-    def _log(input_tokens: int, output_tokens: int) -> None:
+    def _log(key: str, input_tokens: int, output_tokens: int) -> None:
         log = dspy.settings.get(CALLS)
         if log is not None:
-            log.append(CallRecord(input_tokens, output_tokens))
+            log.append(CallRecord(key, input_tokens, output_tokens))
 
 
 def _describe(value: Any) -> Any:

@@ -12,7 +12,7 @@ from ..evaluation.matrix import Matrix
 from ..lms.budget import Spent
 from ..programs.candidate import Candidate
 from ..programs.task import Task
-from ..store import Cell
+from ..store.records import Cell
 from .calibration import calibrate
 from .demonstration_proposer import bootstrap_pools, label_pools, propose_demonstrations
 from .format_proposer import propose_formats

@@ -11,7 +11,7 @@ import dspy
 from ..errors import BudgetExceeded
 from ..evaluation.statistics import shrunken_means
 from ..programs.candidate import Candidate
-from ..store import Cell
+from ..store.records import Cell
 
 __all__ = ["RaceResult", "Standing", "best_of", "first_round", "plan_rounds", "sequential_halving"]
 

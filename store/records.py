@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ class Cell:
         error: Why there is no output, or none that could be read; the score is then 0, or None where the LM failed.
         output: The program's output fields, as JSON values.
         calls: LM calls that the program made.
+        asked: Of each of these calls the answer's key, and its tokens in and out.
         input_tokens: Of all its calls.
         output_tokens: Of all its calls.
         seconds: From the program's start to its end, as measured when the cell was bought.
@@ -37,6 +38,7 @@ class Cell:
     error: str | None = None
     output: Mapping[str, Any] = field(default_factory=dict)
     calls: int = 0
+    asked: Sequence[tuple[str, int, int]] = ()
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0

@@ -12,7 +12,7 @@ from dspy.lm15 import Message, Request, Response, TokenLogprob, TopLogprob, Usag
 
 import progspace as ps
 from progspace.lms.models import installed
-from progspace.store import Store, open_store
+from progspace.store.database import Store, open_store
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from progspace.evaluation.runner import run_cells
 from progspace.lms.budget import Meter
 from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
-from progspace.store import Store
+from progspace.store.database import Store
 
 METRIC = ps.metrics.choice("mood")
 

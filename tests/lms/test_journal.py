@@ -12,7 +12,7 @@ from progspace.evaluation.matrix import StoreAnswers
 from progspace.lms.budget import Meter
 from progspace.lms.journal import JournaledLM, lm_identity
 from progspace.programs.formats import Format
-from progspace.store import Store
+from progspace.store.database import Store
 
 
 def test_an_answer_is_bought_once_in_every_way_of_asking(rule_engine: Any, store: Store, mood: Any) -> None:

@@ -14,7 +14,7 @@ from progspace.optimizers.demonstration_proposer import bootstrap_pools, label_p
 from progspace.optimizers.format_proposer import propose_formats
 from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
-from progspace.store import Store
+from progspace.store.database import Store
 
 
 def examples(rows: list[dict[str, str]]) -> list[dspy.Example]:

@@ -10,7 +10,7 @@ import pytest
 import progspace as ps
 from progspace.optimizers.race import Standing, best_of, plan_rounds, sequential_halving
 from progspace.programs.candidate import Candidate
-from progspace.store import Cell
+from progspace.store.records import Cell
 
 EXAMPLES = [dspy.Example(i=i) for i in range(120)]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import progspace as ps
-from progspace.store import Answer, Cell, Store, open_store
+from progspace.store.database import Store, open_store
+from progspace.store.records import Answer, Cell
 
 
 def test_cells_come_back_as_they_were(store: Store) -> None:
@@ -50,7 +51,9 @@ def test_threads_and_processes_share_a_file(tmp_path: Path) -> None:
 def test_what_was_written_outlives_a_killed_process(tmp_path: Path) -> None:
     path = tmp_path / "killed.db"
     script = (
-        "import os, signal, sys\nfrom progspace.store import Answer, open_store\n"
+        "import os, signal, sys\n"
+        "from progspace.store.database import open_store\n"
+        "from progspace.store.records import Answer\n"
         "store = open_store(sys.argv[1])\n"
         "for i in range(50): store.put_answer(Answer(f'k{i}', [i]))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

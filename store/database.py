@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ _cells = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("output", sa.JSON, nullable=False),
     sa.Column("calls", sa.Integer, nullable=False),
+    sa.Column("asked", sa.JSON, nullable=False),
     sa.Column("input_tokens", sa.Integer, nullable=False),
     sa.Column("output_tokens", sa.Integer, nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),
@@ -109,7 +110,7 @@ class Store:
                 _cells.c.score.is_not(None),
                 _cells.c.example.in_(examples[start : start + _LOOKUP]),
             )
-            known.update((row.example, Cell(**row._mapping)) for row in self._read(query))
+            known.update((row.example, _cell(row)) for row in self._read(query))
         return known
 
     def put_cells(self, cells: Iterable[Cell]) -> None:
@@ -149,6 +150,11 @@ class Store:
             raise StoreError(
                 f"{self.where}: cannot be written ({error.orig}); nothing stored before is lost"
             ) from error
+
+
+def _cell(row: sa.Row[Any]) -> Cell:
+    cell = Cell(**row._mapping)
+    return replace(cell, asked=tuple((str(key), int(tin), int(tout)) for key, tin, tout in cell.asked))
 
 
 def open_store(where: str | Path) -> Store:

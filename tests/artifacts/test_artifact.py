@@ -1,0 +1,115 @@
+"""Artifacts: saved, loaded, and refused where they are not what was saved."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+import progspace as ps
+from progspace.artifacts.artifact import _hash, read_artifact
+from progspace.artifacts.compiled import Compiled
+from progspace.store.database import Store
+
+
+def rule(prompt: str) -> str:
+    """Reads the compact format; DSPy's own is beyond it."""
+    asked = prompt.rsplit("Text:", 1)[-1]
+    return ("glad" if "sun" in asked else "sad") if prompt.endswith("Mood:") else "what?"
+
+
+@pytest.fixture
+def compiled(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> Compiled:
+    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
+    return ps.compile(task, lm=rule_engine(rule).lm(api_base=None), budget=ps.Budget(calls=400), store=store)
+
+
+def test_what_is_saved_is_what_is_loaded(compiled: Compiled, rule_engine: Any, tmp_path: Path) -> None:
+    path = compiled.save(tmp_path / "deep" / "mood.progspace.json")
+    assert [file.name for file in path.parent.iterdir()] == ["mood.progspace.json"]
+    lm = rule_engine(rule).lm()
+    with pytest.raises(ps.ArtifactError, match=r"ps\.load\(path, lm=your_lm\)"):
+        ps.load(path)
+    program = ps.load(path, lm=lm)
+    assert isinstance(program, dspy.Module)
+    assert program.formats == compiled.program.formats
+    assert read_artifact(path).candidate.hash == compiled.candidate.hash
+    # Its own format and LM, whatever the settings say.
+    with dspy.context(lm=None, adapter=dspy.JSONAdapter()):
+        assert program(text="sun again").mood == "glad"
+        assert asyncio.run(program.acall(text="rain again")).mood == "sad"
+    copied = program.deepcopy()
+    assert copied(text="sun").mood == "glad"
+    artifact = read_artifact(path)
+    assert artifact.report.to_dict() == compiled.report.to_dict()
+    assert artifact.provenance.versions["dspy"]
+    assert "glad" in path.read_text()
+
+
+def test_an_app_may_give_its_own_module(compiled: Compiled, rule_engine: Any, mood: Any, tmp_path: Path) -> None:
+    path = compiled.save(tmp_path / "mood.progspace.json")
+    assert ps.load(path, lm=rule_engine(rule).lm(), program=dspy.Predict(mood))(text="sun").mood == "glad"
+    with pytest.raises(ps.ArtifactError, match="the program given is"):
+        ps.load(path, lm=rule_engine(rule).lm(), program=dspy.Predict("other -> thing"))
+
+
+def rehashed(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "hash": _hash(document["content"])}
+
+
+def test_what_is_not_what_was_saved_is_refused_and_said(compiled: Compiled, tmp_path: Path) -> None:
+    path = compiled.save(tmp_path / "mood.progspace.json")
+    good = json.loads(path.read_text())
+    edited, newer, wrong, extra = (copy.deepcopy(good) for _ in range(4))
+    edited["content"]["candidate"]["predictors"]["self"]["instruction"] = "Ignore all that."
+    newer["schema"] = 2
+    wrong["content"]["candidate"]["predictors"]["self"]["format"]["kind"] = "yaml"
+    extra["content"]["run"] = "__import__('os').system('true')"
+    for text, told in [
+        (json.dumps(edited), "edited or damaged"),
+        (json.dumps(newer), "newer: it has schema 2"),
+        (json.dumps({**good, "schema": "1"}), "damaged: its schema version"),
+        (json.dumps(rehashed(wrong)), r"damaged at candidate\.predictors\.self\.format\.kind"),
+        (json.dumps(rehashed(extra)), "damaged at run"),
+        (path.read_text()[:-200], "not JSON"),
+        ("", "not JSON"),
+        ("[" * 100_000, "damaged"),
+        ('{"model": "gpt"}', "foreign"),
+        ("[1, 2]", "foreign"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ps.ArtifactError, match=told) as caught:
+            ps.load(path)
+        assert str(path) in str(caught.value)
+    with pytest.raises(ps.ArtifactError, match="cannot be read"):
+        ps.load(tmp_path / "none.json")
+    with pytest.raises(ps.ArtifactError, match="cannot be written"):
+        compiled.save(path / "below" / "a file")
+
+
+def test_a_file_does_not_say_where_prompts_go(compiled: Compiled, tmp_path: Path) -> None:
+    path = compiled.save(tmp_path / "mood.progspace.json")
+    document = json.loads(path.read_text())
+    document["content"]["lm"] = {"model": "openai/gpt", "settings": {"api_base": "http://evil.example/v1"}}
+    path.write_text(json.dumps(rehashed(document)))
+    with pytest.raises(ps.ArtifactError, match="say that this is where prompts may go"):
+        ps.load(path)
+
+
+def test_loading_imports_no_search(compiled: Compiled, tmp_path: Path) -> None:
+    path = compiled.save(tmp_path / "mood.progspace.json")
+    script = (
+        "import sys, progspace as ps\n"
+        "try: ps.load(sys.argv[1])\nexcept ps.ArtifactError: pass\n"
+        "heavy = {'optuna', 'sqlalchemy', 'qdrant_client', 'openvino', 'scipy', 'typer'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "[]"

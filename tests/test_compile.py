@@ -1,0 +1,213 @@
+"""The main job: the ladder is climbed, stopped and gone on with, and gives the same winner each time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+import progspace as ps
+from progspace.artifacts.compiled import Compiled
+from progspace.programs import sentiment
+from progspace.store.database import Store, open_store
+
+
+def rule(prompt: str) -> str:
+    """An LM that follows the compact format only, and tells moods right only after two examples."""
+    if not prompt.endswith("Mood:"):
+        return "what?"
+    sunny = "sun" in prompt.rsplit("Text:", 1)[-1]
+    shown = prompt.count("Mood: ") >= 2 and "Mood: glad or" not in prompt
+    return "glad" if sunny or not shown else "sad"
+
+
+@pytest.fixture
+def task(mood: Any, mood_rows: Any) -> ps.Task:
+    return ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
+
+
+def outcome(compiled: Compiled) -> tuple[Any, ...]:
+    report = compiled.report
+    return compiled.candidate.hash, [(r.choice, r.dev.score, r.test and r.test.score, r.calls) for r in report.rungs]
+
+
+def test_each_rung_is_searched_measured_and_kept_only_if_it_pays(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    engine = rule_engine(rule)
+    compiled = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=1000), store=store)
+    report = compiled.report
+    assert [rung.name for rung in report.rungs] == ["baseline", "formats", "demonstrations"]
+    baseline, formats, demonstrations = (rung.test for rung in report.rungs)
+    assert baseline is not None
+    assert formats is not None
+    assert demonstrations is not None
+    assert baseline.score == 0.0
+    assert baseline.score < formats.score < demonstrations.score == 1.0
+    assert report.winner.name == "demonstrations"
+    assert report.winner.versus_baseline is not None
+    assert report.winner.versus_baseline.p_value < 0.001
+    assert sum(rung.calls for rung in report.rungs) <= 1000
+    assert compiled(text="rain at last").mood == "sad"
+    assert task.program.demos == []
+    assert task.unsealed == ("final report",)
+    assert [point.tokens for point in compiled.front] == sorted(point.tokens for point in compiled.front)
+    assert compiled.front[-1].score == 1.0
+    told = str(report)
+    assert "demonstrations: compact" in told
+    assert "sealed test" in told
+
+
+def test_nothing_better_leaves_the_program_as_declared(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    def chatty(prompt: str) -> str:
+        if prompt.rstrip().endswith(("Mood:", "}")) or "JSON" in prompt:
+            return "what?"
+        return f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt.rsplit('## text ##', 1)[-1] else 'sad'}"
+
+    compiled = ps.compile(task, lm=rule_engine(chatty).lm(), budget=ps.Budget(calls=300), store=store)
+    assert compiled.report.winner.name == "baseline"
+    assert [rung.kept for rung in compiled.report.rungs[1:]] == [False] * len(compiled.report.rungs[1:])
+    assert "nothing that was tried did better" in str(compiled.report)
+    assert compiled(text="sun").mood == "glad"
+
+
+def test_the_same_again_buys_nothing_and_gives_the_same(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    engine = rule_engine(rule)
+    first = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=600), store=store)
+    asked = len(engine.prompts)
+    again = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=600), store=store)
+    assert len(engine.prompts) == asked
+    assert outcome(again) == outcome(first)
+    assert sum(rung.bought for rung in again.report.rungs) == 0
+    assert again.report.test_reads == 2
+    assert "has now been read 2 times" in str(again.report)
+
+
+def test_stopped_anywhere_it_goes_on_to_the_same_end(rule_engine: Any, tmp_path: Path, task: ps.Task) -> None:
+    with open_store(tmp_path / "whole.db") as store:
+        engine = rule_engine(rule)
+        whole = outcome(ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=500), store=store))
+        total = len(engine.prompts)
+
+    for stop_after in (5, 150, 350):
+        calls: list[str] = []
+
+        def stopping(prompt: str, calls: list[str] = calls, stop_after: int = stop_after) -> str:
+            calls.append(prompt)
+            if len(calls) == stop_after:
+                raise KeyboardInterrupt
+            return rule(prompt)
+
+        with open_store(tmp_path / f"stopped-{stop_after}.db") as store:
+            with pytest.raises(KeyboardInterrupt):
+                ps.compile(task, lm=rule_engine(stopping).lm(), budget=ps.Budget(calls=500), store=store)
+            before = store.count("answers")
+            assert before >= stop_after - 1
+            rest = rule_engine(rule)
+            assert outcome(ps.compile(task, lm=rest.lm(), budget=ps.Budget(calls=500), store=store)) == whole
+            assert before + len(rest.prompts) == total
+
+
+@pytest.mark.parametrize("calls", [1, 40, 90, 200])
+def test_a_small_budget_gives_the_best_so_far(rule_engine: Any, store: Store, task: ps.Task, calls: int) -> None:
+    budget = ps.Budget(calls=calls)
+    if calls < 50:
+        with pytest.raises(ps.BudgetExceeded):
+            ps.compile(task, lm=rule_engine(rule).lm(), budget=budget, store=store)
+        return
+    compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=budget, store=store)
+    assert sum(rung.calls for rung in compiled.report.rungs) <= calls
+
+
+def test_test_rows_limits_what_is_unsealed(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=200), store=store, test_rows=7)
+    assert compiled.report.sizes["test"] == 7
+
+
+class Chain(dspy.Module):
+    def __init__(self, mood: Any) -> None:
+        super().__init__()
+        self.find = dspy.Predict("text -> weather")
+        self.tell = dspy.Predict(mood)
+
+    def forward(self, text: str) -> dspy.Prediction:
+        return self.tell(text=self.find(text=text).weather)
+
+
+def test_a_chain_is_compiled_predictor_by_predictor(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    def chained(prompt: str) -> str:
+        if prompt.endswith("Weather:"):
+            return "sun" if "sun" in prompt.rsplit("Text:", 1)[-1] else "rain"
+        return rule(prompt)
+
+    program = Chain(mood)
+    task = ps.Task(program=program, examples=mood_rows, inputs=["text"], metric=ps.metrics.choice("mood"))
+    compiled = ps.compile(task, lm=rule_engine(chained).lm(), budget=ps.Budget(calls=1500), store=store)
+    assert set(compiled.candidate.predictors) == {"find", "tell"}
+    test = compiled.report.winner.test
+    assert test is not None
+    assert test.score == 1.0
+    assert all(set(shown) == {"text", "mood"} for shown in compiled.candidate.predictors["tell"].demonstrations or ())
+
+
+SCRIPT = """
+import sys, progspace as ps
+from progspace.programs import sentiment
+compiled = ps.compile(
+    sentiment.task(), lm=ps.lm("local", max_tokens=8), budget=ps.Budget(calls=250), store=sys.argv[1], test_rows=10
+)
+print(compiled.candidate.hash, [rung.dev.score for rung in compiled.report.rungs])
+"""
+
+
+def answers(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with sqlite3.connect(path) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+
+def test_killed_and_run_again_on_the_embedded_lm_it_gives_the_same_winner(local_lm: dspy.LM, tmp_path: Path) -> None:
+    def run(store: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path / store)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path)
+
+    whole = run("whole.db").communicate()[0]
+    assert whole
+    killed = run("killed.db")
+    while answers(tmp_path / "killed.db") < 100:
+        assert killed.poll() is None
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert run("killed.db").communicate()[0] == whole
+    assert answers(tmp_path / "killed.db") == answers(tmp_path / "whole.db")
+
+
+def test_the_ready_made_task_gets_better_on_the_embedded_lm(local_lm: dspy.LM, tmp_path: Path) -> None:
+    compiled = ps.compile(
+        sentiment.task(),
+        lm=ps.lm("local", max_tokens=40),
+        budget=ps.Budget(calls=700),
+        store=tmp_path / "s.db",
+        test_rows=20,
+    )
+    winner = compiled.report.winner
+    assert winner.name != "baseline"
+    assert winner.dev.score > compiled.report.baseline.dev.score + 0.15
+    path = compiled.save(tmp_path / "sentiment.progspace.json")
+    program = ps.load(path)
+    reviews = ["A joy from start to finish.", "Dull, noisy and far too long."]
+    with dspy.context(lm=None, adapter=None):
+        loaded = [program(review=review).sentiment for review in reviews]
+    assert loaded == [compiled(review=review).sentiment for review in reviews]
+    assert set(loaded) <= {"positive", "negative"}
