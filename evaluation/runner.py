@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextvars
-import itertools
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import dspy
-from dspy.adapters.utils import serialize_for_json
 from dspy.utils.exceptions import ContextWindowExceededError
 from dspy.utils.exceptions import LMError as DspyLMError
 
 from ..errors import LMError, ProgspaceError
 from ..lms.journal import CALLS, CallRecord
-from ..programs.examples import example_hash
+from ..programs.examples import example_hash, plain_values
 from ..programs.metrics import judge, metric_identity
 from ..store.records import Cell
 
@@ -113,35 +112,49 @@ def run_cells(
         MetricError: The metric raised.
         BudgetExceeded: Nothing is left to spend.
     """
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="progspace-cell")
     remaining = iter(examples)
-    running: set[Future[Run]] = set()
-    fault: BaseException | None = None
+    turn = threading.Lock()
+    told: queue.SimpleQueue[Run | BaseException | None] = queue.SimpleQueue()
+    room = threading.Semaphore(2 * workers)
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            while room.acquire() and not stopped.is_set():
+                with turn:
+                    example = next(remaining, None)
+                if example is None:
+                    break
+                told.put(run_example(program, example, metric, identity=identity, lm=lm, traced=traced))
+        except BaseException as fault:
+            stopped.set()
+            told.put(fault)
+        finally:
+            told.put(None)
+
+    # A copy of the context for each, so that the caller's `dspy.context(…)` holds in the threads too.
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(work,), name="progspace-cell")
+        for _ in range(min(workers, len(examples)))
+    ]
+    for thread in threads:
+        thread.start()
+    working, faults = len(threads), list[BaseException]()
     try:
-        while True:
-            for example in itertools.islice(remaining, 2 * workers - len(running) if fault is None else 0):
-                # A copy of the context, so that the caller's `dspy.context(…)` holds in the threads too.
-                context = contextvars.copy_context()
-                running.add(
-                    executor.submit(
-                        context.run, run_example, program, example, metric, identity=identity, lm=lm, traced=traced
-                    )
-                )
-            if not running:
-                break
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            ended = [future.result() for future in done if not future.cancelled() and future.exception() is None]
-            faults = [future.exception() for future in done if not future.cancelled() and future.exception()]
-            if faults and fault is None:
-                fault = faults[0]
-                # What has begun is paid for: it is waited for, and told.
-                running = {future for future in running if not future.cancel()}
-            if ended:
+        while working:
+            news = [told.get(), *(told.get() for _ in range(told.qsize()))]
+            working -= news.count(None)
+            faults += [item for item in news if isinstance(item, BaseException)]
+            if ended := [item for item in news if isinstance(item, Run)]:
                 yield ended
-        if fault is not None:
-            raise fault
+                room.release(len(ended))
+        if faults:
+            raise faults[0]
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        stopped.set()
+        room.release(workers)
+        for thread in threads:
+            thread.join()
 
 
 def _tell(fault: BaseException) -> str:
@@ -152,5 +165,4 @@ def _tell(fault: BaseException) -> str:
 def _outputs(prediction: Any) -> dict[str, Any]:
     if not isinstance(prediction, dspy.Prediction):
         return {} if prediction is None else {"value": repr(prediction)[:1000]}
-    outputs: dict[str, Any] = serialize_for_json(prediction.toDict())
-    return outputs
+    return plain_values(prediction.toDict())

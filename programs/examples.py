@@ -17,15 +17,27 @@ from pydantic import TypeAdapter, ValidationError
 from ..errors import DataError
 from .fields import choices_of
 
-__all__ = ["deduplicate", "example_hash", "inputs_hash", "read_examples"]
+__all__ = ["deduplicate", "example_hash", "inputs_hash", "plain_values", "read_examples"]
 
 _SHOWN = 5
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _Row = tuple[int, dict[str, Any]]
 
 
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives fields as JSON values.
+
+    >>> plain_values({"text": "so so", "stars": 2})
+    {'text': 'so so', 'stars': 2}
+    """
+    if all(type(value) in _SCALARS for value in values.values()):  # most are, and DSPy's way costs 40 µs
+        return dict(values)
+    plain: dict[str, Any] = serialize_for_json(dict(values))
+    return plain
+
+
 def _digest(values: Mapping[str, Any]) -> str:
-    plain = serialize_for_json(dict(values))
-    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = json.dumps(plain_values(values), sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

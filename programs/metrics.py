@@ -181,7 +181,7 @@ def judge(metric: Callable[..., Any], example: dspy.Example, prediction: Any) ->
     Judgement(score=1.0, feedback=None)
     """
     try:
-        given = metric(*(example, prediction, None, None, None)[: _arity(metric)])
+        given = metric(*(example, prediction, None, None, None)[: _arity_of(metric)])
     except BudgetExceeded:
         raise
     except Exception as error:
@@ -215,6 +215,18 @@ def _arity(metric: Callable[..., Any]) -> int:
         return 3
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return min(5, sum(parameter.kind in positional for parameter in parameters))
+
+
+def _arity_of(metric: Callable[..., Any]) -> int:
+    if isinstance(metric, FieldMetric):
+        return 3
+    try:
+        return _known_arity(metric)
+    except TypeError:  # not hashable
+        return _arity(metric)
+
+
+_known_arity = functools.lru_cache(maxsize=64)(_arity)
 
 
 def _metric_name(metric: Callable[..., Any]) -> str:

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,11 @@ _answers = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("created", sa.Float, nullable=False),
 )
-_CELL_COLUMNS = [_cells.c[field.name] for field in fields(Cell)]
-_ANSWER_COLUMNS = [_answers.c[field.name] for field in fields(Answer)]
+_CELL_NAMES = [field.name for field in fields(Cell)]
+_CELL_COLUMNS = [_cells.c[name] for name in _CELL_NAMES]
+# On the path of every call, where building a statement would cost more than running it.
+_GET_ANSWER = "SELECT value, input_tokens, output_tokens, seconds FROM answers WHERE key = ?"
+_PUT_ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 
 class Store:
@@ -115,19 +118,29 @@ class Store:
 
     def put_cells(self, cells: Iterable[Cell]) -> None:
         """Stores cells; one of the same program, metric, example and repeat gives way."""
-        rows = [{**asdict(cell), "created": time.time()} for cell in cells]
+        rows = [{**{name: getattr(cell, name) for name in _CELL_NAMES}, "created": time.time()} for cell in cells]
         if rows:
             self._write(insert(_cells).prefix_with("OR REPLACE"), rows)
 
     def answer(self, key: str) -> Answer | None:
         """Gives a stored answer."""
-        row = next(iter(self._read(sa.select(*_ANSWER_COLUMNS).where(_answers.c.key == key))), None)
-        return Answer(**row._mapping) if row is not None else None
+        try:
+            with self._lock:
+                row = self._connection.exec_driver_sql(_GET_ANSWER, (key,)).fetchone()
+        except DatabaseError as error:
+            raise self._unreadable(error) from error
+        return Answer(key, json.loads(row[0]), *row[1:]) if row is not None else None
 
     def put_answer(self, answer: Answer) -> None:
         """Stores an answer; the first one of a key stays."""
-        row = {**asdict(answer), "created": time.time()}
-        self._write(insert(_answers).on_conflict_do_nothing(), [row])
+        value = json.dumps(answer.value, ensure_ascii=False, separators=(",", ":"))
+        row = (answer.key, value, answer.input_tokens, answer.output_tokens, answer.seconds, time.time())
+        try:
+            with self._lock:
+                self._connection.exec_driver_sql(_PUT_ANSWER, row)
+                self._connection.commit()
+        except DatabaseError as error:
+            raise self._unwritable(error) from error
 
     def count(self, table: str) -> int:
         """Counts the rows of a table, ``cells`` or ``answers``."""
@@ -139,7 +152,7 @@ class Store:
             with self._lock:
                 return self._connection.execute(query).all()
         except DatabaseError as error:
-            raise StoreError(f"{self.where}: cannot be read ({error.orig})") from error
+            raise self._unreadable(error) from error
 
     def _write(self, statement: Any, rows: list[dict[str, Any]]) -> None:
         try:
@@ -147,9 +160,13 @@ class Store:
                 self._connection.execute(statement, rows)
                 self._connection.commit()
         except DatabaseError as error:
-            raise StoreError(
-                f"{self.where}: cannot be written ({error.orig}); nothing stored before is lost"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unreadable(self, error: DatabaseError) -> StoreError:
+        return StoreError(f"{self.where}: cannot be read ({error.orig})")
+
+    def _unwritable(self, error: DatabaseError) -> StoreError:
+        return StoreError(f"{self.where}: cannot be written ({error.orig}); nothing stored before is lost")
 
 
 def _cell(row: sa.Row[Any]) -> Cell:

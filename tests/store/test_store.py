@@ -14,7 +14,7 @@ from progspace.store.records import Answer, Cell
 
 
 def test_cells_come_back_as_they_were(store: Store) -> None:
-    cell = Cell("p", "e", "m", 0, 0.5, "fair", None, {"label": "ä", "n": [1, 2]}, 2, 30, 4, 0.25)
+    cell = Cell("p", "e", "m", 0, 0.5, "fair", None, {"label": "ä", "n": [1, 2]}, 1, (("k", 30, 4),), 30, 4, 0.25)
     store.put_cells([cell])
     assert store.cells("p", "m", ["e", "other"]) == {"e": cell}
     assert store.cells("p", "another metric", ["e"]) == {}
