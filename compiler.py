@@ -90,6 +90,7 @@ def compile(  # noqa: A001 — the public name
 
     Raises:
         BudgetExceeded: The budget does not even hold the baseline.
+        ProgramError: The program as declared fails on every example, and not for what the LM wrote.
         LMError: The LM does not answer.
         MetricError: The metric raised.
     """

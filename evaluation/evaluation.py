@@ -16,6 +16,10 @@ from .statistics import Interval, PairedTest, mean_interval, paired_test
 __all__ = ["Comparison", "Evaluation", "Row", "compare_cells", "evaluate_cells"]
 
 
+# What another prompt or format may mend: a low score, not a broken program.
+_OF_THE_PROMPT = ("AdapterParseError", "ContextWindowExceededError")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One example of an evaluation: what went in, what came out, and what the metric said."""
@@ -162,7 +166,7 @@ def evaluate_cells(
     if not scores:
         raise LMError(f"the LM answered on none of {len(cells)} examples; the first error: {cells[0].error}")
     errors = [cell.error for cell in cells if cell.error is not None and cell.score is not None]
-    if len(errors) == len(cells) and len(set(errors)) == 1 and not errors[0].startswith("AdapterParseError"):
+    if len(errors) == len(cells) and len(set(errors)) == 1 and not errors[0].startswith(_OF_THE_PROMPT):
         raise ProgramError(f"{name} failed on each of {len(cells)} examples: {errors[0]}")
     return Evaluation(
         name=name,

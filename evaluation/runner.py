@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import queue
 import threading
 import time
@@ -20,6 +21,8 @@ from ..programs.metrics import judge, metric_identity
 from ..store.records import Cell
 
 __all__ = ["Run", "run_cells", "run_example"]
+
+_THREAD = "progspace-cell"
 
 
 class Run:
@@ -134,9 +137,10 @@ def run_cells(
 
     # A copy of the context for each, so that the caller's `dspy.context(…)` holds in the threads too.
     threads = [
-        threading.Thread(target=contextvars.copy_context().run, args=(work,), name="progspace-cell")
+        threading.Thread(target=contextvars.copy_context().run, args=(work,), name=_THREAD)
         for _ in range(min(workers, len(examples)))
     ]
+    logging.getLogger("dspy.clients.lm").addFilter(_not_of_cells)
     for thread in threads:
         thread.start()
     working, faults = len(threads), list[BaseException]()
@@ -155,6 +159,11 @@ def run_cells(
         room.release(workers)
         for thread in threads:
             thread.join()
+
+
+def _not_of_cells(record: logging.LogRecord) -> bool:
+    """Lets no warning of a cell's thread through: a candidate whose answers are cut is a low score, not news."""
+    return not str(record.threadName).startswith(_THREAD)
 
 
 def _tell(fault: BaseException) -> str:

@@ -13,6 +13,9 @@ from scipy import stats
 __all__ = ["Interval", "PairedTest", "mean_interval", "paired_test", "shrunken_means"]
 
 _RESAMPLES = 2000
+_FLIPS = 9999
+_IN_MEMORY = 2_000_000  # numbers drawn at a time: all at once are gigabytes for a few thousand examples
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,19 @@ class PairedTest:
     ties: int
 
 
+def _scores(values: Sequence[float], level: float) -> NDArray[np.float64]:
+    scores = np.asarray(values, np.float64)
+    if not 0 < level < 1:
+        raise ValueError(f"the level of an interval lies between 0 and 1, as 0.95 does; it is {level}")
+    if scores.ndim != 1 or not np.isfinite(scores).all():
+        raise ValueError("scores are a flat sequence of finite numbers; leave out examples that have no score")
+    return scores
+
+
+def _constant(values: NDArray[np.float64]) -> bool:
+    return bool(np.ptp(values) <= _ROUNDING * max(1.0, float(np.abs(values).max())))
+
+
 def _binary(scores: NDArray[np.float64]) -> bool:
     return bool(np.isin(scores, (0.0, 1.0)).all())
 
@@ -69,26 +85,40 @@ def mean_interval(scores: Sequence[float], *, level: float = 0.95, seed: int = 0
     """Gives the confidence interval of a mean: Wilson's for 0/1 scores, else by the bootstrap.
 
     Wilson's keeps its level near 0 and 1 and for few examples (`Brown, Cai & DasGupta 2001
-    <https://doi.org/10.1214/ss/1009213286>`_). The bootstrap resamples the examples 2,000 times; a
-    sample whose scores are all equal, or too few for that, gives Hoeffding's interval of scores in [0, 1].
+    <https://doi.org/10.1214/ss/1009213286>`_). The bootstrap resamples the examples 2,000 times; it tells
+    nothing of a sample whose scores are all equal, or fewer than three: that gives Hoeffding's interval (`Hoeffding
+    1963 <https://doi.org/10.1080/01621459.1963.10500830>`_) of scores in [0, 1], or, where a score lies outside, in
+    the shortest range that holds 0, 1 and the scores.
 
     Raises:
-        ValueError: There are no scores.
+        ValueError: There are no scores, one is not finite, or the level is not between 0 and 1.
 
     >>> interval = mean_interval([1.0] * 8 + [0.0] * 2)
     >>> round(interval.low, 3), round(interval.high, 3), interval.method
     (0.49, 0.943, 'Wilson')
     """
-    values = np.asarray(scores, np.float64)
+    values = _scores(scores, level)
     if values.size == 0:
         raise ValueError("there are no scores to give an interval of")
     if _binary(values):
         wilson = stats.binomtest(int(values.sum()), values.size).proportion_ci(level, "wilson")
         return Interval(float(wilson.low), float(wilson.high), level, "Wilson")
-    if values.size < 3 or np.ptp(values) == 0:
-        mean, radius = float(values.mean()), math.sqrt(math.log(2 / (1 - level)) / (2 * values.size))
-        return Interval(min(mean, max(0.0, mean - radius)), max(mean, min(1.0, mean + radius)), level, "Hoeffding")
+    if values.size < 3 or _constant(values):
+        return _hoeffding(values, 0.0, 1.0, _span(values), level)
     return _bootstrap(values, level, seed)
+
+
+def _span(scores: NDArray[np.float64]) -> float:
+    """The length of the shortest range that holds 0, 1 and the scores."""
+    return max(1.0, float(scores.max())) - min(0.0, float(scores.min()))
+
+
+def _hoeffding(values: NDArray[np.float64], least: float, most: float, width: float, level: float) -> Interval:
+    mean, radius = float(values.mean()), width * math.sqrt(math.log(2 / (1 - level)) / (2 * values.size))
+    low, high = mean - radius, mean + radius
+    if width <= most - least:  # a known range bounds the mean as well; a guessed one does not
+        low, high = min(mean, max(least, low)), max(mean, min(most, high))
+    return Interval(low, high, level, "Hoeffding")
 
 
 def _bootstrap(values: NDArray[np.float64], level: float, seed: int) -> Interval:
@@ -98,6 +128,7 @@ def _bootstrap(values: NDArray[np.float64], level: float, seed: int) -> Interval
         confidence_level=level,
         n_resamples=_RESAMPLES,
         method="percentile",
+        batch=max(1, _IN_MEMORY // values.size),
         rng=np.random.default_rng(seed),
     ).confidence_interval
     mean = float(values.mean())
@@ -118,23 +149,24 @@ def paired_test(a: Sequence[float], b: Sequence[float], *, level: float = 0.95, 
         seed: Of resampling.
 
     Raises:
-        ValueError: The numbers of scores differ, or are 0.
+        ValueError: The numbers of scores differ, or are 0; a score is not finite; the level is not between 0 and 1.
 
     >>> test = paired_test([1, 1, 1, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 0, 1])
     >>> test.difference, test.p_value, test.wins_a, test.ties
     (0.75, 0.03125, 6, 2)
     """
-    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    first, second = _scores(a, level), _scores(b, level)
     if first.size != second.size or first.size == 0:
         raise ValueError(f"a paired test needs the same examples: {first.size} scores against {second.size}")
-    differences = first - second
+    # 0.1 + 0.2 against 0.3 is a tie.
+    differences = np.where(np.isclose(first, second, rtol=_ROUNDING, atol=_ROUNDING), 0.0, first - second)
     wins_a, wins_b = int((differences > 0).sum()), int((differences < 0).sum())
     if _binary(first) and _binary(second):
         interval = _newcombe(first, second, level)
         p_value = float(stats.binomtest(wins_a, wins_a + wins_b).pvalue) if wins_a + wins_b else 1.0
         method = "exact McNemar"
     else:
-        interval = _bootstrap_of_difference(differences, level, seed)
+        interval = _interval_of_difference(differences, _span(np.concatenate([first, second])), level, seed)
         p_value, method = _permutation(differences, seed), "sign-flip permutation"
     return PairedTest(
         n=int(first.size),
@@ -159,17 +191,17 @@ def _permutation(differences: NDArray[np.float64], seed: int) -> float:
             (moved, np.zeros_like(moved)),
             lambda x, y, axis: np.mean(x - y, axis=axis),
             permutation_type="samples",
-            n_resamples=9999,
+            n_resamples=_FLIPS,
             vectorized=True,
+            batch=max(1, _IN_MEMORY // moved.size),
             rng=np.random.default_rng(seed),
         ).pvalue
     )
 
 
-def _bootstrap_of_difference(differences: NDArray[np.float64], level: float, seed: int) -> Interval:
-    if differences.size < 3 or np.ptp(differences) == 0:
-        mean, radius = float(differences.mean()), math.sqrt(2 * math.log(2 / (1 - level)) / differences.size)
-        return Interval(min(mean, max(-1.0, mean - radius)), max(mean, min(1.0, mean + radius)), level, "Hoeffding")
+def _interval_of_difference(differences: NDArray[np.float64], span: float, level: float, seed: int) -> Interval:
+    if differences.size < 3 or _constant(differences):
+        return _hoeffding(differences, -1.0, 1.0, 2 * span, level)
     return _bootstrap(differences, level, seed)
 
 
@@ -191,29 +223,45 @@ def _newcombe(a: NDArray[np.float64], b: NDArray[np.float64], level: float) -> I
     return Interval(max(-1.0, low), min(1.0, high), level, "Newcombe's hybrid score")
 
 
-def shrunken_means(means: Sequence[float], variances: Sequence[float]) -> list[float]:
+def shrunken_means(means: Sequence[float], variances_of_means: Sequence[float]) -> list[float]:
     """Draws means towards their common mean, the more so the more of their spread is noise.
 
     The highest of many measured means is too high (the winner's curse). With a normal prior whose variance is
-    estimated from the spread itself (DerSimonian & Laird's moments), the posterior means are not, on average.
+    estimated from the spread itself (`DerSimonian & Laird 1986 <https://doi.org/10.1016/0197-2456(86)90046-2>`_, by
+    moments), the posterior means are not, on average. A mean of −∞, of a candidate without a score, stays as it is
+    and moves no other.
 
     Args:
         means: Measured means.
-        variances: The variance of each of these means: that of the scores over their number.
+        variances_of_means: The variance of each of these means: that of the scores over their number. Where all are 0,
+            there is no noise to take out.
+
+    Raises:
+        ValueError: There are not as many variances as means, one is negative, or a number is NaN or ∞.
 
     >>> [round(mean, 3) for mean in shrunken_means([0.9, 0.8, 0.7], [0.002, 0.002, 0.002])]
     [0.88, 0.8, 0.72]
     >>> shrunken_means([0.9], [0.002])
     [0.9]
     """
-    measured, noise = np.asarray(means, np.float64), np.maximum(np.asarray(variances, np.float64), 1e-12)
-    if measured.size < 2:
-        return [float(mean) for mean in measured]
+    measured, noise = np.asarray(means, np.float64), np.asarray(variances_of_means, np.float64)
+    if measured.shape != noise.shape:
+        raise ValueError(f"each mean has one variance: {measured.size} means, {noise.size} variances")
+    if not (np.isfinite(noise).all() and (noise >= 0).all()) or (np.isnan(measured) | np.isposinf(measured)).any():
+        raise ValueError("means are numbers, and variances finite and not negative")
+    scored = np.isfinite(measured)
+    if scored.sum() >= 2 and noise[scored].any():
+        measured[scored] = _posterior_means(measured[scored], noise[scored])
+    return [float(mean) for mean in measured]
+
+
+def _posterior_means(measured: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    noise = np.maximum(noise, 1e-9 * noise.max())  # a weight is finite, and does not drown the others' digits
     weights = 1 / noise
     common = float((weights * measured).sum() / weights.sum())
     excess = float((weights * (measured - common) ** 2).sum()) - (measured.size - 1)
     between = max(0.0, excess / float(weights.sum() - (weights**2).sum() / weights.sum()))
     centre_weights = 1 / (noise + between)
     centre = float((centre_weights * measured).sum() / centre_weights.sum())
-    trust = between / (between + noise)
-    return [float(value) for value in centre + trust * (measured - centre)]
+    posterior: NDArray[np.float64] = centre + between / (between + noise) * (measured - centre)
+    return posterior

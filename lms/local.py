@@ -46,9 +46,9 @@ def local_lm(model: str = DEFAULT_MODEL, *, precision: Precision = "f32", **sett
     Raises:
         ModelNotFound: The model is not on this machine; the message holds the command that mends it.
 
-    >>> lm = local_lm(max_tokens=8)
-    >>> lm("The capital of France is")[0].strip()
-    'The capital of France is Paris.'
+    >>> lm = local_lm(max_tokens=16)
+    >>> lm("What is the capital of France?")
+    ['The capital of France is Paris.']
     """
     engine = LocalEngine(model, precision=precision)
     settings.setdefault("cache", False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import dspy
 
 from ..errors import BudgetExceeded
+from ..evaluation.evaluation import evaluate_cells
 from ..evaluation.matrix import Matrix
 from ..lms.budget import Spent
 from ..programs.candidate import Candidate
@@ -89,6 +90,7 @@ class _Ladder:
         before = self.matrix.meter.spent
         declared = Candidate.declared(self.task.program)
         _, cells = self.measure(declared, self.dev[: first_round(len(self.dev))])
+        evaluate_cells(cells, self.dev[: len(cells)], name="the program as declared")  # a broken one is told at once
         standing = Standing(declared, tuple(cells))
         return Rung("baseline", standing, standing.mean, True, (standing,), self.matrix.meter.spent - before)
 
@@ -158,6 +160,7 @@ def climb(
 
     Raises:
         BudgetExceeded: The budget does not even hold the baseline.
+        ProgramError: The program as declared fails on every example.
     """
     ladder = _Ladder(task, dev, matrix, seed)
     on_rung("baseline")

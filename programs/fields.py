@@ -63,7 +63,7 @@ def write_field(value: Any, annotation: Any) -> str:
     r"""Writes a value as one line, such that `parse_field` gives it back.
 
     >>> write_field("so so", str), write_field("two\nlines", str), write_field([1, 2], list[int])
-    ('so so', '"two\\\nlines"', '[1, 2]')
+    ('so so', '"two\\nlines"', '[1, 2]')
     """
     for text, choice in choices_of(annotation).items():
         if type(choice) is type(value) and choice == value:

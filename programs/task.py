@@ -40,7 +40,7 @@ class Task:
     >>> from progspace.programs import metrics
     >>> rows = [{"text": f"review {i}", "label": "so so"} for i in range(50)]
     >>> Task(program=dspy.Predict("text -> label"), examples=rows, metric=metrics.exact_match("label"), name="reviews")
-    Task('reviews': 17 train, 21 dev, 12 test; exact_match(label))
+    Task('reviews': 13 train, 20 dev, 17 test; exact_match(label))
     """
 
     def __init__(

@@ -1,0 +1,140 @@
+"""The command line as a person uses it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dspy
+import pytest
+
+TASK = """
+import dspy, progspace as ps
+rows = [{"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(60)]
+class Mood(dspy.Signature):
+    "Tell the mood of a text."
+    text: str = dspy.InputField()
+    mood: __import__("typing").Literal["glad", "sad"] = dspy.OutputField()
+def task():
+    return ps.Task(program=dspy.Predict(Mood), examples=rows, metric=ps.metrics.choice("mood"), name="mood")
+other = 3
+"""
+
+
+def progspace(*arguments: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "progspace.cli", *arguments]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "moods.py").write_text(TASK)
+    return tmp_path
+
+
+def test_help_teaches(folder: Path) -> None:
+    told = progspace("--help", folder=folder)
+    assert told.returncode == 0
+    for command in ("compile", "evaluate", "compare", "inspect", "run", "models"):
+        assert command in told.stdout
+        assert "Usage" in progspace(command, "--help", folder=folder).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["compile", "nothing"], "names no task"),
+        (["compile", "none.py:task"], "none.py: no such file"),
+        (["compile", "no_module:task"], "no such module"),
+        (["compile", "moods.py:other"], "is not a progspace Task"),
+        (["compile", "moods.py:task", "--lm", "local:/no/model"], "progspace models install smollm2-135m"),
+        (["compile", "moods.py:task", "--calls", "0"], "--calls"),
+        (["run", "none.progspace.json"], "cannot be read"),
+        (["inspect", "none.progspace.json"], "cannot be read"),
+        (["models", "install", "gpt-9"], "no embedded model is called"),
+        (["fly"], "fly"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence(folder: Path, arguments: list[str], told: str) -> None:
+    done = progspace(*arguments, folder=folder)
+    assert done.returncode == 2
+    assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_from_a_task_to_answers(local_lm: dspy.LM, folder: Path) -> None:
+    done = progspace("compile", "moods.py:task", "--calls", "150", "--test-rows", "8", "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["artifact"] == "mood.progspace.json"
+    assert document["report"]["rungs"][0]["name"] == "baseline"
+    assert "baseline" in done.stderr
+
+    run = progspace("run", "mood.progspace.json", "text=sun again", folder=folder)
+    assert run.stdout.strip() in ("mood: glad", "mood: sad")
+    piped = progspace("run", "mood.progspace.json", folder=folder, stdin='{"text": "sun"}\n{"text": "rain"}\n')
+    assert [set(json.loads(line)) for line in piped.stdout.splitlines()] == [{"mood"}, {"mood"}]
+    broken = progspace("run", "mood.progspace.json", folder=folder, stdin='{"text": "sun"}\nsun\n')
+    assert (broken.returncode, "row 2" in broken.stderr) == (2, True)
+
+    inspected = progspace("inspect", "mood.progspace.json", folder=folder)
+    assert "predictor self" in inspected.stdout
+    assert all(len(line) <= 80 for line in inspected.stdout.splitlines())
+    assert json.loads(progspace("inspect", "moods.py:task", "--json", folder=folder).stdout)["name"] == "mood"
+
+    same = progspace(
+        "compare",
+        "mood.progspace.json",
+        "mood.progspace.json",
+        "moods.py:task",
+        "--fail-if-worse",
+        "--json",
+        folder=folder,
+    )
+    assert same.returncode == 0, same.stderr
+    assert json.loads(same.stdout)["difference"] == 0.0
+    evaluated = progspace("evaluate", "mood.progspace.json", "moods.py:task", "--json", folder=folder)
+    assert json.loads(evaluated.stdout)["n"] == len(json.loads(evaluated.stdout)["rows"])
+
+
+def test_interrupted_it_tells_the_best_so_far_and_goes_on(local_lm: dspy.LM, folder: Path) -> None:
+    command = [sys.executable, "-m", "progspace.cli", "compile", "moods.py:task", "--calls", "400", "--test-rows", "2"]
+    running = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    store = folder / ".progspace" / "store.db"
+
+    def answers() -> int:
+        if not store.exists():
+            return 0
+        with sqlite3.connect(store) as connection:
+            try:
+                return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
+            except sqlite3.OperationalError:
+                return 0
+
+    while answers() < 90:
+        assert running.poll() is None
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    told = running.communicate(timeout=120)[1]
+    assert running.returncode == 130
+    assert "run the same command again" in " ".join(told.split())
+    bought = answers()
+    again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "answered before, and free" in " ".join(again.stdout.split())
+    assert answers() > bought

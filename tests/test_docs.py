@@ -1,0 +1,81 @@
+"""What the documentation says runs, runs."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+import dspy
+import pytest
+
+import progspace
+from progspace.programs import sentiment
+
+ROOT = Path(progspace.__file__).parent
+MODULES = [
+    info.name
+    for info in pkgutil.walk_packages([str(ROOT)], "progspace.")
+    if not info.name.startswith(("progspace.tests", "progspace.build"))
+]
+NEEDS_LM = {"progspace.lms.local", "progspace.lms.factory"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_docstrings_run(name: str, request: pytest.FixtureRequest) -> None:
+    if name in NEEDS_LM:
+        request.getfixturevalue("local_lm")
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_there_are_examples() -> None:
+    finder = doctest.DocTestFinder()
+    modules = [importlib.import_module(name) for name in MODULES]
+    assert sum(bool(test.examples) for module in modules for test in finder.find(module)) > 30
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_readmes_python_runs(local_lm: dspy.LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands, but for a smaller budget."""
+    monkeypatch.chdir(tmp_path)
+    task = sentiment.task()
+    rows = [*task.train, *task.dev][:60]
+    Path("reviews.jsonl").write_text(
+        "".join(json.dumps({"text": row.review, "label": row.sentiment}) + "\n" for row in rows), encoding="utf-8"
+    )
+    code, *_ = blocks("python")
+    assert "calls=2000" in code
+    code = code.replace("calls=2000", "calls=200").replace('ps.lm("local")', 'ps.lm("local", max_tokens=40)')
+    code = re.sub(r"^await .*$", "", code, flags=re.MULTILINE)
+    exec(compile(code, "README.md", "exec", dont_inherit=True), {})  # noqa: S102 — the README's own code
+    assert Path("sentiment.progspace.json").exists()
+
+
+def test_the_readme_names_commands_that_exist() -> None:
+    from typer.main import get_command
+
+    from progspace.cli import app
+
+    known = set(get_command(app).commands)  # type: ignore[attr-defined]
+    named = set(re.findall(r"^progspace (\w+)", "\n".join(blocks("console")), re.MULTILINE))
+    assert named
+    assert named <= known
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", "\n".join(blocks("console")), re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+def test_what_is_public_is_there() -> None:
+    for name in progspace.__all__:
+        assert getattr(progspace, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        progspace.nothing  # noqa: B018
+    assert callable(progspace.compile)
