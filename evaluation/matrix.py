@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from .identity import program_identity
 from .runner import Run, run_cells
 
 __all__ = ["Matrix", "StoreAnswers"]
+
+_STORE_EVERY = 0.05  # seconds
 
 
 class StoreAnswers(Answers):
@@ -81,11 +84,19 @@ class Matrix:
             self._recall(cell)
         self._on_cells(len(known))
         missing = [example for example, key in zip(examples, hashes, strict=True) if key not in known]
-        for runs in self._run(program, missing, identity, traced=False):
-            cells = [run.cell for run in runs]
-            self._store.put_cells(cells)
-            known.update((cell.example, cell) for cell in cells)
-            self._on_cells(len(cells))
+        fresh: list[Cell] = []
+        stored = time.monotonic()
+        try:
+            for runs in self._run(program, missing, identity, traced=False):
+                fresh += [run.cell for run in runs]
+                known.update((run.cell.example, run.cell) for run in runs)
+                self._on_cells(len(runs))
+                # The answers are stored already, so a cell may wait for others: to lose it costs no call.
+                if time.monotonic() - stored > _STORE_EVERY:
+                    self._store.put_cells(fresh)
+                    fresh, stored = [], time.monotonic()
+        finally:
+            self._store.put_cells(fresh)
         return [known[key] for key in hashes]
 
     def traces(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> dict[str, Run]:

@@ -244,7 +244,7 @@ def shrunken_means(means: Sequence[float], variances_of_means: Sequence[float]) 
     >>> shrunken_means([0.9], [0.002])
     [0.9]
     """
-    measured, noise = np.asarray(means, np.float64), np.asarray(variances_of_means, np.float64)
+    measured, noise = np.array(means, np.float64), np.asarray(variances_of_means, np.float64)
     if measured.shape != noise.shape:
         raise ValueError(f"each mean has one variance: {measured.size} means, {noise.size} variances")
     if not (np.isfinite(noise).all() and (noise >= 0).all()) or (np.isnan(measured) | np.isposinf(measured)).any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..errors import BudgetExceeded
 
@@ -101,7 +101,8 @@ class Meter:
         self.budget = budget or Budget()
         self._clock = clock
         self._started = clock()
-        self._spent = Spent()
+        self._calls = self._bought = self._input_tokens = self._output_tokens = 0
+        self._usd = 0.0
         self._asked: set[str] = set()
         self._lock = threading.Lock()
 
@@ -109,15 +110,22 @@ class Meter:
     def spent(self) -> Spent:
         """All that was asked so far, and the seconds since the start."""
         with self._lock:
-            return replace(self._spent, seconds=self._clock() - self._started)
+            return Spent(
+                calls=self._calls,
+                bought=self._bought,
+                input_tokens=self._input_tokens,
+                output_tokens=self._output_tokens,
+                usd=self._usd,
+                seconds=self._clock() - self._started,
+            )
 
     @property
     def calls_left(self) -> int | None:
         """How many calls may still be made, where calls are limited; 0 where anything else has run out."""
         with self._lock:
-            if self._exhausted(self._spent.calls + 1):
+            if self._exhausted(self._calls + 1):
                 return 0
-            return None if self.budget.calls is None else self.budget.calls - self._spent.calls
+            return None if self.budget.calls is None else self.budget.calls - self._calls
 
     def ask(self, key: str) -> bool:
         """Counts a call that is about to be made or recalled; tells whether it is the first with this key.
@@ -128,20 +136,17 @@ class Meter:
         with self._lock:
             if key in self._asked:
                 return False
-            if reason := self._exhausted(self._spent.calls + 1):
+            if reason := self._exhausted(self._calls + 1):
                 raise BudgetExceeded(f"the budget of {reason} is spent")
             self._asked.add(key)
-            self._spent = replace(self._spent, calls=self._spent.calls + 1)
+            self._calls += 1
             return True
 
     def answered(self, input_tokens: int, output_tokens: int) -> None:
         """Adds the tokens of a call that was counted as the first of its key."""
         with self._lock:
-            self._spent = replace(
-                self._spent,
-                input_tokens=self._spent.input_tokens + input_tokens,
-                output_tokens=self._spent.output_tokens + output_tokens,
-            )
+            self._input_tokens += input_tokens
+            self._output_tokens += output_tokens
 
     def bought(self, usd: float | None) -> None:
         """Adds a call that the LM itself answered, and its price where it is known.
@@ -150,17 +155,18 @@ class Meter:
             BudgetExceeded: Money is limited, and what the call cost is not known.
         """
         with self._lock:
-            self._spent = replace(self._spent, bought=self._spent.bought + 1, usd=self._spent.usd + (usd or 0.0))
+            self._bought += 1
+            self._usd += usd or 0.0
         if usd is None and self.budget.usd is not None:
             raise BudgetExceeded("the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens")
 
     def _exhausted(self, calls: int) -> str | None:
-        budget, spent = self.budget, self._spent
+        budget = self.budget
         if budget.calls is not None and calls > budget.calls:
             return f"{budget.calls:,} calls"
-        if budget.tokens is not None and spent.input_tokens + spent.output_tokens >= budget.tokens:
+        if budget.tokens is not None and self._input_tokens + self._output_tokens >= budget.tokens:
             return f"{budget.tokens:,} tokens"
-        if budget.usd is not None and spent.usd >= budget.usd:
+        if budget.usd is not None and self._usd >= budget.usd:
             return f"{budget.usd:g} USD"
         if budget.minutes is not None and self._clock() - self._started >= budget.minutes * 60:
             return f"{budget.minutes:g} minutes"

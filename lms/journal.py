@@ -50,11 +50,21 @@ class CallRecord:
     output_tokens: int
 
 
-class _History:
-    """A listener of DSPy's history: gets the entry of the very call that was made under it."""
+class _Listener:
+    """Hears what DSPy tells of the very call that is made under it: its usage and, from the history, its price."""
 
     def __init__(self) -> None:
+        self.usage: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
+
+    def add_usage(self, model: str, usage: dict[str, Any]) -> None:  # noqa: ARG002 — DSPy's usage tracker's
+        """Takes the usage of a call."""
+        self.usage = usage
+
+    @property
+    def usd(self) -> float | None:
+        """The call's price, where DSPy knows it."""
+        return self.history[-1].get("cost") if self.history else None
 
 
 def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
@@ -134,9 +144,9 @@ class JournaledLM(dspy.BaseLM):
         first = self.meter.ask(key)
         if (known := self._recall(key, first)) is not None:
             return known
-        listener = _History()
+        listener = _Listener()
         started = time.perf_counter()
-        with dspy.context(caller_modules=[listener], disable_history=False, max_history_size=1):
+        with dspy.context(**self._listening(listener)):
             outputs = self.lm(prompt, messages=messages, **kwargs)
         return self._remember(key, outputs, listener, time.perf_counter() - started, first)
 
@@ -146,15 +156,22 @@ class JournaledLM(dspy.BaseLM):
         first = self.meter.ask(key)
         if (known := self._recall(key, first)) is not None:
             return known
-        listener = _History()
+        listener = _Listener()
         started = time.perf_counter()
-        with dspy.context(caller_modules=[listener], disable_history=False, max_history_size=1):
+        with dspy.context(**self._listening(listener)):
             outputs = await self.lm.acall(prompt, messages=messages, **kwargs)
         return self._remember(key, outputs, listener, time.perf_counter() - started, first)
 
     def copy(self, **kwargs: Any) -> JournaledLM:
         """Copies the LM itself, and goes on with the same meter and journal."""
         return JournaledLM(self.lm.copy(**kwargs), self.meter, self._answers)
+
+    def _listening(self, listener: _Listener) -> dict[str, Any]:
+        """DSPy's settings under which a listener hears a call; prices are only asked for where money is limited."""
+        if self.meter.budget.usd is None:
+            return {"usage_tracker": listener, "disable_history": True}
+        heard = {"caller_modules": [listener], "disable_history": False, "max_history_size": 1}
+        return {"usage_tracker": listener, **heard}
 
     def _key(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> str:
         asked = [self._identity, prompt, messages, kwargs]
@@ -169,16 +186,15 @@ class JournaledLM(dspy.BaseLM):
             self.meter.answered(known.input_tokens, known.output_tokens)
         return _restore(known.value)
 
-    def _remember(self, key: str, outputs: Any, listener: _History, seconds: float, first: bool) -> Any:
-        entry = listener.history[-1] if listener.history else {}
-        usage = entry.get("usage") or {}
+    def _remember(self, key: str, outputs: Any, listener: _Listener, seconds: float, first: bool) -> Any:
+        usage = listener.usage
         tokens_in, tokens_out = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         if self._answers is not None and (value := _plain(outputs)) is not None:
             self._answers.put(StoredAnswer(key, value, tokens_in, tokens_out, seconds))
         self._log(key, tokens_in, tokens_out)
         if first:
             self.meter.answered(tokens_in, tokens_out)
-        self.meter.bought(entry.get("cost"))
+        self.meter.bought(listener.usd)
         return outputs
 
     @staticmethod

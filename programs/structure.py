@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import inspect
 import json
+import re
 import sys
-from typing import Any, Literal
+from types import ModuleType
+from typing import Annotated, Any, Literal, get_args
 
 import dspy
 from dspy.adapters.utils import serialize_for_json
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticUndefined
 
 from ..errors import ArtifactError
-from .types import Name, NotEncodable, TypeCode, decode_type, encode_type
+from .types import NotEncodable, TypeCode, decode_type, encode_type
 
 __all__ = ["describe", "restore", "structure_hash"]
 
 _BUILT_IN: dict[str, type[dspy.Module]] = {"Predict": dspy.Predict, "ChainOfThought": dspy.ChainOfThought}
 
 
+_REASONING = "reasoning"
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def _public_identifier(name: str) -> str:
+    if not name.isidentifier() or name.startswith("_"):
+        raise ValueError("a name is an identifier that does not start with an underscore")
+    return name
+
+
+_Identifier = Annotated[str, Field(max_length=200), AfterValidator(_public_identifier)]
+
+
 class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class SignatureField(_Data):
     """A field of a signature."""
 
-    name: Name
+    name: _Identifier
     role: Literal["input", "output"]
     type: TypeCode
     desc: str | None = None
@@ -36,9 +54,17 @@ class SignatureField(_Data):
 class SignatureData(_Data):
     """A signature."""
 
-    name: str = Field(max_length=200)
+    name: _Identifier
     instructions: str
     fields: tuple[SignatureField, ...] = Field(min_length=1, max_length=200)
+
+    @field_validator("fields")
+    @classmethod
+    def _each_once(cls, fields: tuple[SignatureField, ...]) -> tuple[SignatureField, ...]:
+        names = [field.name for field in fields]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"a field is there twice: {', '.join(twice)}")
+        return fields
 
 
 class BuiltInModule(_Data):
@@ -55,23 +81,33 @@ class OwnModule(_Data):
     path: str = Field(pattern=r"^[\w.]+:[\w.<>]+$", max_length=500)
 
 
-_Structure: TypeAdapter[BuiltInModule | OwnModule] = TypeAdapter(BuiltInModule | OwnModule)
+_Structure: TypeAdapter[BuiltInModule | OwnModule] = TypeAdapter(
+    Annotated[BuiltInModule | OwnModule, Field(discriminator="kind")]
+)
 
 
 def describe(module: dspy.Module) -> dict[str, Any]:
     """Tells a module as JSON values: ``dspy.Predict`` and ``dspy.ChainOfThought`` whole, any other by its class.
 
+    Whole means their signature, where what `restore` makes of it reads and validates as the original does; a type with
+    code in it (a validator, ``dspy.Image``) or a field's default does not go into a file, and the class is told. The
+    module's state (demonstrations, config, LM) is not told.
+
     >>> describe(dspy.Predict("text -> label"))["kind"]
     'Predict'
     """
+    return _data(module).model_dump(mode="json")
+
+
+def _data(module: dspy.Module) -> BuiltInModule | OwnModule:
     for kind, built_in in _BUILT_IN.items():
         if type(module) is built_in:
             try:
-                signature = _signature_data(_declared_signature(module))
-            except NotEncodable:
+                return BuiltInModule(kind=kind, signature=_signature_data(_declared_signature(module)))
+            except (NotEncodable, ValidationError):
                 break
-            return BuiltInModule(kind=kind, signature=signature).model_dump(mode="json")
-    return OwnModule(kind="class", path=_path(type(module))).model_dump(mode="json")
+    # A name made by hand may hold anything; it is told as it is, and no file with it is restored.
+    return OwnModule.model_construct(kind="class", path=_path(type(module)))
 
 
 def _path(owner: type) -> str:
@@ -80,28 +116,58 @@ def _path(owner: type) -> str:
 
 def _declared_signature(module: Any) -> Any:
     """The signature that the author gave: ``ChainOfThought`` puts a field for its reasoning before the outputs."""
-    if isinstance(module, dspy.ChainOfThought):
-        return module.predict.signature.delete("reasoning")
-    return module.signature
+    if not isinstance(module, dspy.ChainOfThought):
+        return module.signature
+    signature = module.predict.signature
+    name, info = next(iter(signature.output_fields.items()))
+    standard = name == _REASONING and info.annotation is str and info.json_schema_extra["desc"] == f"${{{_REASONING}}}"
+    if not standard or info.metadata or not info.is_required():
+        raise NotEncodable("a reasoning field of the author's own")
+    return signature.delete(_REASONING)
 
 
 def _signature_data(signature: Any) -> SignatureData:
     fields = []
     for role, group in (("input", signature.input_fields), ("output", signature.output_fields)):
         for name, info in group.items():
-            if info.metadata:
+            if info.metadata or not info.is_required():
                 raise NotEncodable(name)
-            extra = info.json_schema_extra
-            desc = extra.get("desc")
-            fields.append(SignatureField(name=name, role=role, type=encode_type(info.annotation), desc=desc))
-    return SignatureData(name=signature.__name__, instructions=signature.instructions, fields=tuple(fields))
+            code = encode_type(info.annotation)
+            if not _faithful(info.annotation, code):
+                raise NotEncodable(name)
+            fields.append(SignatureField(name=name, role=role, type=code, desc=info.json_schema_extra.get("desc")))
+    # A leading underscore tells readers of the author's code to keep off; a file has no such readers.
+    name = signature.__name__.lstrip("_")
+    return SignatureData(name=name, instructions=signature.instructions, fields=tuple(fields))
+
+
+def _faithful(annotation: Any, code: TypeCode) -> bool:
+    """Whether the type made from its code stands in a prompt, validates and compares as the original does."""
+    try:
+        made = decode_type(code)
+        if made == annotation:
+            return True
+        return _alike(annotation, made) and TypeAdapter(annotation).json_schema() == TypeAdapter(made).json_schema()
+    except (ValueError, TypeError, NameError, PydanticUserError):
+        return False
+
+
+def _alike(told: Any, made: Any) -> bool:
+    """Looks at what a JSON schema does not show: a member of ``class Label(str, Enum)`` equals its text."""
+    if isinstance(told, enum.EnumMeta):
+        return told.__mro__[1:] == made.__mro__[1:] and "_missing_" not in vars(told)
+    if isinstance(told, type) and issubclass(told, BaseModel):
+        return all(
+            _alike(info.annotation, made.model_fields[name].annotation) for name, info in told.model_fields.items()
+        )
+    return all(_alike(*pair) for pair in zip(get_args(told), get_args(made), strict=True))
 
 
 def _signature(data: SignatureData) -> Any:
     fields = {}
     for field in data.fields:
         make = dspy.InputField if field.role == "input" else dspy.OutputField
-        fields[field.name] = (decode_type(field.type), make(desc=field.desc) if field.desc else make())
+        fields[field.name] = (decode_type(field.type), make(desc=field.desc) if field.desc is not None else make())
     signature = dspy.Signature(fields, data.instructions)
     signature.__name__ = signature.__qualname__ = data.name
     return signature
@@ -119,16 +185,19 @@ def restore(structure: dict[str, Any], *, program: dspy.Module | None = None) ->
     """
     try:
         data = _Structure.validate_python(_tuples(structure))
-        if program is not None:
-            return _own(data, program)
-        if isinstance(data, OwnModule):
-            return _registered(data.path)
-        return _BUILT_IN[data.kind](_signature(data.signature))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) or "its root"
         raise ArtifactError(f"the program's structure is damaged at {where}: {first['msg']}") from error
-    except (ValueError, TypeError, RecursionError) as error:
+    except ValueError as error:
+        raise ArtifactError(f"the program's structure is damaged: {error}") from error
+    if program is not None:
+        return _own(data, program)
+    if isinstance(data, OwnModule):
+        return _registered(data.path)
+    try:
+        return _BUILT_IN[data.kind](_signature(data.signature))
+    except Exception as error:  # a name or value that pydantic, enum or DSPy keeps to itself: each has its own errors
         raise ArtifactError(f"the program's structure is damaged: {error}") from error
 
 
@@ -143,14 +212,24 @@ def _tuples(structure: Any, depth: int = 0) -> Any:
 
 
 def _own(data: BuiltInModule | OwnModule, program: dspy.Module) -> dspy.Module:
-    given = _Structure.validate_python(_tuples(describe(program)))
-    if given != data:
+    given = _data(program)
+    # As JSON: to Python, a choice of 1 and one of true are equal.
+    if given.model_dump_json() != data.model_dump_json():
         told = data.path if isinstance(data, OwnModule) else f"dspy.{data.kind} of {data.signature.name}"
         other = given.path if isinstance(given, OwnModule) else f"dspy.{given.kind} of {given.signature.name}"
-        same = " with other fields or instructions" if told == other else ""
-        raise ArtifactError(f"the artifact was compiled from {told}, and the program given is {other}{same}")
+        both = isinstance(data, BuiltInModule) and isinstance(given, BuiltInModule)
+        apart = f"; they differ in {_difference(data.signature, given.signature)}" if both else ""  # type: ignore[union-attr]
+        raise ArtifactError(f"the artifact was compiled from {told}, and the program given is {other}{apart}")
     copy: dspy.Module = program.deepcopy()
     return copy
+
+
+def _difference(told: SignatureData, given: SignatureData) -> str:
+    old, new = ({field.name: field.model_dump_json() for field in each.fields} for each in (told, given))
+    fields = [f"the field {name}" for name in {**old, **new} if old.get(name) != new.get(name)]
+    order = ["the order of the fields"] if not fields and list(old) != list(new) else []
+    instructions = ["the instructions"] if told.instructions != given.instructions else []
+    return ", ".join([*fields, *order, *instructions]) or "the module or the signature's name"
 
 
 def _registered(path: str) -> dspy.Module:
@@ -158,14 +237,25 @@ def _registered(path: str) -> dspy.Module:
     module_name, _, qualified = path.partition(":")
     found: Any = sys.modules.get(module_name)
     for part in qualified.split("."):
-        found = getattr(found, part, None)
-    mend = f"import the module {module_name} first, or: ps.load(path, program={qualified.rpartition('.')[2]}(…))"
-    if not (isinstance(found, type) and issubclass(found, dspy.Module)):
-        raise ArtifactError(f"the program is an instance of {path}, which this app has not imported; {mend}")
+        # Not getattr: a module that loads lazily would import what the file asks for.
+        found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
+    mend = f"ps.load(path, program={qualified.rpartition('.')[2]}(…))"
+    if found in _BUILT_IN.values():
+        raise ArtifactError(
+            f"the program is a {path} whose signature no file can hold (a type with code in it, a field's default or "
+            f"reasoning of its own); give an instance: {mend}"
+        )
+    if not (isinstance(found, type) and issubclass(found, dspy.Module) and _path(found) == path):
+        raise ArtifactError(
+            f"the program is an instance of {path}, which this app has not imported; "
+            f"import the module {module_name} first, or: {mend}"
+        )
     try:
         return found()
-    except TypeError as error:
-        raise ArtifactError(f"{path} cannot be made without arguments ({error}); {mend}") from error
+    except Exception as error:  # of the app's own class
+        raise ArtifactError(
+            f"{path} cannot be made without arguments ({type(error).__name__}: {error}); give an instance: {mend}"
+        ) from error
 
 
 def structure_hash(module: dspy.Module) -> str:
@@ -174,36 +264,86 @@ def structure_hash(module: dspy.Module) -> str:
     >>> structure_hash(dspy.Predict("text -> label")) == structure_hash(dspy.Predict("text -> label"))
     True
     """
+    named = dict(module.named_predictors())
+    # A sub-module that was compiled before is frozen: its predictors are not named, and answer all the same.
+    known = {id(predictor) for predictor in named.values()}
+    frozen = {name: each for name, each in module.named_sub_modules(dspy.Predict) if id(each) not in known}
     predictors = [
         [
             name,
             _told(predictor.signature),
-            [serialize_for_json(dict(demonstration)) for demonstration in predictor.demos],
-            {key: repr(value) for key, value in sorted(predictor.config.items())},
+            [_stable_json(dict(demonstration)) for demonstration in predictor.demos],
+            {key: _stable_repr(value) for key, value in sorted(predictor.config.items())},
         ]
-        for name, predictor in module.named_predictors()
+        for name, predictor in [*named.items(), *sorted(frozen.items())]
     ]
     content = [describe(module), _sources(module), predictors]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def _stable_repr(value: Any) -> str:
+    """As ``repr``, without what differs between processes: the order of sets, and addresses."""
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(_stable_repr, value)))}}}"
+    if type(value) is dict:
+        return f"{{{', '.join(f'{_stable_repr(key)}: {_stable_repr(each)}' for key, each in value.items())}}}"
+    if type(value) in (list, tuple):
+        text = ", ".join(map(_stable_repr, value))
+        return f"[{text}]" if type(value) is list else f"({text},)" if len(value) == 1 else f"({text})"
+    return repr(value) if isinstance(value, str) else _ADDRESS.sub("", repr(value))
+
+
+def _stable_json(demonstration: dict[str, Any]) -> Any:
+    told = serialize_for_json(_ordered(demonstration))
+    # DSPy tells as one text what it cannot tell as JSON.
+    return told if isinstance(told, dict) else _stable_repr(demonstration)
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=_stable_repr)
+    if type(value) is dict:
+        return {key: _ordered(each) for key, each in value.items()}
+    return [_ordered(each) for each in value] if type(value) in (list, tuple) else value
+
+
 def _told(signature: Any) -> Any:
     try:
         return _signature_data(signature).model_dump(mode="json")
-    except NotEncodable:
-        return [signature.instructions, [[name, repr(info.annotation)] for name, info in signature.fields.items()]]
+    except (NotEncodable, ValidationError):
+        return [signature.instructions, [[name, *_told_by_source(info)] for name, info in signature.fields.items()]]
+
+
+def _told_by_source(info: Any) -> list[Any]:
+    """What a field that cannot be told as data has to tell it from others: its text, its classes' source."""
+    default = "" if info.default is PydanticUndefined else _stable_repr(info.default)
+    try:
+        schema = TypeAdapter(info.annotation).json_schema()
+    except (PydanticUserError, TypeError, ValueError):
+        schema = {}
+    parts = [info.annotation, info.json_schema_extra, info.metadata]
+    return [*map(_stable_repr, parts), default, schema, sorted(map(_source, _classes(info.annotation, set())))]
+
+
+def _classes(annotation: Any, seen: set[Any]) -> set[Any]:
+    if isinstance(annotation, type) and annotation not in seen and annotation.__module__ != "builtins":
+        seen.add(annotation)
+        for info in getattr(annotation, "model_fields", {}).values():
+            _classes(info.annotation, seen)
+    for argument in get_args(annotation):
+        _classes(argument, seen)
+    return seen
 
 
 def _sources(module: dspy.Module) -> list[str]:
     """Hashes of the sources of the user's classes in a module; DSPy's own are told by its version elsewhere."""
-    sources = []
-    for _, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0]):
-        owner = type(each)
-        if owner.__module__.split(".")[0] in ("dspy", "progspace"):
-            continue
-        try:
-            text = inspect.getsource(owner)
-        except (OSError, TypeError):
-            text = ""
-        sources.append(f"{_path(owner)}@{hashlib.sha256(text.encode()).hexdigest()[:12]}")
-    return sources
+    owners = [type(each) for _, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0])]
+    return [_source(owner) for owner in owners if owner.__module__.split(".")[0] not in ("dspy", "progspace")]
+
+
+def _source(owner: type) -> str:
+    try:
+        text = inspect.getsource(owner)
+    except (OSError, TypeError):
+        text = ""
+    return f"{_path(owner)}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"

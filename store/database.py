@@ -56,6 +56,11 @@ _CELL_NAMES = [field.name for field in fields(Cell)]
 _CELL_COLUMNS = [_cells.c[name] for name in _CELL_NAMES]
 # On the path of every call, where building a statement would cost more than running it.
 _GET_ANSWER = "SELECT value, input_tokens, output_tokens, seconds FROM answers WHERE key = ?"
+_SIMPLE = [name for name in _CELL_NAMES if name not in ("output", "asked")]
+_PUT_CELL = (
+    f"INSERT OR REPLACE INTO cells ({', '.join(_SIMPLE)}, output, asked, created) "  # noqa: S608 — our own names
+    f"VALUES ({', '.join('?' * (len(_SIMPLE) + 3))})"
+)
 _PUT_ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 
@@ -118,9 +123,12 @@ class Store:
 
     def put_cells(self, cells: Iterable[Cell]) -> None:
         """Stores cells; one of the same program, metric, example and repeat gives way."""
-        rows = [{**{name: getattr(cell, name) for name in _CELL_NAMES}, "created": time.time()} for cell in cells]
+        now = time.time()
+        rows = [
+            (*(getattr(cell, name) for name in _SIMPLE), _json(cell.output), _json(cell.asked), now) for cell in cells
+        ]
         if rows:
-            self._write(insert(_cells).prefix_with("OR REPLACE"), rows)
+            self._write(_PUT_CELL, rows)
 
     def answer(self, key: str) -> Answer | None:
         """Gives a stored answer."""
@@ -133,14 +141,8 @@ class Store:
 
     def put_answer(self, answer: Answer) -> None:
         """Stores an answer; the first one of a key stays."""
-        value = json.dumps(answer.value, ensure_ascii=False, separators=(",", ":"))
-        row = (answer.key, value, answer.input_tokens, answer.output_tokens, answer.seconds, time.time())
-        try:
-            with self._lock:
-                self._connection.exec_driver_sql(_PUT_ANSWER, row)
-                self._connection.commit()
-        except DatabaseError as error:
-            raise self._unwritable(error) from error
+        tokens = (answer.input_tokens, answer.output_tokens)
+        self._write(_PUT_ANSWER, [(answer.key, _json(answer.value), *tokens, answer.seconds, time.time())])
 
     def count(self, table: str) -> int:
         """Counts the rows of a table, ``cells`` or ``answers``."""
@@ -154,10 +156,10 @@ class Store:
         except DatabaseError as error:
             raise self._unreadable(error) from error
 
-    def _write(self, statement: Any, rows: list[dict[str, Any]]) -> None:
+    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         try:
             with self._lock:
-                self._connection.execute(statement, rows)
+                self._connection.exec_driver_sql(statement, rows)
                 self._connection.commit()
         except DatabaseError as error:
             raise self._unwritable(error) from error
@@ -167,6 +169,10 @@ class Store:
 
     def _unwritable(self, error: DatabaseError) -> StoreError:
         return StoreError(f"{self.where}: cannot be written ({error.orig}); nothing stored before is lost")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _cell(row: sa.Row[Any]) -> Cell:

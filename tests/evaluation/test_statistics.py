@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,27 +42,82 @@ def test_a_paired_test_is_symmetric(data: st.DataObject) -> None:
     assert one.difference == pytest.approx(-other.difference)
     assert (one.wins_a, one.wins_b, one.ties) == (other.wins_b, other.wins_a, other.ties)
     assert 0 <= one.p_value <= 1
+    assert one.p_value == pytest.approx(other.p_value)
     assert one.interval.low - 1e-9 <= one.difference <= one.interval.high + 1e-9
-    if one.method == "exact McNemar":
-        assert one.p_value == pytest.approx(other.p_value)
-        assert one.interval.low == pytest.approx(-other.interval.high)
+    assert (one.interval.low, one.interval.high) == pytest.approx((-other.interval.high, -other.interval.low), abs=1e-9)
+    assert paired_test(a, b) == one
 
 
 def test_equal_programs_differ_by_nothing() -> None:
     assert paired_test([1, 0, 1], [1, 0, 1]).p_value == 1.0
     assert paired_test([0.5, 0.25], [0.5, 0.25]).p_value == 1.0
-    with pytest.raises(ValueError, match="same examples"):
-        paired_test([1], [1, 0])
-    with pytest.raises(ValueError, match="no scores"):
-        mean_interval([])
+    rounded = paired_test([0.1 + 0.2, 0.5, 0.5, 0.25], [0.3, 0.5, 0.25, 0.5])
+    assert (rounded.wins_a, rounded.wins_b, rounded.ties) == (1, 1, 2)
+
+
+def test_few_examples_give_the_exact_permutation_p_value() -> None:
+    # Of the 2^5 flips of signs, one is as extreme, on either side.
+    assert paired_test([0.5, 0.6, 0.7, 0.8, 0.9], [0.4, 0.3, 0.6, 0.4, 0.4]).p_value == pytest.approx(2 / 32)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "level", "told"),
+    [
+        ([], [], 0.95, "0 scores"),
+        ([1], [1, 0], 0.95, "same examples"),
+        ([math.nan, 0.5, 0.2], [0.1, 0.1, 0.1], 0.95, "finite"),
+        ([math.inf, 0.5, 0.2], [0.1, 0.1, 0.1], 0.95, "finite"),
+        ([[0.5], [0.2]], [[0.5], [0.2]], 0.95, "flat"),
+        ([0.5, 0.2, 0.1], [0.1, 0.1, 0.1], 95, "between 0 and 1"),
+        ([1, 0], [0, 0], 1.0, "between 0 and 1"),
+    ],
+)
+def test_what_is_no_scores_is_refused(a: list[float], b: list[float], level: float, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        paired_test(a, b, level=level)
+    if len(a) == len(b):
+        with pytest.raises(ValueError, match="no scores" if not a else told):
+            mean_interval(a, level=level)
+
+
+@pytest.mark.parametrize("score", [0.5, 100.0, -2.0])
+def test_scores_without_spread_leave_doubt(score: float) -> None:
+    """Equal scores do not make an interval a point; outside of [0, 1] it is not cut off at a bound that is none."""
+    few, many = mean_interval([score] * 3), mean_interval([score] * 300)
+    for interval in (few, many):
+        assert interval.method == "Hoeffding"
+        assert score - interval.low == pytest.approx(interval.high - score) or (interval.low, interval.high) == (0, 1)
+    assert few.high - few.low > many.high - many.low > 0
+    # Differences that are equal but for rounding are no surer.
+    assert paired_test([0.3, 0.6, 0.4], [0.2, 0.5, 0.3]).interval.high > 0.5
+    assert paired_test([score + 10.5] * 9, [score] * 9).interval.high > 10.5
+
+
+def test_newcombes_interval_covers() -> None:
+    """The exact coverage at n = 15: every table's probability counts where its interval holds the true difference."""
+    n = 15
+    tables = [(e, f, g, n - e - f - g) for e, f, g in product(range(n + 1), repeat=3) if e + f + g <= n]
+    intervals, ways = [], []
+    for e, f, g, h in tables:
+        found = paired_test([1] * (e + f) + [0] * (g + h), [1] * e + [0] * f + [1] * g + [0] * h).interval
+        intervals.append((found.low, found.high))
+        ways.append(math.factorial(n) / math.prod(map(math.factorial, (e, f, g, h))))
+    coverage = []
+    for odds in product([0.5, 1.0, 3.0], repeat=4):
+        cells = np.array(odds) / sum(odds)
+        chance = np.array(ways) * (cells ** np.array(tables)).prod(axis=1)
+        truth = cells[1] - cells[2]
+        coverage.append(sum(p for p, (low, high) in zip(chance, intervals, strict=True) if low <= truth <= high))
+    assert min(coverage) > 0.91
+    assert 0.94 < np.mean(coverage) < 0.975
 
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_the_paired_test_and_interval_keep_their_levels(binary: bool) -> None:
     """Of two programs with a true difference of 0.1, the interval holds it; of equal ones, few are told apart."""
     rng = np.random.default_rng(3)
-    held = told_apart = 0
-    runs = 300
+    held = told_apart = found = 0
+    runs = 300 if binary else 150
     for run in range(runs):
         shared = rng.random(60)
         a, b = (shared + rng.random(60)) / 2, (shared + rng.random(60)) / 2
@@ -70,9 +128,11 @@ def test_the_paired_test_and_interval_keep_their_levels(binary: bool) -> None:
             better, truth = a + 0.1, 0.1
         test = paired_test(better.astype(float), b.astype(float), seed=run)
         held += test.interval.low <= truth <= test.interval.high
+        found += test.p_value < 0.05
         told_apart += paired_test(a.astype(float), b.astype(float), seed=run).p_value < 0.05
     assert held / runs > 0.91
     assert told_apart / runs < 0.08
+    assert found / runs > (0.15 if binary else 0.5)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(1e-4, 0.1)), min_size=1, max_size=20))
@@ -97,3 +157,30 @@ def test_shrinking_cures_the_winners_curse() -> None:
         cured.append(shrunken_means(measured.tolist(), [0.05**2] * 20)[best] - true[best])
     assert np.mean(raw) > 0.05
     assert abs(np.mean(cured)) < 0.015
+
+
+@pytest.mark.parametrize(
+    ("means", "variances", "expected"),
+    [
+        ([], [], []),
+        ([0.9], [0.1], [0.9]),
+        ([1.0, 0.5], [0.0, 0.0], [1.0, 0.5]),
+        ([1.0, 0.6, 0.6], [0.0, 0.002, 0.002], [1.0, 0.6, 0.6]),  # what is known is not drawn away
+        ([1.0, 0.5], [0.0, 1e6], [1.0, 1.0]),  # what is not known at all is
+        ([-math.inf, 0.5], [0.125, 0.1], [-math.inf, 0.5]),
+        ([-math.inf, 0.9, 0.9], [0.125, 0.1, 0.1], [-math.inf, 0.9, 0.9]),
+    ],
+)
+def test_shrinking_at_its_edges(means: list[float], variances: list[float], expected: list[float]) -> None:
+    given = np.array(means)
+    assert shrunken_means(given, variances) == pytest.approx(expected, abs=0.01)
+    assert given.tolist() == means
+
+
+@pytest.mark.parametrize(
+    ("means", "variances"),
+    [([1, 0.5, 0.2], [0.1]), ([0.5], []), ([math.nan, 0.5], [0.1, 0.1]), ([1, 0.5], [-0.1, 0.1])],
+)
+def test_what_is_no_means_is_refused(means: list[float], variances: list[float]) -> None:
+    with pytest.raises(ValueError, match="mean"):
+        shrunken_means(means, variances)
