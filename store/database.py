@@ -134,7 +134,7 @@ class Store:
         """Gives a stored answer."""
         try:
             with self._lock:
-                row = self._connection.exec_driver_sql(_GET_ANSWER, (key,)).fetchone()
+                row = self._connection.exec_driver_sql(_GET_ANSWER, (key,)).first()
         except DatabaseError as error:
             raise self._unreadable(error) from error
         return Answer(key, json.loads(row[0]), *row[1:]) if row is not None else None
