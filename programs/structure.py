@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
 import inspect
@@ -9,7 +10,7 @@ import json
 import re
 import sys
 from types import ModuleType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import dspy
 from dspy.adapters.utils import serialize_for_json
@@ -23,8 +24,6 @@ from .types import NotEncodable, TypeCode, decode_type, encode_type
 __all__ = ["describe", "restore", "structure_hash"]
 
 _BUILT_IN: dict[str, type[dspy.Module]] = {"Predict": dspy.Predict, "ChainOfThought": dspy.ChainOfThought}
-
-
 _REASONING = "reasoning"
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -39,7 +38,7 @@ _Identifier = Annotated[str, Field(max_length=200), AfterValidator(_public_ident
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SignatureField(_Data):
@@ -78,7 +77,7 @@ class OwnModule(_Data):
     """A class that only the app's own code can bring back."""
 
     kind: Literal["class"]
-    path: str = Field(pattern=r"^[\w.]+:[\w.<>]+$", max_length=500)
+    path: str = Field(pattern=r"^[^:\s]+:[^:\s]+$", max_length=500)
 
 
 _Structure: TypeAdapter[BuiltInModule | OwnModule] = TypeAdapter(
@@ -106,8 +105,7 @@ def _data(module: dspy.Module) -> BuiltInModule | OwnModule:
                 return BuiltInModule(kind=kind, signature=_signature_data(_declared_signature(module)))
             except (NotEncodable, ValidationError):
                 break
-    # A name made by hand may hold anything; it is told as it is, and no file with it is restored.
-    return OwnModule.model_construct(kind="class", path=_path(type(module)))
+    return OwnModule(kind="class", path=_path(type(module)))
 
 
 def _path(owner: type) -> str:
@@ -119,9 +117,9 @@ def _declared_signature(module: Any) -> Any:
     if not isinstance(module, dspy.ChainOfThought):
         return module.signature
     signature = module.predict.signature
-    name, info = next(iter(signature.output_fields.items()))
-    standard = name == _REASONING and info.annotation is str and info.json_schema_extra["desc"] == f"${{{_REASONING}}}"
-    if not standard or info.metadata or not info.is_required():
+    first, info = next(iter(signature.output_fields), None), signature.output_fields.get(_REASONING)
+    standard = info is not None and info.annotation is str and info.json_schema_extra["desc"] == f"${{{_REASONING}}}"
+    if first != _REASONING or not standard or info.metadata or not info.is_required():
         raise NotEncodable("a reasoning field of the author's own")
     return signature.delete(_REASONING)
 
@@ -154,6 +152,8 @@ def _faithful(annotation: Any, code: TypeCode) -> bool:
 
 def _alike(told: Any, made: Any) -> bool:
     """Looks at what a JSON schema does not show: a member of ``class Label(str, Enum)`` equals its text."""
+    if get_origin(told) is Literal:
+        return bool(told == made)
     if isinstance(told, enum.EnumMeta):
         return told.__mro__[1:] == made.__mro__[1:] and "_missing_" not in vars(told)
     if isinstance(told, type) and issubclass(told, BaseModel):
@@ -184,7 +184,7 @@ def restore(structure: dict[str, Any], *, program: dspy.Module | None = None) ->
         ArtifactError: What is told is malformed, or is not at hand.
     """
     try:
-        data = _Structure.validate_python(_tuples(structure))
+        data = _Structure.validate_python(_tuples(structure), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "its root"
@@ -217,8 +217,9 @@ def _own(data: BuiltInModule | OwnModule, program: dspy.Module) -> dspy.Module:
     if given.model_dump_json() != data.model_dump_json():
         told = data.path if isinstance(data, OwnModule) else f"dspy.{data.kind} of {data.signature.name}"
         other = given.path if isinstance(given, OwnModule) else f"dspy.{given.kind} of {given.signature.name}"
-        both = isinstance(data, BuiltInModule) and isinstance(given, BuiltInModule)
-        apart = f"; they differ in {_difference(data.signature, given.signature)}" if both else ""  # type: ignore[union-attr]
+        apart = ""
+        if isinstance(data, BuiltInModule) and isinstance(given, BuiltInModule):
+            apart = f"; they differ in {_difference(data.signature, given.signature)}"
         raise ArtifactError(f"the artifact was compiled from {told}, and the program given is {other}{apart}")
     copy: dspy.Module = program.deepcopy()
     return copy
@@ -240,7 +241,7 @@ def _registered(path: str) -> dspy.Module:
         # Not getattr: a module that loads lazily would import what the file asks for.
         found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
     mend = f"ps.load(path, program={qualified.rpartition('.')[2]}(…))"
-    if found in _BUILT_IN.values():
+    if any(found is each for each in _BUILT_IN.values()):
         raise ArtifactError(
             f"the program is a {path} whose signature no file can hold (a type with code in it, a field's default or "
             f"reasoning of its own); give an instance: {mend}"
@@ -264,10 +265,10 @@ def structure_hash(module: dspy.Module) -> str:
     >>> structure_hash(dspy.Predict("text -> label")) == structure_hash(dspy.Predict("text -> label"))
     True
     """
-    named = dict(module.named_predictors())
+    named = list(module.named_predictors())
     # A sub-module that was compiled before is frozen: its predictors are not named, and answer all the same.
-    known = {id(predictor) for predictor in named.values()}
-    frozen = {name: each for name, each in module.named_sub_modules(dspy.Predict) if id(each) not in known}
+    known = {id(predictor) for _, predictor in named}
+    frozen = [(name, each) for name, each in module.named_sub_modules(dspy.Predict) if id(each) not in known]
     predictors = [
         [
             name,
@@ -275,7 +276,7 @@ def structure_hash(module: dspy.Module) -> str:
             [_stable_json(dict(demonstration)) for demonstration in predictor.demos],
             {key: _stable_repr(value) for key, value in sorted(predictor.config.items())},
         ]
-        for name, predictor in [*named.items(), *sorted(frozen.items())]
+        for name, predictor in [*named, *sorted(frozen, key=lambda pair: pair[0])]
     ]
     content = [describe(module), _sources(module), predictors]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -283,6 +284,8 @@ def structure_hash(module: dspy.Module) -> str:
 
 def _stable_repr(value: Any) -> str:
     """As ``repr``, without what differs between processes: the order of sets, and addresses."""
+    if isinstance(value, str):
+        return repr(value)
     if isinstance(value, set | frozenset):
         return f"{{{', '.join(sorted(map(_stable_repr, value)))}}}"
     if type(value) is dict:
@@ -290,21 +293,21 @@ def _stable_repr(value: Any) -> str:
     if type(value) in (list, tuple):
         text = ", ".join(map(_stable_repr, value))
         return f"[{text}]" if type(value) is list else f"({text},)" if len(value) == 1 else f"({text})"
-    return repr(value) if isinstance(value, str) else _ADDRESS.sub("", repr(value))
+    return _ADDRESS.sub("", repr(value))
 
 
-def _stable_json(demonstration: dict[str, Any]) -> Any:
-    told = serialize_for_json(_ordered(demonstration))
-    # DSPy tells as one text what it cannot tell as JSON.
-    return told if isinstance(told, dict) else _stable_repr(demonstration)
-
-
-def _ordered(value: Any) -> Any:
+def _stable_json(value: Any) -> Any:
+    """As DSPy tells values in prompts, without what differs between processes."""
     if isinstance(value, set | frozenset):
-        return sorted(value, key=_stable_repr)
+        return [_stable_json(each) for each in sorted(value, key=_stable_repr)]
     if type(value) is dict:
-        return {key: _ordered(each) for key, each in value.items()}
-    return [_ordered(each) for each in value] if type(value) in (list, tuple) else value
+        return {key: _stable_json(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return [_stable_json(each) for each in value]
+    if value is None or (isinstance(value, str | int | float) and not isinstance(value, enum.Enum)):
+        return value
+    told = serialize_for_json(value)
+    return _ADDRESS.sub("", told) if isinstance(told, str) else told
 
 
 def _told(signature: Any) -> Any:
@@ -315,24 +318,27 @@ def _told(signature: Any) -> Any:
 
 
 def _told_by_source(info: Any) -> list[Any]:
-    """What a field that cannot be told as data has to tell it from others: its text, its classes' source."""
+    """What tells a field that is no data from others: its text, and the source of the author's classes in its type."""
     default = "" if info.default is PydanticUndefined else _stable_repr(info.default)
-    try:
-        schema = TypeAdapter(info.annotation).json_schema()
-    except (PydanticUserError, TypeError, ValueError):
-        schema = {}
-    parts = [info.annotation, info.json_schema_extra, info.metadata]
-    return [*map(_stable_repr, parts), default, schema, sorted(map(_source, _classes(info.annotation, set())))]
+    texts = map(_stable_repr, [info.annotation, info.json_schema_extra, info.metadata])
+    return [*texts, default, sorted(map(_source, _classes(info.annotation, set())))]
 
 
-def _classes(annotation: Any, seen: set[Any]) -> set[Any]:
-    if isinstance(annotation, type) and annotation not in seen and annotation.__module__ != "builtins":
+def _classes(annotation: Any, seen: set[type]) -> set[type]:
+    if isinstance(annotation, type) and annotation not in seen and not _of_a_library(annotation):
         seen.add(annotation)
         for info in getattr(annotation, "model_fields", {}).values():
             _classes(info.annotation, seen)
     for argument in get_args(annotation):
         _classes(argument, seen)
     return seen
+
+
+def _of_a_library(owner: type) -> bool:
+    root = owner.__module__.partition(".")[0]
+    # Python names the module of a model made by a call ``abc``.
+    built_in = root in sys.stdlib_module_names and not issubclass(owner, BaseModel)
+    return built_in or root in ("dspy", "progspace", "pydantic")
 
 
 def _sources(module: dspy.Module) -> list[str]:
@@ -346,4 +352,7 @@ def _source(owner: type) -> str:
         text = inspect.getsource(owner)
     except (OSError, TypeError):
         text = ""
+    if issubclass(owner, BaseModel):  # made by a call, it has no source
+        with contextlib.suppress(PydanticUserError):
+            text += json.dumps(owner.model_json_schema(), sort_keys=True, default=repr)
     return f"{_path(owner)}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import enum
 import json
+import os
+import subprocess
 import sys
+from types import ModuleType
 from typing import Any, Literal
 
 import dspy
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, TypeAdapter, field_validator
+from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
 import progspace as ps
 from progspace.programs.structure import describe, restore, structure_hash
@@ -46,6 +50,32 @@ class Node(BaseModel):
     next: Node | None = None
 
 
+class Text(str, enum.Enum):
+    ONE = "one"
+
+
+class Lenient(enum.Enum):
+    ONE = "one"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Lenient:
+        return cls.ONE
+
+
+class Documented(BaseModel):
+    """Told in the prompt."""
+
+    name: str
+
+
+class Aliased(BaseModel):
+    name: str = Field(alias="Name")
+
+
+class Nests(BaseModel):
+    text: Text
+
+
 SIMPLE = st.sampled_from([str, int, float, bool, Any, Literal["a", "b"], Literal[1, True, "x"], Kind, Inner, Outer])
 TYPES = st.recursive(
     SIMPLE,
@@ -57,16 +87,20 @@ TYPES = st.recursive(
     ),
     max_leaves=4,
 )
-NAMES = st.sampled_from(["text", "label", "score", "people", "a_b"])
+NAMES = st.sampled_from(["text", "label", "score", "people", "a_b", "größe"])
 
 
 @settings(max_examples=80, deadline=None)
 @given(
-    st.dictionaries(NAMES, TYPES, min_size=1), st.text(min_size=1), st.sampled_from([dspy.Predict, dspy.ChainOfThought])
+    st.dictionaries(NAMES, TYPES, min_size=1),
+    st.text(min_size=1),
+    st.none() | st.text(),
+    st.sampled_from([dspy.Predict, dspy.ChainOfThought]),
 )
-def test_a_signature_comes_back(types: dict[str, Any], instructions: str, module: Any) -> None:
+def test_a_signature_comes_back(types: dict[str, Any], instructions: str, desc: str | None, module: Any) -> None:
     fields: dict[str, Any] = {"given": (str, dspy.InputField(desc="what is given"))}
-    fields |= {name: (annotation, dspy.OutputField()) for name, annotation in types.items()}
+    told_by = {} if desc is None else {"desc": desc}
+    fields |= {name: (annotation, dspy.OutputField(**told_by)) for name, annotation in types.items()}
     original = module(dspy.Signature(fields, instructions.strip() or "Do."))
     told = json.loads(json.dumps(describe(original)))
     assert told["kind"] == module.__name__
@@ -74,8 +108,10 @@ def test_a_signature_comes_back(types: dict[str, Any], instructions: str, module
     assert type(again) is module
     assert describe(again) == describe(original)
     assert structure_hash(again) == structure_hash(original)
+    assert restore(told, program=original) is not original
     (one,), (other,) = original.predictors(), again.predictors()
     assert one.signature.instructions == other.signature.instructions
+    assert list(one.signature.fields) == list(other.signature.fields)
     for name in one.signature.fields:
         mine, theirs = one.signature.fields[name], other.signature.fields[name]
         assert mine.json_schema_extra == theirs.json_schema_extra
@@ -94,9 +130,27 @@ class Wants(dspy.Module):
         self.answer = dspy.Predict(signature)
 
 
-@pytest.mark.parametrize("annotation", [Guarded, Node, dspy.Image, list[Guarded]])
-def test_a_type_that_is_code_needs_the_apps_own_module(annotation: Any) -> None:
-    signature = dspy.Signature({"text": (str, dspy.InputField()), "out": (annotation, dspy.OutputField())})
+class Raises(dspy.Module):
+    def __init__(self) -> None:
+        raise ConnectionError("no database")
+
+
+def signature_of(annotation: Any, **field: Any) -> Any:
+    return dspy.Signature({"text": (str, dspy.InputField()), "out": (annotation, dspy.OutputField(**field))}, "Do.")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "field"),
+    [
+        *((code, {}) for code in (Guarded, Node, dspy.Image, dspy.Tool, dspy.History, list[Guarded])),
+        # A file that left out any of these would bring back another program.
+        *((lost, {}) for lost in (Text, list[Text], Nests, Lenient, Documented, Aliased, Literal[Text.ONE])),
+        *((str, field) for field in ({"default": "x"}, {"max_length": 3})),
+        (enum.Enum("Empty", []), {}),
+    ],
+)
+def test_a_type_that_no_file_can_hold_needs_the_apps_own_module(annotation: Any, field: dict[str, Any]) -> None:
+    signature = signature_of(annotation, **field)
     told = describe(dspy.Predict(signature))
     assert told == {"kind": "class", "path": "dspy.predict.predict:Predict"}
     with pytest.raises(ps.ArtifactError, match="program="):
@@ -104,22 +158,84 @@ def test_a_type_that_is_code_needs_the_apps_own_module(annotation: Any) -> None:
     assert restore(told, program=dspy.Predict(signature)).signature is signature
 
 
+@pytest.mark.parametrize(
+    "rationale", [{"rationale_field": dspy.OutputField(desc="In French.")}, {"rationale_field_type": int}]
+)
+def test_reasoning_of_the_authors_own_is_not_lost(rationale: dict[str, Any]) -> None:
+    original = dspy.ChainOfThought("question -> answer", **rationale)
+    told = describe(original)
+    with pytest.raises(ps.ArtifactError, match=r"reasoning of its own.*ps\.load\(path, program=ChainOfThought"):
+        restore(told)
+    assert structure_hash(restore(told, program=original)) == structure_hash(original)
+
+
+def test_a_private_signature_is_told() -> None:
+    class _Private(dspy.Signature):
+        """Do."""
+
+        a: str = dspy.InputField()
+        b: str = dspy.OutputField()
+
+    told = describe(dspy.Predict(_Private))
+    assert describe(restore(told)) == told
+
+
 def test_an_own_class_is_looked_up_among_what_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "own_modules", sys.modules[__name__])
-    for owner in (Own, Wants):
+    for owner in (Own, Wants, Raises):
         monkeypatch.setattr(owner, "__module__", "own_modules")
     assert isinstance(restore(describe(Own())), Own)
     with pytest.raises(ps.ArtifactError, match="without arguments"):
         restore(describe(Wants("a -> b")))
+    with pytest.raises(ps.ArtifactError, match="ConnectionError: no database"):
+        restore({"kind": "class", "path": "own_modules:Raises"})
+    monkeypatch.setattr(sys.modules[__name__], "Alias", Own, raising=False)
+    with pytest.raises(ps.ArtifactError, match="has not imported"):
+        restore({"kind": "class", "path": "own_modules:Alias"})
     given = Wants("a -> b")
     assert restore(describe(given), program=given) is not given
     with pytest.raises(ps.ArtifactError, match="was compiled from own_modules:Own, and the program given is"):
         restore(describe(Own()), program=given)
 
 
-def test_another_program_is_refused() -> None:
-    with pytest.raises(ps.ArtifactError, match="with other fields or instructions"):
-        restore(describe(dspy.Predict("a -> b")), program=dspy.Predict("a -> c"))
+def test_looking_up_a_class_imports_and_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    lazy = ModuleType("lazy_module")
+    lazy.__getattr__ = ran.append
+    lazy.array = np.zeros(3)
+    monkeypatch.setitem(sys.modules, "lazy_module", lazy)
+    before = set(sys.modules)
+    for path in (
+        "lazy_module:Thing",
+        "lazy_module:Thing.part",
+        "lazy_module:array",
+        "antigravity:Thing",
+        "progspace:compile",
+    ):
+        with pytest.raises(ps.ArtifactError, match="has not imported"):
+            restore({"kind": "class", "path": path})
+    assert ran == []
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (dspy.Predict("a, b -> d"), "the field c, the field d, the instructions"),
+        (dspy.Predict("a, b: int -> c"), "differ in the field b$"),
+        (dspy.Predict("b, a -> c", instructions="Do."), "the order of the fields, the instructions"),
+        (dspy.ChainOfThought("a, b -> c"), "the program given is dspy.ChainOfThought of StringSignature"),
+        (Own(), "the program given is .*:Own"),
+    ],
+)
+def test_another_program_is_refused(given: dspy.Module, told: str) -> None:
+    with pytest.raises(ps.ArtifactError, match=told):
+        restore(describe(dspy.Predict("a, b -> c")), program=given)
+
+
+def test_a_choice_of_one_is_no_choice_of_true() -> None:
+    with pytest.raises(ps.ArtifactError, match="the field out"):
+        restore(describe(dspy.Predict(signature_of(Literal[1]))), program=dspy.Predict(signature_of(Literal[True])))
 
 
 GOOD = describe(dspy.Predict("text -> label"))
@@ -140,11 +256,16 @@ def deep(levels: int) -> Any:
     return {"scalar": "str"} if levels == 0 else {"container": "list", "of": [deep(levels - 1)]}
 
 
+@pytest.mark.filterwarnings("ignore:Field name:UserWarning")
 @pytest.mark.parametrize(
     "document",
     [
         {},
+        [],
+        None,
         {"kind": "Exec"},
+        {"kind": ["Predict"]},
+        {"kind": "class"},
         {"kind": "class", "path": "os:system"},
         {"kind": "class", "path": "subprocess:Popen"},
         {"kind": "class", "path": "builtins:eval"},
@@ -155,11 +276,24 @@ def deep(levels: int) -> Any:
         changed(extra=1),
         changed(signature__fields__0__name="__class__"),
         changed(signature__fields__0__name="a b"),
+        changed(signature__fields__0__name="label"),  # there twice
+        changed(signature__fields__0__name="model_config"),
+        changed(signature__fields__0__name="input_fields"),
+        changed(signature__name="__import__('os')"),
+        changed(signature__name="__class__"),
         changed(signature__fields__0__role="tool"),
         changed(signature__fields__0__type={"scalar": "object"}),
         changed(signature__fields__0__type={"literal": []}),
         changed(signature__fields__0__type={"container": "dict", "of": [{"scalar": "str"}]}),
         changed(signature__fields__0__type={"model": "M", "fields": [{"name": "__init__", "type": {"scalar": "str"}}]}),
+        changed(
+            signature__fields__0__type={
+                "model": "M",
+                "fields": [{"name": "a", "type": {"scalar": "str"}, "required": "yes"}],
+            }
+        ),
+        changed(signature__fields__0__type={"enum": "E", "members": [["mro", "a"]]}),
+        changed(signature__fields__0__type={"enum": "E", "members": [["a", 1], ["a", 2]]}),
         changed(signature__fields__0__type=deep(25)),
         changed(signature__fields__0__type=deep(200)),
         changed(signature__fields=[GOOD["signature"]["fields"][0]] * 300),
@@ -184,3 +318,55 @@ def test_the_hash_follows_state_and_source() -> None:
             module.config = {"temperature": 1.0}
         hashes.add(structure_hash(module))
     assert len(hashes) == 5
+
+
+def test_a_damaged_structure_says_where() -> None:
+    with pytest.raises(ps.ArtifactError, match=r"damaged at class\.path"):
+        restore({"kind": "class", "path": "nothing"})
+    with pytest.raises(ps.ArtifactError, match=r"damaged at Predict\.signature\.fields\.0\.name"):
+        restore(changed(signature__fields__0__name="_a"))
+
+
+def test_the_hash_sees_what_no_file_holds() -> None:
+    """Two programs of one hash share their scores: what a prompt shows, or a frozen part answers, must tell."""
+    plain, compiled, demonstrated = Own(), Own(), Own()
+    for each in (compiled, demonstrated):
+        each.answer = Own()
+        each.answer._compiled = True
+    demonstrated.answer.answer.demos = [dspy.Example(question="a", answer="b")]
+    reworded = type("Documented", (Documented,), {"__doc__": "Told otherwise."})
+    modules = [plain, compiled, demonstrated]
+    modules += [dspy.Predict(signature_of(dspy.Image, desc=desc)) for desc in ("a", "b")]
+    modules += [dspy.Predict(signature_of(annotation)) for annotation in (Documented, reworded, str)]
+    modules += [dspy.Predict(signature_of(str, **field)) for field in ({"default": "x"}, {"max_length": 3})]
+    assert len({structure_hash(module) for module in modules}) == len(modules)
+
+
+HASHES = """
+import dspy
+from typing import Annotated
+from pydantic import AfterValidator
+from progspace.programs.structure import structure_hash
+def check(value): return value
+Checked = Annotated[str, AfterValidator(check)]
+checked = dspy.Signature({"a": (str, dspy.InputField()), "b": (Checked, dspy.OutputField())})
+module = dspy.Predict(checked, stop={"p", "q", "r", "s"}, hook=check, nested=[{"k": (object(),)}])
+module.demos = [{"a": {"p", "q", "r", "s"}, "b": object()}, dspy.Example(a=check, b=("x", {"y"}))]
+print(structure_hash(module), structure_hash(dspy.ChainOfThought("text -> label")))
+"""
+
+
+def test_the_hash_is_the_same_in_every_process() -> None:
+    told = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", HASHES],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(told) == 1
+    # Cells in stores are kept by it: a change of the hash is a change that buys them anew.
+    assert structure_hash(dspy.ChainOfThought("text -> label")) in told.pop()
