@@ -130,7 +130,7 @@ def compile(  # noqa: A001 — the public name
     )
     return Compiled(
         program=winner.candidate.apply(task.program, lm),
-        candidate=winner.candidate,
+        candidate=winner.candidate.complete(task.program),
         report=report,
         front=tuple(
             FrontPoint(each.candidate.apply(task.program, lm), each.candidate, each.mean, each.tokens)

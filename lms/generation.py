@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -23,6 +24,7 @@ __all__ = ["MAX_SEQUENCES", "Generation", "GenerationOptions", "Generator"]
 MAX_SEQUENCES = 64
 _MAX_BATCHED_TOKENS = 256
 _CACHE_GB = 2
+_PAUSE = 0.0015  # seconds for each finished request
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Generator:
         self._tokenizer = tokenizer
         self._pipeline = genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", properties)
         self._ids = itertools.count()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._waiting: deque[_Request] = deque()
         self._thread: threading.Thread | None = None
 
@@ -104,6 +106,7 @@ class Generator:
         request = _Request(ids, options)
         with self._lock:
             self._waiting.append(request)
+            self._lock.notify()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="progspace-generation")
                 self._thread.start()
@@ -129,7 +132,20 @@ class Generator:
                     request.future.set_exception(error)
                 running.clear()
                 continue
+            before = len(running)
             running = [(request, handle) for request, handle in running if not self._finish(request, handle)]
+            self._await_successors(before - len(running))
+
+    def _await_successors(self, finished: int) -> None:
+        """Gives those who got answers the time to ask on.
+
+        The pipeline's step holds Python's interpreter lock, so its callers can only run between two steps; without a
+        pause the next step would begin half empty.
+        """
+        deadline = time.monotonic() + _PAUSE * finished
+        with self._lock:
+            while len(self._waiting) < finished and (left := deadline - time.monotonic()) > 0:
+                self._lock.wait(left)
 
     def _start(self, request: _Request, running: list[tuple[_Request, Any]]) -> None:
         import openvino as ov

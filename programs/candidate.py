@@ -77,6 +77,16 @@ class Candidate(BaseModel):
         }
         return Candidate(predictors=changed, origin=self.origin if origin is None else origin)
 
+    def complete(self, module: dspy.Module) -> Candidate:
+        """Says outright what it leaves as declared, so that it makes the same program of a bare module."""
+        predictors = dict(module.named_predictors())
+        whole = self
+        for name, choice in self.predictors.items():
+            if choice.demonstrations is None and predictors[name].demos:
+                shown = tuple(demonstration(dict(each)) for each in predictors[name].demos)
+                whole = whole.with_choice(predictor=name, demonstrations=shown)
+        return whole
+
     def apply(self, module: dspy.Module, lm: dspy.BaseLM | None = None) -> Program:
         """Makes a program of a copy of the module; the module itself is not touched.
 

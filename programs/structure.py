@@ -23,6 +23,9 @@ from .types import NotEncodable, TypeCode, decode_type, encode_type
 
 __all__ = ["describe", "restore", "structure_hash"]
 
+# Values whose text is the same in every process; and what DSPy itself keeps in a module, and changes as it runs.
+_PLAIN = (str, int, float, tuple, list)
+_DSPYS_OWN = frozenset({"_compiled", "callbacks", "history"})
 _BUILT_IN: dict[str, type[dspy.Module]] = {"Predict": dspy.Predict, "ChainOfThought": dspy.ChainOfThought}
 _REASONING = "reasoning"
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -66,11 +69,22 @@ class SignatureData(_Data):
         return fields
 
 
+class Settings(_Data):
+    """How a predictor asks its LM; nothing that says where."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    n: int | None = None
+    seed: int | None = None
+
+
 class BuiltInModule(_Data):
     """One of DSPy's modules that a signature makes whole."""
 
     kind: Literal["Predict", "ChainOfThought"]
     signature: SignatureData
+    settings: Settings = Settings()
 
 
 class OwnModule(_Data):
@@ -102,7 +116,9 @@ def _data(module: dspy.Module) -> BuiltInModule | OwnModule:
     for kind, built_in in _BUILT_IN.items():
         if type(module) is built_in:
             try:
-                return BuiltInModule(kind=kind, signature=_signature_data(_declared_signature(module)))
+                settings = Settings.model_validate(module.predictors()[0].config)
+                signature = _signature_data(_declared_signature(module))
+                return BuiltInModule(kind=kind, signature=signature, settings=settings)
             except (NotEncodable, ValidationError):
                 break
     return OwnModule(kind="class", path=_path(type(module)))
@@ -196,7 +212,7 @@ def restore(structure: dict[str, Any], *, program: dspy.Module | None = None) ->
     if isinstance(data, OwnModule):
         return _registered(data.path)
     try:
-        return _BUILT_IN[data.kind](_signature(data.signature))
+        return _BUILT_IN[data.kind](_signature(data.signature), **data.settings.model_dump(exclude_none=True))
     except Exception as error:  # a name or value that pydantic, enum or DSPy keeps to itself: each has its own errors
         raise ArtifactError(f"the program's structure is damaged: {error}") from error
 
@@ -278,7 +294,7 @@ def structure_hash(module: dspy.Module) -> str:
         ]
         for name, predictor in [*named, *sorted(frozen, key=lambda pair: pair[0])]
     ]
-    content = [describe(module), _sources(module), predictors]
+    content = [describe(module), _sources(module), _attributes(module), predictors]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -339,6 +355,18 @@ def _of_a_library(owner: type) -> bool:
     # Python names the module of a model made by a call ``abc``.
     built_in = root in sys.stdlib_module_names and not issubclass(owner, BaseModel)
     return built_in or root in ("dspy", "progspace", "pydantic")
+
+
+def _attributes(module: dspy.Module) -> list[Any]:
+    """Plain values that the user's modules hold: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
+    held = []
+    for name, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0]):
+        if type(each).__module__.split(".")[0] not in ("dspy", "progspace"):
+            plain = {
+                key: value for key, value in vars(each).items() if isinstance(value, str | int | float | tuple | list)
+            }
+            held.append([name, {key: _stable_repr(plain[key]) for key in sorted(plain) if key not in _DSPYS_OWN}])
+    return held
 
 
 def _sources(module: dspy.Module) -> list[str]:

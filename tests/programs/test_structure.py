@@ -223,7 +223,7 @@ def test_looking_up_a_class_imports_and_runs_nothing(monkeypatch: pytest.MonkeyP
     [
         (dspy.Predict("a, b -> d"), "the field c, the field d, the instructions"),
         (dspy.Predict("a, b: int -> c"), "differ in the field b$"),
-        (dspy.Predict("b, a -> c", instructions="Do."), "the order of the fields, the instructions"),
+        (dspy.Predict(dspy.Signature("b, a -> c", "Do.")), "the order of the fields, the instructions"),
         (dspy.ChainOfThought("a, b -> c"), "the program given is dspy.ChainOfThought of StringSignature"),
         (Own(), "the program given is .*:Own"),
     ],
@@ -370,3 +370,23 @@ def test_the_hash_is_the_same_in_every_process() -> None:
     assert len(told) == 1
     # Cells in stores are kept by it: a change of the hash is a change that buys them anew.
     assert structure_hash(dspy.ChainOfThought("text -> label")) in told.pop()
+
+
+class Holds(dspy.Module):
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+        self.answer = dspy.Predict("question -> answer")
+
+
+def test_plain_values_of_the_users_own_modules_count() -> None:
+    assert structure_hash(Holds(3)) == structure_hash(Holds(3))
+    assert structure_hash(Holds(3)) != structure_hash(Holds(4))
+
+
+def test_how_a_predictor_asks_comes_back_and_where_it_asks_does_not() -> None:
+    again = restore(json.loads(json.dumps(describe(dspy.Predict("a -> b", temperature=0.7, n=2)))))
+    assert again.config == {"temperature": 0.7, "n": 2}
+    assert describe(dspy.Predict("a -> b", api_base="http://elsewhere.example"))["kind"] == "class"
+    with pytest.raises(ps.ArtifactError):
+        restore({**describe(dspy.Predict("a -> b")), "settings": {"api_base": "http://elsewhere.example"}})
