@@ -12,6 +12,7 @@ from ..lms.budget import Meter
 from ..lms.journal import Answers, JournaledLM, StoredAnswer, concurrency
 from ..programs.examples import example_hash
 from ..programs.metrics import metric_identity
+from ..programs.program import Program
 from ..store.database import Store
 from ..store.records import Answer, Cell
 from .identity import program_identity
@@ -87,7 +88,7 @@ class Matrix:
         fresh: list[Cell] = []
         stored = time.monotonic()
         try:
-            for runs in self._run(program, missing, identity, traced=False):
+            for runs in self._run(self._metered(program), missing, identity, traced=False):
                 fresh += [run.cell for run in runs]
                 known.update((run.cell.example, run.cell) for run in runs)
                 self._on_cells(len(runs))
@@ -100,10 +101,34 @@ class Matrix:
         return [known[key] for key in hashes]
 
     def traces(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> dict[str, Run]:
-        """Runs a program anew, with DSPy's traces, by the example's hash; prompts that were answered cost nothing."""
+        """Runs a program anew, with DSPy's traces, by the example's hash; prompts that were answered cost nothing.
+
+        In the traces a predictor stands by its name.
+        """
         identity = program_identity(program, self.lm)
-        runs = self._run(program, examples, identity, traced=True)
-        return {run.cell.example: run for ended in runs for run in ended}
+        metered = self._metered(program)
+        module = metered.module if isinstance(metered, Program) else metered
+        names = {id(predictor): name for name, predictor in module.named_predictors()}
+        runs = [run for ended in self._run(metered, examples, identity, traced=True) for run in ended]
+        for run in runs:
+            run.trace = [(names[id(step[0])], *step[1:]) for step in run.trace if id(step[0]) in names]
+        return {run.cell.example: run for run in runs}
+
+    def _metered(self, program: dspy.Module) -> dspy.Module:
+        """Gives a program whose own LMs, where it or its predictors have any, are metered and journaled as well."""
+        own = program.own_lm if isinstance(program, Program) else None
+        if own is None and all(predictor.lm is None for predictor in program.predictors()):
+            return program
+        metered: dspy.Module = program.deepcopy()
+        if own is not None:
+            metered.own_lm = self._journaled(own)
+        for predictor, original in zip(metered.predictors(), program.predictors(), strict=True):
+            if original.lm is not None:
+                predictor.lm = self._journaled(original.lm)
+        return metered
+
+    def _journaled(self, lm: dspy.BaseLM) -> JournaledLM:
+        return JournaledLM(lm, self.meter, StoreAnswers(self._store))
 
     def _recall(self, cell: Cell) -> None:
         """Counts what a known cell asked, as though it were asked now: a search that goes on keeps to the same plan."""

@@ -31,7 +31,7 @@ class Run:
     Attributes:
         cell: Scores and costs.
         prediction: What the program returned; None where it failed.
-        trace: Each predictor's call, as DSPy traces it: predictor, inputs, outputs.
+        trace: Each predictor's call, as DSPy traces it: predictor (or its name), inputs, outputs.
     """
 
     __slots__ = ("cell", "prediction", "trace")

@@ -39,12 +39,11 @@ def calibrate(candidate: Candidate, module: dspy.Module, examples: Sequence[dspy
         if choice.format and choice.format.decoding == "calibrated":
             plain = plain.with_choice(predictor=name, format=choice.format.model_copy(update={"biases": ()}))
     program = plain.apply(module)
-    names = {id(predictor): name for name, predictor in program.module.named_predictors()}
     seen: dict[str, list[dict[str, float]]] = {}
     for run in matrix.traces(program, examples).values():
-        for predictor, _, prediction in run.trace:
-            if id(predictor) in names and "choice_logprobs" in prediction:
-                seen.setdefault(names[id(predictor)], []).append(_normalised(prediction["choice_logprobs"]))
+        for name, _, prediction in run.trace:
+            if "choice_logprobs" in prediction:
+                seen.setdefault(name, []).append(_normalised(prediction["choice_logprobs"]))
     fitted = plain
     for name, scores in seen.items():
         own = plain.predictors[name].format

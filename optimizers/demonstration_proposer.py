@@ -52,18 +52,16 @@ def bootstrap_pools(
         BudgetExceeded: Nothing is left to spend.
     """
     program = teacher.apply(module)
-    names = {id(predictor): name for name, predictor in program.module.named_predictors()}
-    pools: dict[str, list[dict[str, Any]]] = {name: [] for name in names.values()}
+    fields = {name: list(predictor.signature.fields) for name, predictor in program.module.named_predictors()}
+    pools: dict[str, list[dict[str, Any]]] = {name: [] for name in fields}
     runs = matrix.traces(program, examples)
     for key in sorted(runs):
         run = runs[key]
         if run.cell.score is None or run.cell.score < threshold:
             continue
-        for predictor, inputs, prediction in run.trace:
-            if (name := names.get(id(predictor))) is not None:
-                fields = predictor.signature.fields
-                values = {**inputs, **prediction.toDict()}
-                pools[name].append(demonstration({field: values[field] for field in fields if field in values}))
+        for name, inputs, prediction in run.trace:
+            values = {**inputs, **prediction.toDict()}
+            pools[name].append(demonstration({field: values[field] for field in fields[name] if field in values}))
     return pools
 
 

@@ -186,3 +186,26 @@ def test_a_comparison_is_paired(rule_engine: Any, store: Store, mood: Any, mood_
     assert comparison.p_value < 1e-6
     assert comparison.interval.low < 0.5 < comparison.interval.high
     assert (len(comparison.better), len(comparison.worse)) == (50, 0)
+
+
+def test_a_programs_own_lms_are_metered_and_journaled_as_well(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    rows, engine, other = examples(mood_rows[:10]), rule_engine(rule), rule_engine(rule)
+    compiled = Candidate.declared(dspy.Predict(mood)).apply(dspy.Predict(mood), engine.lm())
+    predictor = dspy.Predict(mood)
+    predictor.lm = other.lm("rule/own")
+    for program, asked in ((compiled, engine), (predictor, other)):
+        meter = Meter(ps.Budget(calls=10))
+        matrix = Matrix(store, METRIC, engine.lm(), meter)
+        cells = matrix.fill(program, rows)
+        assert [cell.calls for cell in cells] == [1] * 10
+        assert (meter.spent.bought, len(asked.prompts)) == (10, 10)
+        assert matrix.fill(program, rows) == cells
+        assert {run.trace[0][0] for run in matrix.traces(program, rows).values()} == {"self"}
+        assert meter.spent.bought == 10
+    assert compiled.own_lm is not None
+    assert predictor.lm.model == "rule/own"
+    assert Matrix(store, METRIC, engine.lm(), Meter()).fill(
+        Candidate.declared(dspy.Predict(mood)).apply(predictor), rows
+    )
