@@ -1,0 +1,1 @@
+"""Proposers: what makes new candidates, one kind a file."""

@@ -1,0 +1,1 @@
+"""Races: strategies that decide which cells to buy next, one a file."""

@@ -1,0 +1,145 @@
+"""Program space: which choices a search may make, for each predictor of a module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import dspy
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ..errors import ProgramError
+from ..programs.answering import Answering
+from ..programs.compact import offers
+from ..programs.fields import choices_of
+from ..programs.formats import Decoding, Format, FormatKind
+
+__all__ = ["Choices", "Selection", "Space"]
+
+Selection = Literal["labelled", "bootstrapped", "covering", "hard", "nearest"]
+"""How demonstrations are chosen: drawn from labelled examples; from a teacher's successes; for coverage of the inputs;
+from examples that the incumbent fails on; or, for each input anew, its nearest neighbours."""
+
+
+class Space(BaseModel):
+    """What a search may choose; narrowed or widened in one line.
+
+    Each setting that is None stands for all that the LM can serve. A setting with one value leaves no choice.
+
+    Attributes:
+        formats: Prompt formats: ``chat``, ``json``, ``compact``.
+        decodings: ``free``, ``constrained``, ``scored``, ``calibrated``.
+        instructions: Where they come from besides the author's own: ``rules`` (no LM), ``writer`` (an LM reads what
+            went wrong). Empty for the author's own only.
+        demonstrations: How many a predictor may be shown; 0 is always allowed.
+        selections: How they are chosen; None for all that this machine can.
+        answers: Ways to answer: ``direct``, ``chain_of_thought``.
+        votes: How many sampled answers vote; 1 for none.
+        lms: Other LMs that a predictor may run on, by a name for the report.
+        predictors: Names of those that may be changed; None for all.
+        max_prompt_tokens: Candidates whose prompts are longer on average are dropped.
+
+    >>> Space(formats=["compact"], demonstrations=[4], answers=["direct"]).demonstrations
+    (4,)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    formats: tuple[FormatKind, ...] | None = None
+    decodings: tuple[Decoding, ...] | None = None
+    instructions: tuple[Literal["rules", "writer"], ...] = ("rules", "writer")
+    demonstrations: tuple[int, ...] = (2, 4, 8, 16)
+    selections: tuple[Selection, ...] | None = None
+    answers: tuple[Literal["direct", "chain_of_thought"], ...] = ("direct", "chain_of_thought")
+    votes: tuple[int, ...] = (1, 3, 5)
+    lms: Mapping[str, Any] = Field(default_factory=dict)
+    predictors: tuple[str, ...] | None = None
+    max_prompt_tokens: int | None = Field(default=None, gt=0)
+
+    @field_validator("demonstrations", "votes")
+    @classmethod
+    def _counts(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
+        if any(count < 0 for count in counts):
+            raise ValueError("a number of demonstrations or votes is not negative")
+        return tuple(sorted(set(counts)))
+
+    def searched(self, module: dspy.Module) -> dict[str, Any]:
+        """The predictors of a module that may be changed, by name.
+
+        Raises:
+            ProgramError: The space names a predictor that the module does not have.
+        """
+        predictors = dict(module.named_predictors())
+        if unknown := set(self.predictors or ()) - set(predictors):
+            raise ProgramError(
+                f"the space names the predictors {', '.join(sorted(unknown))}; the program has {', '.join(predictors)}"
+            )
+        return {name: each for name, each in predictors.items() if self.predictors is None or name in self.predictors}
+
+    def formats_for(self, signatures: list[type[dspy.Signature]], lm: dspy.BaseLM) -> list[Format]:
+        """The formats that an LM can serve for some signatures, the likelier ones first."""
+        single_choice = any(
+            len(signature.output_fields) == 1 and choices_of(next(iter(signature.output_fields.values())).annotation)
+            for signature in signatures
+        )
+        structured = offers(lm, "structured_outputs") or offers(lm, "response_format")
+        scorable = single_choice and offers(lm, "choice_logprobs")
+        served: list[Format] = []
+        for decoding, can in (
+            ("calibrated", scorable), ("scored", scorable), ("constrained", structured), ("free", True)
+        ):  # fmt: skip
+            if can:
+                served += [Format(kind="compact", decoding=decoding, hints=hints) for hints in (False, True)]
+        if offers(lm, "response_format"):
+            served.append(Format(kind="json", decoding="constrained"))
+        served += [Format(kind="json", decoding="free"), Format(kind="chat", decoding="free")]
+        return [
+            each
+            for each in served
+            if (self.formats is None or each.kind in self.formats)
+            and (self.decodings is None or each.decoding in self.decodings)
+        ]
+
+    def answerings(self) -> list[Answering]:
+        """The ways to answer."""
+        return [Answering(reasoning=way == "chain_of_thought", votes=votes)
+                for way in self.answers for votes in self.votes or (1,)]  # fmt: skip
+
+    def choices(self, module: dspy.Module, lm: dspy.BaseLM) -> dict[str, Choices]:
+        """What may be chosen for each predictor that may be changed, by its name."""
+        return {
+            name: Choices(
+                formats=tuple(each.label for each in self.formats_for([predictor.signature], lm)),
+                instructions=("as declared", *self.instructions),
+                demonstrations=tuple(sorted({0, *self.demonstrations})),
+                selections=self.selections or ("labelled", "bootstrapped", "covering", "hard", "nearest"),
+                answers=tuple(each.label for each in self.answerings()),
+                lms=("as given", *self.lms),
+            )
+            for name, predictor in self.searched(module).items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What may be chosen for one predictor, each choice by its label."""
+
+    formats: tuple[str, ...]
+    instructions: tuple[str, ...]
+    demonstrations: tuple[int, ...]
+    selections: tuple[str, ...]
+    answers: tuple[str, ...]
+    lms: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """How many combinations there are, each way to an instruction and each way to demonstrations counted once.
+
+        Every draw of demonstrations and every instruction that is written is one more: the real space has no end.
+        """
+        shown = sum(len(self.selections) if count else 1 for count in self.demonstrations)
+        return math.prod(
+            [max(1, len(self.formats)), len(self.instructions), shown, max(1, len(self.answers)), len(self.lms)]
+        )
