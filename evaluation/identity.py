@@ -15,21 +15,21 @@ __all__ = ["program_identity"]
 
 
 def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
-    """Gives a hash, 24 hexadecimal digits, of a program's structure, state and formats, and of the LM that runs it.
+    """Gives a hash, 24 hexadecimal digits, of a program's structure, state and manners, and of the LM that runs it.
 
     Two programs of the same identity answer alike, in whatever process; a change of an instruction, a demonstration, a
     format, an LM's setting or a module's source gives another one.
     """
     if isinstance(program, Program):
         module = program.module
-        formats = {name: own.model_dump(mode="json") for name, own in program.formats.items()}
+        manners = {name: own.model_dump(mode="json", exclude_none=True) for name, own in program.manners.items()}
         lm = program.own_lm or lm
     else:
-        module, formats = program, {}
+        module, manners = program, {}
     adapter = None if isinstance(program, Program) else dspy.settings.adapter
     content = {
         "structure": structure_hash(module),
-        "formats": formats,
+        "manners": manners,
         "adapter": type(adapter).__qualname__ if adapter is not None else None,
         "lm": lm_identity(lm),
         "own_lms": {name: lm_identity(each.lm) for name, each in module.named_predictors() if each.lm is not None},

@@ -12,8 +12,10 @@ from dspy.adapters.utils import serialize_for_json
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import ProgramError
+from .answering import Answering
 from .formats import Format
-from .program import Program
+from .nearest import Nearest
+from .program import Manner, Program
 
 __all__ = ["Candidate", "PredictorChoice"]
 
@@ -24,14 +26,20 @@ class PredictorChoice(BaseModel):
     Attributes:
         instruction: The signature's instruction.
         demonstrations: Examples shown in the prompt, each a value by field name, as JSON.
+        nearest: Instead of these, those of a pool that are nearest to the input.
         format: Prompt format and decoding.
+        answering: At once, after reasoning, by a vote.
+        lm: Another LM to run on, by its name in the space.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     instruction: str | None = None
     demonstrations: tuple[dict[str, Any], ...] | None = None
+    nearest: Nearest | None = None
     format: Format | None = None
+    answering: Answering | None = None
+    lm: str | None = None
 
 
 class Candidate(BaseModel):
@@ -43,7 +51,7 @@ class Candidate(BaseModel):
 
     >>> module = dspy.Predict("text -> label")
     >>> candidate = Candidate.declared(module).with_choice(format=Format(kind="compact"))
-    >>> candidate.apply(module).formats["self"].kind, module.demos
+    >>> candidate.apply(module).manners["self"].format.kind, module.demos
     ('compact', [])
     """
 
@@ -60,7 +68,9 @@ class Candidate(BaseModel):
     @property
     def hash(self) -> str:
         """Of the content, 16 hexadecimal digits."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        # What is left as declared is left out: a choice that is added to the space gives no old candidate a new name.
+        content = self.model_dump(mode="json", exclude_none=True)
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def with_choice(self, *, origin: str | None = None, predictor: str | None = None, **choice: Any) -> Candidate:
@@ -87,11 +97,19 @@ class Candidate(BaseModel):
                 whole = whole.with_choice(predictor=name, demonstrations=shown)
         return whole
 
-    def apply(self, module: dspy.Module, lm: dspy.BaseLM | None = None) -> Program:
+    def apply(
+        self, module: dspy.Module, lm: dspy.BaseLM | None = None, lms: Mapping[str, dspy.BaseLM] | None = None
+    ) -> Program:
         """Makes a program of a copy of the module; the module itself is not touched.
 
+        Args:
+            module: What the candidate was made for.
+            lm: The program's own LM; None for the one of ``dspy.settings``.
+            lms: The LMs that predictors may run on instead, by name.
+
         Raises:
-            ProgramError: The module has other predictors than the candidate was made for.
+            ProgramError: The module has other predictors than the candidate was made for, or an LM is not among those
+                given.
         """
         copy = module.deepcopy()
         predictors = dict(copy.named_predictors())
@@ -100,16 +118,21 @@ class Candidate(BaseModel):
                 f"the candidate chooses for the predictors {', '.join(self.predictors)}, and the module has "
                 f"{', '.join(predictors)}"
             )
-        formats = {}
+        manners = {}
         for name, choice in self.predictors.items():
             predictor = predictors[name]
             if choice.instruction is not None:
                 predictor.signature = predictor.signature.with_instructions(choice.instruction)
             if choice.demonstrations is not None:
                 predictor.demos = [dspy.Example(**demonstration) for demonstration in choice.demonstrations]
-            if choice.format is not None:
-                formats[name] = choice.format
-        return Program(copy, formats, lm)
+            if choice.lm is not None:
+                if choice.lm not in (lms or {}):
+                    raise ProgramError(f"the predictor {name} runs on the LM {choice.lm!r}: give it, lms={{…}}")
+                predictor.lm = (lms or {})[choice.lm]
+            manner = Manner(format=choice.format, answering=choice.answering, nearest=choice.nearest)
+            if manner != Manner():
+                manners[name] = manner
+        return Program(copy, manners, lm)
 
 
 def demonstration(values: Mapping[str, Any]) -> dict[str, Any]:

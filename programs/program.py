@@ -1,4 +1,4 @@
-"""A DSPy module with its own formats: what a candidate makes of the user's module, and what an artifact holds."""
+"""A DSPy module in its own manner: what a candidate makes of the user's module, and what an artifact holds."""
 
 from __future__ import annotations
 
@@ -7,69 +7,92 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import dspy
+from pydantic import BaseModel, ConfigDict
 
+from .answering import Answering
 from .formats import Format
+from .nearest import Nearest
 
-__all__ = ["Program"]
+__all__ = ["Manner", "Program"]
 
-_FORMAT = "progspace_format"
+_MANNER = "progspace_manner"
 
 
-class _OwnFormats(dspy.Adapter):
-    """Formats each predictor's call in that predictor's own format."""
+class Manner(BaseModel):
+    """How a predictor talks to its LM; what is None is as DSPy does it.
 
-    def __init__(self, fallback: dspy.Adapter | None = None) -> None:
+    Attributes:
+        format: Prompt format and decoding.
+        answering: At once, after reasoning, by a vote.
+        nearest: Demonstrations that are chosen for each input, in place of the predictor's own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Format | None = None
+    answering: Answering | None = None
+    nearest: Nearest | None = None
+
+
+class _OwnManner(dspy.Adapter):
+    """Makes each predictor's call in that predictor's own manner."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self._fallback = fallback or dspy.ChatAdapter()
-        self._adapters: dict[Format, dspy.Adapter] = {}
+        self._adapters: dict[tuple[Format | None, Answering | None], dspy.Adapter] = {}
 
-    def _adapter(self) -> dspy.Adapter:
+    def _prepare(self, signature: Any, demos: Any, inputs: Any) -> tuple[dspy.Adapter, Any]:
         callers = dspy.settings.caller_modules or [None]
-        own: Format | None = getattr(callers[-1], _FORMAT, None)
-        if own is None:
-            return self._fallback
-        if own not in self._adapters:
-            self._adapters[own] = own.adapter()
-        return self._adapters[own]
+        own: Manner = getattr(callers[-1], _MANNER, None) or Manner()
+        key = own.format, own.answering
+        if key not in self._adapters:
+            inner = own.format.adapter() if own.format else dspy.ChatAdapter()
+            self._adapters[key] = (own.answering or Answering()).adapter(inner)
+        if own.nearest is not None:
+            demos = own.nearest.select(signature, inputs)
+        return self._adapters[key], demos
 
     def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> list[dict[str, Any]]:
-        answers: list[dict[str, Any]] = self._adapter()(lm, lm_kwargs, signature, demos, inputs)
+        adapter, demos = self._prepare(signature, demos, inputs)
+        answers: list[dict[str, Any]] = adapter(lm, lm_kwargs, signature, demos, inputs)
         return answers
 
     async def acall(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> list[dict[str, Any]]:
-        answers: list[dict[str, Any]] = await self._adapter().acall(lm, lm_kwargs, signature, demos, inputs)
+        adapter, demos = self._prepare(signature, demos, inputs)
+        answers: list[dict[str, Any]] = await adapter.acall(lm, lm_kwargs, signature, demos, inputs)
         return answers
 
 
 class Program(dspy.Module):
-    """Runs a module in its own formats, and with its own LM if it has one, whatever ``dspy.settings`` says.
+    """Runs a module in its own manner, and with its own LM if it has one, whatever ``dspy.settings`` says.
 
     Sync and async calls, threads and tasks are those of the module.
 
     Args:
         module: Any module; it becomes this program's own (give it a copy).
-        formats: A format for each predictor by its name; predictors without one are formatted as DSPy does by default.
+        manners: A manner for each predictor by its name; predictors without one do as DSPy does by default.
         lm: The LM of the predictors that have none of their own; None for the one of ``dspy.settings``.
 
-    >>> Program(dspy.Predict("text -> label"), {"self": Format(kind="compact")}).formats["self"].label
+    >>> program = Program(dspy.Predict("text -> label"), {"self": Manner(format=Format(kind="compact"))})
+    >>> program.manners["self"].format.label
     'compact, free'
     """
 
-    def __init__(self, module: dspy.Module, formats: Mapping[str, Format], lm: dspy.BaseLM | None = None) -> None:
+    def __init__(self, module: dspy.Module, manners: Mapping[str, Manner], lm: dspy.BaseLM | None = None) -> None:
         super().__init__()
         predictors = dict(module.named_predictors())
-        if unknown := set(formats) - set(predictors):
+        if unknown := set(manners) - set(predictors):
             raise ValueError(f"no predictor is called {', '.join(sorted(unknown))}; there is {', '.join(predictors)}")
-        for name, own in formats.items():
-            setattr(predictors[name], _FORMAT, own)
+        for name, own in manners.items():
+            setattr(predictors[name], _MANNER, own)
         self.module = module
         self.own_lm = lm
-        self._adapter = _OwnFormats()
+        self._adapter = _OwnManner()
 
     @property
-    def formats(self) -> dict[str, Format]:
-        """The predictors' own formats by name."""
-        owns = {name: getattr(predictor, _FORMAT, None) for name, predictor in self.module.named_predictors()}
+    def manners(self) -> dict[str, Manner]:
+        """The predictors' own manners by name."""
+        owns = {name: getattr(predictor, _MANNER, None) for name, predictor in self.module.named_predictors()}
         return {name: own for name, own in owns.items() if own is not None}
 
     def forward(self, **inputs: Any) -> dspy.Prediction:

@@ -39,7 +39,7 @@ def test_what_is_saved_is_what_is_loaded(compiled: Compiled, rule_engine: Any, t
         ps.load(path)
     program = ps.load(path, lm=lm)
     assert isinstance(program, dspy.Module)
-    assert program.formats == compiled.program.formats
+    assert program.manners == compiled.program.manners
     assert read_artifact(path).candidate.hash == compiled.candidate.hash
     # Its own format and LM, whatever the settings say.
     with dspy.context(lm=None, adapter=dspy.JSONAdapter()):
