@@ -95,6 +95,11 @@ class Store:
             )
         self._connection = engine.connect()
 
+    @property
+    def url(self) -> str:
+        """The database's URL, for others who keep tables of their own in it."""
+        return self._engine.url.render_as_string(hide_password=False)
+
     def __enter__(self) -> Store:
         return self
 
