@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-MODEL := smollm2-135m
+MODELS := smollm2-135m all-minilm-l6-v2
 
 .PHONY: setup quickstart test check format lock clean
 
@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	touch $@
 
 setup: $(VENV)/.installed
-	@$(BIN)/progspace models install $(MODEL)
+	@for model in $(MODELS); do $(BIN)/progspace models install $$model || exit 1; done
 
 quickstart: setup
 	@$(BIN)/python -m progspace.benchmarks.quickstart
