@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dspy
 
 from ..lms.budget import Meter
-from ..lms.journal import Answers, JournaledLM, StoredAnswer, concurrency
+from ..lms.journal import Answers, JournaledLM, StoredAnswer, concurrency, lm_identity
 from ..programs.examples import example_hash
-from ..programs.metrics import metric_identity
+from ..programs.metrics import FieldMetric, JudgeMetric, metric_identity
 from ..programs.program import Program
 from ..store.database import Store
 from ..store.records import Answer, Cell
 from .identity import program_identity
-from .runner import Run, run_cells
+from .repeats import mean_cell
+from .runner import Run, Scoring, run_cells
 
 __all__ = ["Matrix", "StoreAnswers"]
 
@@ -48,7 +52,8 @@ class Matrix:
 
     Args:
         store: Remembers cells and answers.
-        metric: Scores outputs.
+        metric: Scores outputs. One that asks an LM is served by its own, or by that of ``dspy.settings`` where the
+            caller has set one, or by ``lm``; whichever it is, its calls are counted too.
         lm: Answers; it is asked through a journal, so that the same prompt is never bought twice.
         meter: Counts what is bought.
         workers: How many examples run at a time; None for as many as the LM takes well.
@@ -71,34 +76,77 @@ class Matrix:
         self._workers = workers or concurrency(lm)
         self._on_cells = on_cells or (lambda _: None)
 
-    def fill(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Cell]:
+    def fill(self, program: dspy.Module, examples: Sequence[dspy.Example], *, repeats: int = 1) -> list[Cell]:
         """Gives the program's cells on the examples, in their order; buys and stores those that are not known.
+
+        Where the LM failed on some in a way that may pass, they are tried once more at the end.
+
+        Args:
+            program: Any module.
+            examples: With inputs set.
+            repeats: How often each example is run: for programs that answer differently each time. Each repeat is a
+                cell of its own in the store; what is given is one cell an example, of means: see
+                `progspace.evaluation.repeats.mean_cell`.
 
         Raises:
             BudgetExceeded: Nothing is left to buy one; those that were bought are stored.
             MetricError: The metric raised.
         """
         identity = program_identity(program, self.lm)
+        metered, scoring = self._metered(program), self._scoring()
         hashes = [example_hash(example) for example in examples]
-        known = self._store.cells(identity, metric_identity(self.metric), hashes)
+        runs = [self._fill(metered, identity, scoring, examples, hashes, repeat) for repeat in range(repeats)]
+        return runs[0] if repeats == 1 else [mean_cell(cells) for cells in zip(*runs, strict=True)]
+
+    def _fill(
+        self,
+        program: dspy.Module,
+        identity: str,
+        scoring: Scoring,
+        examples: Sequence[dspy.Example],
+        hashes: Sequence[str],
+        repeat: int,
+    ) -> list[Cell]:
+        known = self._store.cells(identity, scoring.identity, hashes, repeat)
         for cell in known.values():
             self._recall(cell)
         self._on_cells(len(known))
-        missing = [example for example, key in zip(examples, hashes, strict=True) if key not in known]
+        missing = {key: example for key, example in zip(hashes, examples, strict=True) if key not in known}
+        again: dict[str, dspy.Example] = {}
+        for run in self._bought(program, identity, scoring, list(missing.values()), repeat):
+            known[run.cell.example] = run.cell
+            if run.transient:
+                again[run.cell.example] = missing[run.cell.example]
+        if len(again) < len(missing):  # an LM that never answers is not asked twice
+            for run in self._bought(program, identity, scoring, list(again.values()), repeat, counted=False):
+                known[run.cell.example] = run.cell
+        return [known[key] for key in hashes]
+
+    def _bought(
+        self,
+        program: dspy.Module,
+        identity: str,
+        scoring: Scoring,
+        examples: Sequence[dspy.Example],
+        repeat: int,
+        *,
+        counted: bool = True,
+    ) -> Iterator[Run]:
+        """Buys cells, and stores them."""
         fresh: list[Cell] = []
         stored = time.monotonic()
         try:
-            for runs in self._run(self._metered(program), missing, identity, traced=False):
+            for runs in self._run(program, examples, scoring, identity, repeat=repeat):
                 fresh += [run.cell for run in runs]
-                known.update((run.cell.example, run.cell) for run in runs)
-                self._on_cells(len(runs))
+                if counted:
+                    self._on_cells(len(runs))
                 # The answers are stored already, so a cell may wait for others: to lose it costs no call.
                 if time.monotonic() - stored > _STORE_EVERY:
                     self._store.put_cells(fresh)
                     fresh, stored = [], time.monotonic()
+                yield from runs
         finally:
             self._store.put_cells(fresh)
-        return [known[key] for key in hashes]
 
     def traces(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> dict[str, Run]:
         """Runs a program anew, with DSPy's traces, by the example's hash; prompts that were answered cost nothing.
@@ -109,10 +157,24 @@ class Matrix:
         metered = self._metered(program)
         module = metered.module if isinstance(metered, Program) else metered
         names = {id(predictor): name for name, predictor in module.named_predictors()}
-        runs = [run for ended in self._run(metered, examples, identity, traced=True) for run in ended]
+        runs = [run for ended in self._run(metered, examples, self._scoring(), identity, traced=True) for run in ended]
         for run in runs:
             run.trace = [(names[id(step[0])], *step[1:]) for step in run.trace if id(step[0]) in names]
         return {run.cell.example: run for run in runs}
+
+    def runs(
+        self, program: dspy.Module, examples: Sequence[dspy.Example], *, identity: str, repeat: int = 0
+    ) -> Iterator[Run]:
+        """Runs a program anew and scores it; nothing but the answers is stored.
+
+        Args:
+            program: Any module.
+            examples: With inputs set.
+            identity: Stands in the cells.
+            repeat: Another one has answers of its own, the metric's too.
+        """
+        for ended in self._run(self._metered(program), examples, self._scoring(), identity, repeat=repeat):
+            yield from ended
 
     def _metered(self, program: dspy.Module) -> dspy.Module:
         """Gives a program whose own LMs, where it or its predictors have any, are metered and journaled as well."""
@@ -128,6 +190,9 @@ class Matrix:
         return metered
 
     def _journaled(self, lm: dspy.BaseLM) -> JournaledLM:
+        if isinstance(lm, JournaledLM) and lm.meter is self.meter:
+            return lm
+        lm = lm.lm if isinstance(lm, JournaledLM) else lm
         return JournaledLM(lm, self.meter, StoreAnswers(self._store))
 
     def _recall(self, cell: Cell) -> None:
@@ -136,7 +201,40 @@ class Matrix:
             if self.meter.ask(key):
                 self.meter.answered(input_tokens, output_tokens)
 
-    def _run(self, program: dspy.Module, examples: Sequence[dspy.Example], identity: str, *, traced: bool) -> Any:
+    def _scoring(self) -> Scoring:
+        """How outputs are scored now: by which metric, and by which LM where it asks one and brings none."""
+        metric, lm = self.metric, None
+        identity = metric_identity(metric)
+        if isinstance(metric, FieldMetric):
+            return Scoring(metric, identity)
+        if isinstance(metric, JudgeMetric):
+            own = None if metric.lm is None else self._journaled(metric.lm)
+            metric = replace(metric, program=self._metered(metric.program), lm=own)
+        configured = dspy.settings.lm
+        if isinstance(configured, dspy.BaseLM) and lm_identity(configured) != lm_identity(self.lm):
+            # The cells that another LM judged are not these.
+            lm = self._journaled(configured)
+            told = json.dumps(lm_identity(configured), sort_keys=True)
+            identity += f"+{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        return Scoring(metric, identity, lm)
+
+    def _run(
+        self,
+        program: dspy.Module,
+        examples: Sequence[dspy.Example],
+        scoring: Scoring,
+        identity: str,
+        *,
+        traced: bool = False,
+        repeat: int = 0,
+    ) -> Iterator[list[Run]]:
         return run_cells(
-            program, examples, self.metric, identity=identity, lm=self.lm, workers=self._workers, traced=traced
+            program,
+            examples,
+            scoring,
+            identity=identity,
+            lm=self.lm,
+            workers=self._workers,
+            traced=traced,
+            repeat=repeat,
         )

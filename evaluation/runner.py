@@ -8,19 +8,21 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import ContextWindowExceededError
+from dspy.utils.exceptions import ContextWindowExceededError, is_retryable_lm_error
 from dspy.utils.exceptions import LMError as DspyLMError
 
 from ..errors import LMError, ProgspaceError
-from ..lms.journal import CALLS, CallRecord
+from ..lms.journal import CALLS, ROLLOUT, CallRecord, JournaledLM, StrayCalls
 from ..programs.examples import example_hash, plain_values
-from ..programs.metrics import judge, metric_identity
+from ..programs.metrics import metric_identity
 from ..store.records import Cell
+from .judging import judged, told
 
-__all__ = ["Run", "run_cells", "run_example"]
+__all__ = ["Run", "Scoring", "run_cells", "run_example"]
 
 _THREAD = "progspace-cell"
 
@@ -32,27 +34,53 @@ class Run:
         cell: Scores and costs.
         prediction: What the program returned; None where it failed.
         trace: Each predictor's call, as DSPy traces it: predictor (or its name), inputs, outputs.
+        transient: Whether the LM failed in a way that may pass.
     """
 
-    __slots__ = ("cell", "prediction", "trace")
+    __slots__ = ("cell", "prediction", "trace", "transient")
 
-    def __init__(self, cell: Cell, prediction: Any, trace: list[tuple[Any, dict[str, Any], Any]]) -> None:
-        self.cell, self.prediction, self.trace = cell, prediction, trace
+    def __init__(
+        self, cell: Cell, prediction: Any, trace: list[tuple[Any, dict[str, Any], Any]], transient: bool = False
+    ) -> None:
+        self.cell, self.prediction, self.trace, self.transient = cell, prediction, trace, transient
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How outputs are scored.
+
+    Attributes:
+        metric: Scores one.
+        identity: Of the metric, for the cells.
+        lm: Answers a metric that asks an LM and brings none of its own; None for the LM of the program.
+    """
+
+    metric: Callable[..., Any]
+    identity: str
+    lm: dspy.BaseLM | None = None
+
+    @classmethod
+    def of(cls, metric: Callable[..., Any]) -> Scoring:
+        """Scores by a metric, with the program's LM."""
+        return cls(metric, metric_identity(metric))
 
 
 def run_example(
     program: dspy.Module,
     example: dspy.Example,
-    metric: Callable[..., Any],
+    scoring: Scoring,
     *,
     identity: str,
     lm: dspy.BaseLM,
     traced: bool = False,
+    repeat: int = 0,
 ) -> Run:
     """Runs a program on one example and scores it.
 
     What the program makes of the LM's answer is the program's own: an output that cannot be parsed, a prompt that does
-    not fit, an exception in a module score 0, with the error told. Where the LM itself failed there is no score.
+    not fit, an exception in a module score 0, with the error told. Where the LM itself failed there is no score, and
+    none where the metric asks an LM that failed or was not understood. Calls of the metric stand in the cell's
+    ``asked`` after the program's, which ``calls``, tokens and seconds tell of.
 
     Raises:
         MetricError: The metric raised.
@@ -62,49 +90,64 @@ def run_example(
     trace: list[Any] = []
     prediction: Any = None
     error: str | None = None
-    failed = False
-    settings = {"lm": lm, "adapter": dspy.settings.adapter, "trace": trace if traced else None, CALLS: calls}
+    failed = transient = False
+    key = example_hash(example)
+    meter = lm.meter if isinstance(lm, JournaledLM) else None
+    settings = {
+        "lm": lm,
+        "adapter": dspy.settings.adapter,
+        "trace": trace if traced else None,
+        "usage_tracker": StrayCalls(meter, f"{identity}:{key}:{repeat}:{traced}"),
+        CALLS: calls,
+        ROLLOUT: repeat,
+    }
     started = time.perf_counter()
     with dspy.context(**settings):
         try:
             prediction = program(**example.inputs())
         except ContextWindowExceededError as fault:
-            error = _tell(fault)
+            error = told(fault)
         except (DspyLMError, LMError) as fault:
-            error, failed = _tell(fault), True
+            error, failed = told(fault), True
+            transient = fault.retryable if isinstance(fault, LMError) else is_retryable_lm_error(fault)
         except ProgspaceError:
             raise
         except Exception as fault:
-            error = _tell(fault)
-    seconds = time.perf_counter() - started
-    judged = judge(metric, example, prediction) if error is None else None
-    failure_score = None if failed else 0.0
+            error = told(fault)
+        seconds = time.perf_counter() - started
+        made, steps = calls[:], len(trace)
+        score, feedback = (None if failed else 0.0), None
+        if error is None:
+            judgement, error = judged(scoring.metric, example, prediction, lm=scoring.lm, rollout=repeat)
+            score, feedback = (judgement.score, judgement.feedback) if judgement else (None, None)
     cell = Cell(
         program=identity,
-        example=example_hash(example),
-        metric=metric_identity(metric),
-        score=judged.score if judged else failure_score,
-        feedback=judged.feedback if judged else None,
+        example=key,
+        metric=scoring.identity,
+        repeat=repeat,
+        score=score,
+        feedback=feedback,
         error=error,
         output=_outputs(prediction),
-        calls=len(calls),
+        calls=len(made),
         asked=tuple((call.key, call.input_tokens, call.output_tokens) for call in calls),
-        input_tokens=sum(call.input_tokens for call in calls),
-        output_tokens=sum(call.output_tokens for call in calls),
+        input_tokens=sum(call.input_tokens for call in made),
+        output_tokens=sum(call.output_tokens for call in made),
         seconds=seconds,
     )
-    return Run(cell, prediction, trace)
+    return Run(cell, prediction, trace[:steps], transient)
 
 
 def run_cells(
     program: dspy.Module,
     examples: Sequence[dspy.Example],
-    metric: Callable[..., Any],
+    scoring: Scoring,
     *,
     identity: str,
     lm: dspy.BaseLM,
     workers: int,
     traced: bool = False,
+    repeat: int = 0,
 ) -> Iterator[list[Run]]:
     """Runs a program on examples with so many threads; gives runs as they end, those that ended together in one list.
 
@@ -117,7 +160,7 @@ def run_cells(
     """
     remaining = iter(examples)
     turn = threading.Lock()
-    told: queue.SimpleQueue[Run | BaseException | None] = queue.SimpleQueue()
+    news: queue.SimpleQueue[Run | BaseException | None] = queue.SimpleQueue()
     room = threading.Semaphore(2 * workers)
     stopped = threading.Event()
 
@@ -128,12 +171,13 @@ def run_cells(
                     example = next(remaining, None)
                 if example is None:
                     break
-                told.put(run_example(program, example, metric, identity=identity, lm=lm, traced=traced))
+                run = run_example(program, example, scoring, identity=identity, lm=lm, traced=traced, repeat=repeat)
+                news.put(run)
         except BaseException as fault:
             stopped.set()
-            told.put(fault)
+            news.put(fault)
         finally:
-            told.put(None)
+            news.put(None)
 
     # A copy of the context for each, so that the caller's `dspy.context(…)` holds in the threads too.
     threads = [
@@ -146,10 +190,10 @@ def run_cells(
     working, faults = len(threads), list[BaseException]()
     try:
         while working:
-            news = [told.get(), *(told.get() for _ in range(told.qsize()))]
-            working -= news.count(None)
-            faults += [item for item in news if isinstance(item, BaseException)]
-            if ended := [item for item in news if isinstance(item, Run)]:
+            heard = [news.get(), *(news.get() for _ in range(news.qsize()))]
+            working -= heard.count(None)
+            faults += [item for item in heard if isinstance(item, BaseException)]
+            if ended := [item for item in heard if isinstance(item, Run)]:
                 yield ended
                 room.release(len(ended))
         if faults:
@@ -164,11 +208,6 @@ def run_cells(
 def _not_of_cells(record: logging.LogRecord) -> bool:
     """Lets no warning of a cell's thread through: a candidate whose answers are cut is a low score, not news."""
     return not str(record.threadName).startswith(_THREAD)
-
-
-def _tell(fault: BaseException) -> str:
-    first = str(fault).strip().splitlines()
-    return f"{type(fault).__name__}: {first[0][:300] if first else ''}"
 
 
 def _outputs(prediction: Any) -> dict[str, Any]:

@@ -142,6 +142,11 @@ class Meter:
             self._calls += 1
             return True
 
+    def unanswered(self, key: str) -> None:
+        """Takes note that a call was not answered: it stays counted, and asking it again is another call."""
+        with self._lock:
+            self._asked.discard(key)
+
     def answered(self, input_tokens: int, output_tokens: int) -> None:
         """Adds the tokens of a call that was counted as the first of its key."""
         with self._lock:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, TokenLogprob, TopLogprob, Usage
+from dspy.utils.exceptions import ContextWindowExceededError
 
 from .budget import Meter
 
-__all__ = ["Answers", "CallRecord", "JournaledLM", "StoredAnswer", "concurrency", "lm_identity"]
+__all__ = ["Answers", "CallRecord", "JournaledLM", "StoredAnswer", "StrayCalls", "concurrency", "lm_identity"]
 
 # The name under which DSPy's settings carry a program run's own list of calls into every thread and task of it.
 CALLS = "_progspace_calls"
+# And the name under which they carry which repeat it is, so that each repeat buys answers of its own.
+ROLLOUT = "_progspace_rollout"
+SECOND_TRY = 500_000
+"""Rollouts from here on ask again for an answer that could not be read: sampled, even where the first was not."""
+_SEEDS_A_ROLLOUT = 1000  # more than the votes of one answer, which have seeds of their own
 _SECRET = ("api_key", "headers", "extra_headers", "azure_ad_token", "azure_ad_token_provider", "aws_")
 
 
@@ -65,6 +71,36 @@ class _Listener:
     def usd(self) -> float | None:
         """The call's price, where DSPy knows it."""
         return self.history[-1].get("cost") if self.history else None
+
+
+class StrayCalls:
+    """Counts calls of LMs that no journal stands before, such as one that a metric keeps to itself.
+
+    It takes the place of DSPy's usage tracker, which hears of a call when it has been answered: so the budget ends
+    after such a call, where it ends before a journaled one. Their answers are not remembered.
+
+    Args:
+        meter: Counts them against a budget; None where nothing is counted.
+        run: Which run they are of: the same run asks the same keys.
+    """
+
+    def __init__(self, meter: Meter | None, run: str) -> None:
+        self._meter, self._run, self._count = meter, run, 0
+
+    def add_usage(self, model: str, usage: dict[str, Any]) -> None:
+        """Takes the usage of a call.
+
+        Raises:
+            BudgetExceeded: The budget is spent.
+        """
+        self._count += 1
+        key = hashlib.sha256(f"{self._run}:{model}:{self._count}".encode()).hexdigest()[:32]
+        tokens_in, tokens_out = _tokens(usage)
+        JournaledLM._log(key, tokens_in, tokens_out)
+        if self._meter is not None:
+            if self._meter.ask(key):
+                self._meter.answered(tokens_in, tokens_out)
+            self._meter.bought(None)
 
 
 def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
@@ -140,26 +176,34 @@ class JournaledLM(dspy.BaseLM):
         Raises:
             BudgetExceeded: The answer is not known and nothing is left to buy it.
         """
-        key = self._key(prompt, messages, kwargs)
+        key, prompt, kwargs = self._asked(prompt, messages, kwargs)
         first = self.meter.ask(key)
         if (known := self._recall(key, first)) is not None:
             return known
         listener = _Listener()
         started = time.perf_counter()
-        with dspy.context(**self._listening(listener)):
-            outputs = self.lm(prompt, messages=messages, **kwargs)
+        try:
+            with dspy.context(**self._listening(listener)):
+                outputs = self.lm(prompt, messages=messages, **kwargs)
+        except Exception as fault:
+            self._failed(key, fault)
+            raise
         return self._remember(key, outputs, listener, time.perf_counter() - started, first)
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """As a call, for tasks."""
-        key = self._key(prompt, messages, kwargs)
+        key, prompt, kwargs = self._asked(prompt, messages, kwargs)
         first = self.meter.ask(key)
         if (known := self._recall(key, first)) is not None:
             return known
         listener = _Listener()
         started = time.perf_counter()
-        with dspy.context(**self._listening(listener)):
-            outputs = await self.lm.acall(prompt, messages=messages, **kwargs)
+        try:
+            with dspy.context(**self._listening(listener)):
+                outputs = await self.lm.acall(prompt, messages=messages, **kwargs)
+        except Exception as fault:
+            self._failed(key, fault)
+            raise
         return self._remember(key, outputs, listener, time.perf_counter() - started, first)
 
     def copy(self, **kwargs: Any) -> JournaledLM:
@@ -173,9 +217,41 @@ class JournaledLM(dspy.BaseLM):
         heard = {"caller_modules": [listener], "disable_history": False, "max_history_size": 1}
         return {"usage_tracker": listener, **heard}
 
-    def _key(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> str:
-        asked = [self._identity, prompt, messages, kwargs]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True, default=_describe).encode()).hexdigest()[:32]
+    def _asked(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[str, Any, dict[str, Any]]:
+        """Gives the key of what is asked, and what is asked: in a repeat by another seed and past every cache."""
+        rollout = dspy.settings.get(ROLLOUT)
+        if not rollout:
+            asked = [self._identity, prompt, messages, kwargs]
+        else:
+            prompt, kwargs = self._repeated(prompt, kwargs, rollout)
+            asked = [self._identity, prompt, messages, kwargs, rollout]
+        key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=_describe).encode()).hexdigest()[:32]
+        return key, prompt, kwargs
+
+    def _repeated(self, prompt: Any, kwargs: dict[str, Any], rollout: int) -> tuple[Any, dict[str, Any]]:
+        request = prompt if isinstance(prompt, Request) else None
+        given = request.config.temperature if request is not None else kwargs.get("temperature")
+        temperature = self.kwargs.get("temperature") if given is None else given
+        settings: dict[str, Any] = {}
+        if not temperature and rollout >= SECOND_TRY:
+            # The one temperature that every LM takes, those that reason too.
+            settings["temperature"] = temperature = 1.0
+        if not temperature:
+            return prompt, kwargs
+        apart = rollout * _SEEDS_A_ROLLOUT
+        if "seed" in self.supported_params:
+            seed = request.config.seed if request is not None else kwargs.get("seed", self.kwargs.get("seed"))
+            settings["seed"] = (seed or 0) + apart
+        kwargs = {**kwargs, "rollout_id": (kwargs.get("rollout_id") or 0) + apart}
+        if request is not None:
+            return replace(request, config=replace(request.config, **settings)), kwargs
+        return prompt, {**kwargs, **settings}
+
+    def _failed(self, key: str, fault: Exception) -> None:
+        if isinstance(fault, ContextWindowExceededError):
+            self._log(key, 0, 0)  # it will fail again: as known as an answer
+        else:
+            self.meter.unanswered(key)
 
     def _recall(self, key: str, first: bool) -> Any:
         known = self._answers.get(key) if self._answers is not None else None
@@ -187,8 +263,7 @@ class JournaledLM(dspy.BaseLM):
         return _restore(known.value)
 
     def _remember(self, key: str, outputs: Any, listener: _Listener, seconds: float, first: bool) -> Any:
-        usage = listener.usage
-        tokens_in, tokens_out = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        tokens_in, tokens_out = _tokens(listener.usage)
         if self._answers is not None and (value := _plain(outputs)) is not None:
             self._answers.put(StoredAnswer(key, value, tokens_in, tokens_out, seconds))
         self._log(key, tokens_in, tokens_out)
@@ -202,6 +277,10 @@ class JournaledLM(dspy.BaseLM):
         log = dspy.settings.get(CALLS)
         if log is not None:
             log.append(CallRecord(key, input_tokens, output_tokens))
+
+
+def _tokens(usage: dict[str, Any]) -> tuple[int, int]:
+    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
 
 
 def _describe(value: Any) -> Any:

@@ -18,12 +18,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
+from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import LMError as DspyLMError
 
-from ..errors import BudgetExceeded, MetricError
+from ..errors import BudgetExceeded, LMError, MetricError
+from .blocklist import Blocklist, blocklist
+from .judging import JudgeMetric, UnreadableJudgement, judge
 
 __all__ = [
+    "JUDGE_FAULTS",
+    "Blocklist",
     "FieldMetric",
+    "JudgeMetric",
     "Judgement",
+    "blocklist",
     "choice",
     "contains",
     "exact_match",
@@ -31,7 +39,11 @@ __all__ = [
     "judge",
     "metric_identity",
     "numeric",
+    "scored",
 ]
+
+JUDGE_FAULTS = (DspyLMError, LMError, AdapterParseError, UnreadableJudgement)
+"""What a metric raises where an LM that it asks did not answer, or not readably: no error of the metric's."""
 
 _NUMBER = re.compile(r"[-−+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
@@ -171,18 +183,19 @@ class Judgement:
     feedback: str | None = None
 
 
-def judge(metric: Callable[..., Any], example: dspy.Example, prediction: Any) -> Judgement:
+def scored(metric: Callable[..., Any], example: dspy.Example, prediction: Any) -> Judgement:
     """Runs any metric, and reads what it gives: a bool, a number, or a score with feedback.
 
     Raises:
         MetricError: The metric raised, or gave what is no score; it names metric and example.
+        Exception: One of `JUDGE_FAULTS`, as it is.
 
-    >>> judge(lambda example, prediction: example.label == prediction.label, *2 * [dspy.Example(label=1)])
+    >>> scored(lambda example, prediction: example.label == prediction.label, *2 * [dspy.Example(label=1)])
     Judgement(score=1.0, feedback=None)
     """
     try:
         given = metric(*(example, prediction, None, None, None)[: _arity_of(metric)])
-    except BudgetExceeded:
+    except (BudgetExceeded, *JUDGE_FAULTS):
         raise
     except Exception as error:
         raise _metric_error(metric, example, f"raised {type(error).__name__}: {error}") from error
@@ -230,7 +243,7 @@ _known_arity = functools.lru_cache(maxsize=64)(_arity)
 
 
 def _metric_name(metric: Callable[..., Any]) -> str:
-    if isinstance(metric, FieldMetric):
+    if isinstance(metric, FieldMetric | JudgeMetric | Blocklist):
         return metric.name
     if isinstance(metric, functools.partial):
         return _metric_name(metric.func)
@@ -243,7 +256,7 @@ def metric_identity(metric: Callable[..., Any]) -> str:
     >>> metric_identity(exact_match("label"))
     'exact_match(label)'
     """
-    if isinstance(metric, FieldMetric):
+    if isinstance(metric, FieldMetric | JudgeMetric | Blocklist):
         return metric.name
     if isinstance(metric, functools.partial):
         bound = f"{metric.args!r}{sorted(metric.keywords.items())!r}"

@@ -13,7 +13,7 @@ import progspace as ps
 from progspace.evaluation.evaluation import compare_cells, evaluate_cells
 from progspace.evaluation.identity import program_identity
 from progspace.evaluation.matrix import Matrix
-from progspace.evaluation.runner import run_cells
+from progspace.evaluation.runner import Scoring, run_cells
 from progspace.lms.budget import Meter
 from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
@@ -162,7 +162,9 @@ def test_at_most_so_many_run_and_no_more_than_twice_as_many_wait(rule_engine: An
 
     rows = Rows(examples([{"text": f"sun {i}", "mood": "glad"} for i in range(60)]))
     done = 0
-    for runs in run_cells(dspy.Predict(mood), rows, METRIC, identity="p", lm=rule_engine(slow).lm(), workers=3):
+    for runs in run_cells(
+        dspy.Predict(mood), rows, Scoring.of(METRIC), identity="p", lm=rule_engine(slow).lm(), workers=3
+    ):
         done += len(runs)
         assert taken - done <= 6
     assert (done, most) == (60, 3)

@@ -12,7 +12,7 @@ import pytest
 
 import progspace as ps
 from progspace.programs import metrics
-from progspace.programs.metrics import Judgement, judge, metric_identity
+from progspace.programs.metrics import Judgement, metric_identity, scored
 
 
 def score(metric: metrics.FieldMetric, expected: Any, found: Any) -> float:
@@ -75,7 +75,7 @@ EXAMPLE, PREDICTION = dspy.Example(y="a"), dspy.Prediction(y="a")
     ],
 )
 def test_any_metric_of_the_contract_is_judged(metric: Any, wanted: Judgement) -> None:
-    assert judge(metric, EXAMPLE, PREDICTION) == wanted
+    assert scored(metric, EXAMPLE, PREDICTION) == wanted
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_any_metric_of_the_contract_is_judged(metric: Any, wanted: Judgement) ->
 )
 def test_a_metric_that_fails_is_told_with_the_example(metric: Any) -> None:
     with pytest.raises(ps.MetricError, match="on the example: y='a'") as caught:
-        judge(metric, EXAMPLE, PREDICTION)
+        scored(metric, EXAMPLE, PREDICTION)
     assert caught.value.example == {"y": "a"}
 
 
