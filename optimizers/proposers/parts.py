@@ -1,0 +1,125 @@
+"""The parts that candidates are made of, as parameters of Optuna's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from ...evaluation.statistics import shrunken_means
+from ...programs.candidate import Candidate, PredictorChoice
+from ..standing import Standing
+from .novelty import unfitted
+
+__all__ = ["Parts", "quiet"]
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "instruction": ("instruction",),
+    "demonstrations": ("demonstrations", "nearest"),
+    "format": ("format",),
+    "answering": ("answering",),
+    "lm": ("lm",),
+}
+"""A predictor's parts, each with the fields that it is made of."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Optuna from telling each study and trial on standard error."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that were measured, as Optuna's parameters.
+
+    Attributes:
+        values: By predictor and part, each value by its label.
+    """
+
+    values: Mapping[tuple[str, str], Mapping[str, dict[str, Any]]]
+
+    @classmethod
+    def of(cls, standings: Sequence[Standing], names: Sequence[str], *, most: int | None) -> Parts:
+        """Collects the parts of standings, the best first; at most so many values of each."""
+        values: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
+            (name, part): {} for name in names for part in _FIELDS
+        }
+        for standing in standings:
+            predictors = unfitted(standing.candidate).predictors
+            for (name, part), known in values.items():
+                if most is None or len(known) < most:
+                    known.setdefault(*_labelled(predictors[name], part))
+        return cls({key: known for key, known in values.items() if len(known) > 1})
+
+    @property
+    def distributions(self) -> dict[str, CategoricalDistribution]:
+        """Of the parts that leave a choice."""
+        return {f"{name}.{part}": CategoricalDistribution(list(known)) for (name, part), known in self.values.items()}
+
+    def trials(self, standings: Sequence[Standing]) -> list[FrozenTrial]:
+        """Gives the standings whose parts are all known as finished trials."""
+        distributions = self.distributions
+        values = shrunken_means([each.mean for each in standings], [each.variance_of_mean for each in standings])
+        trials = []
+        for standing, value in zip(standings, values, strict=True):
+            predictors = unfitted(standing.candidate).predictors
+            labels = {key: _labelled(predictors[key[0]], key[1])[0] for key in self.values}
+            if all(label in self.values[key] for key, label in labels.items()):
+                params = {f"{name}.{part}": label for (name, part), label in labels.items()}
+                trials.append(
+                    create_trial(
+                        state=TrialState.COMPLETE,
+                        params=params,
+                        distributions=distributions,
+                        value=value,
+                        user_attrs=_told(standing),
+                    )
+                )
+        return trials
+
+    def combined(self, base: Candidate, params: Mapping[str, Any]) -> Candidate:
+        """Gives a candidate of these parts; whatever is no parameter it has from the base."""
+        for (name, part), known in self.values.items():
+            base = base.with_choice(predictor=name, **known[params[f"{name}.{part}"]])
+        return base
+
+
+def _told(standing: Standing) -> dict[str, Any]:
+    return {
+        "origin": standing.candidate.origin,
+        "hash": standing.candidate.hash,
+        "proposer": standing.proposer,
+        "examples": len(standing.scores),
+        "mean": standing.mean,
+        "tokens": round(standing.tokens, 1),
+    }
+
+
+def _labelled(choice: PredictorChoice, part: str) -> tuple[str, dict[str, Any]]:
+    """Gives a part's label, the same wherever its content is, and its fields."""
+    value = {field: getattr(choice, field) for field in _FIELDS[part]}
+    content = choice.model_dump(mode="json", include=set(_FIELDS[part]), exclude_none=True)
+    if not content:
+        return "as declared", value
+    mark = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
+    if part == "instruction":
+        text = str(choice.instruction)
+        return f"{text if len(text) <= 60 else text[:59] + '…'} #{mark}", value
+    if part == "demonstrations":
+        kind = f"{choice.nearest.count} nearest" if choice.nearest else f"{len(choice.demonstrations or ())} shown"
+        return f"{kind} #{mark}", value
+    labels = {"format": choice.format, "answering": choice.answering}
+    return str(choice.lm) if part == "lm" else str(getattr(labels[part], "label", mark)), value
