@@ -216,11 +216,15 @@ def compare(
 @app.command()
 def inspect(
     what: Annotated[str, typer.Argument(help="A `.progspace.json` artifact, or a task.")],
+    lm: Annotated[
+        str | None, typer.Option("--lm", help="Show a task's choices on this LM; by default on one that can do all.")
+    ] = None,
+    base_url: BaseUrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Shows what an artifact holds, or what a task is made of.
+    """Shows what an artifact holds, or what a task is made of: its data, its choices, and how many there are.
 
-    Example: `progspace inspect sentiment.progspace.json`
+    Example: `progspace inspect sentiment --lm local`
     """
     from .inspection import artifact_view, task_document, task_view
 
@@ -230,8 +234,8 @@ def inspect(
         artifact = read_artifact(Path(what))
         _print(artifact.model_dump(mode="json"), artifact_view(artifact), as_json)
     else:
-        loaded = _task(what)
-        _print(task_document(loaded), task_view(loaded), as_json)
+        loaded, model = _task(what), _lm(lm, base_url) if lm else None
+        _print(task_document(loaded, model), task_view(loaded, model), as_json)
 
 
 @app.command()

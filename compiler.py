@@ -15,16 +15,23 @@ import dspy
 from .artifacts.artifact import Provenance
 from .artifacts.compiled import Compiled, FrontPoint
 from .errors import BudgetExceeded
-from .evaluation.evaluation import Comparison, compare_cells, evaluate_cells
-from .evaluation.findings import Point, RungReport
+from .evaluation.evaluation import Comparison, compare_cells, evaluate_cells, verdict_of
+from .evaluation.findings import Point, ProposerReport, RungReport, Tried
 from .evaluation.matrix import Matrix
 from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget, Meter
 from .lms.journal import lm_identity
+from .optimizers.arena import Arena
 from .optimizers.calibration import calibrate
-from .optimizers.ladder import Climb, Rung, climb
-from .optimizers.race import Standing
+from .optimizers.ladder import Climb, Ladder, Listener, Rung
+from .optimizers.plans import default_plans
+from .optimizers.promotion import Promotion
+from .optimizers.proposers.base import Proposer
+from .optimizers.races.base import RaceMaker
+from .optimizers.races.registry import DEFAULT_RACE, RACES
+from .optimizers.space import Space
+from .optimizers.standing import Standing
 from .programs.fields import choices_of
 from .programs.splits import stratified
 from .programs.structure import describe
@@ -67,12 +74,18 @@ def compile(  # noqa: A001 — the public name
     test_rows: int | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    space: Space | None = None,
+    writer: dspy.BaseLM | None = None,
+    proposers: Sequence[Proposer] = (),
+    race: str | RaceMaker = DEFAULT_RACE,
+    repeats: int = 1,
 ) -> Compiled:
     """Searches program space for the program that does best on a task.
 
     The search climbs a ladder: the program as declared is the baseline; then prompt formats and decodings; then
-    demonstrations. A rung is kept only if it beats the one below on dev. At the end the sealed test split is read,
-    once, for the baseline and each rung's best.
+    prompts, that is instructions and demonstrations together; then ways to answer. A rung is kept only if its best
+    beats the one below on dev, and what cannot be told from luck leaves the baseline. At the end the sealed test split
+    is read, once, for the baseline and each rung's best.
 
     The same task, LM, seed and budget give the same winner. What has been bought is in the store: a compile that was
     stopped, or is run again, buys no answer twice.
@@ -87,6 +100,11 @@ def compile(  # noqa: A001 — the public name
             for each rung's best.
         workers: Examples that run at a time; None for as many as the LM takes well.
         progress: Is told how it goes on.
+        space: What may be chosen; all that the LM can serve by default.
+        writer: The LM that writes instructions; by default the task's own.
+        proposers: More of them, besides those that the space calls for: ``ps.optimizers.FromDSPy(dspy.MIPROv2(…))``.
+        race: A strategy by its name (see `progspace.optimizers.races.registry`), or what makes one of a seed.
+        repeats: How often a program runs on an example; for an LM that samples. Scores are averaged.
 
     Raises:
         BudgetExceeded: The budget does not even hold the baseline.
@@ -98,48 +116,74 @@ def compile(  # noqa: A001 — the public name
         with open_store(store) as opened:
             return compile(
                 task, lm=lm, budget=budget, store=opened, seed=seed, test_rows=test_rows, workers=workers,
-                progress=progress,
+                progress=progress, space=space, writer=writer, proposers=proposers, race=race, repeats=repeats,
             )  # fmt: skip
     told = progress or _Silent()
     budget = budget or Budget(calls=2000)
     meter = Meter(budget)
     matrix = Matrix(store, task.metric, lm, meter, workers=workers, on_cells=told.cells)
-    dev = stratified(task.dev, _class_of(task))
-    climbed = climb(task, dev, matrix, seed=seed, on_rung=told.rung, on_kept=told.kept, on_round=told.round)
-    winner = _refit(climbed, task, dev, matrix)
+    space = space or Space()
+    arena = Arena(
+        task,
+        stratified(task.dev, _class_of(task)),
+        matrix,
+        lms=space.lms,
+        repeats=repeats,
+        max_prompt_tokens=space.max_prompt_tokens,
+    )
+    ladder = Ladder(
+        arena,
+        space,
+        matrix.journaled(writer or _writer(lm)),
+        RACES[race] if isinstance(race, str) else race,
+        Promotion(),
+        seed=seed,
+        listener=Listener(rung=told.rung, kept=told.kept, round=told.round),
+    )
+    climbed = ladder.climb(default_plans(space, task.program, lm, proposers))
+    winner = _refit(climbed, arena)
     told.rung("sealed test")
     test_meter = Meter()
     test = task.unseal_test("final report")[: test_rows or None]
     sealed = Matrix(store, task.metric, lm, test_meter, workers=workers, on_cells=told.cells)
-    programs = [_program(rung, winner, climbed, task) for rung in climbed.rungs]
+    programs = [_program(rung, winner, climbed, arena) for rung in climbed.rungs]
     compared = _compare_on_test(programs, test, sealed, seed)
+    front = arena.front()
     report = Report(
         task=task.name,
         lm=lm.model,
         seed=seed,
-        sizes={"train": len(task.train), "dev": len(dev), "test": len(test)},
+        sizes={"train": len(task.train), "dev": len(arena.dev), "test": len(test)},
         notes=task.splits.notes,
         rungs=tuple(
-            _rung_report(rung, dev, comparison, seed) for rung, comparison in zip(climbed.rungs, compared, strict=True)
+            _rung_report(rung, arena.dev, comparison, seed)
+            for rung, comparison in zip(climbed.rungs, compared, strict=True)
         ),
-        front=tuple(Point(choice=each.candidate.origin, score=each.mean, tokens=each.tokens) for each in climbed.front),
+        front=tuple(Point(choice=each.candidate.origin, score=each.mean, tokens=each.tokens) for each in front),
         test_calls=test_meter.spent.calls,
         test_seconds=test_meter.spent.seconds,
         test_reads=len(task.unsealed),
         seconds=meter.spent.seconds,
     )
     return Compiled(
-        program=winner.candidate.apply(task.program, lm),
+        program=winner.candidate.apply(task.program, lm, space.lms),
         candidate=winner.candidate.complete(task.program),
         report=report,
         front=tuple(
-            FrontPoint(each.candidate.apply(task.program, lm), each.candidate, each.mean, each.tokens)
-            for each in climbed.front
+            FrontPoint(each.candidate.apply(task.program, lm, space.lms), each.candidate, each.mean, each.tokens)
+            for each in front
         ),
         provenance=_provenance(task, seed, budget),
         structure=describe(task.program),
         lm=lm_identity(lm),
+        lms={name: lm_identity(each) for name, each in space.lms.items()},
     )
+
+
+def _writer(lm: dspy.BaseLM) -> dspy.BaseLM:
+    """The task's own LM with room for an instruction."""
+    room = lm.kwargs.get("max_tokens")
+    return lm.copy(max_tokens=256) if room is not None and room < 256 else lm
 
 
 def _class_of(task: Task) -> Callable[[dspy.Example], str]:
@@ -155,21 +199,21 @@ def _class_of(task: Task) -> Callable[[dspy.Example], str]:
     return lambda example: "|".join(str(example.get(name)) for name in chosen)
 
 
-def _refit(climbed: Climb, task: Task, dev: Sequence[dspy.Example], matrix: Matrix) -> Standing:
+def _refit(climbed: Climb, arena: Arena) -> Standing:
     """Fits the winner's calibration on all inputs that are not sealed, if the budget still holds that."""
     winner = climbed.winner.best
     try:
-        fitted = calibrate(winner.candidate, task.program, [*task.train, *dev], matrix)
+        fitted = calibrate(winner.candidate, arena.apply, [*arena.task.train, *arena.dev], arena.matrix)
     except BudgetExceeded:
         return winner
     return replace(winner, candidate=fitted.model_copy(update={"origin": winner.candidate.origin}))
 
 
-def _program(rung: Rung, winner: Standing, climbed: Climb, task: Task) -> dspy.Module:
+def _program(rung: Rung, winner: Standing, climbed: Climb, arena: Arena) -> dspy.Module:
     """Gives what of a rung is scored on the sealed test: the module itself, or its best candidate, refitted."""
     if rung is climbed.rungs[0]:
-        return task.program
-    return (winner if rung is climbed.winner else rung.best).candidate.apply(task.program)
+        return arena.task.program
+    return arena.apply((winner if rung is climbed.winner else rung.best).candidate)
 
 
 def _compare_on_test(
@@ -182,6 +226,7 @@ def _compare_on_test(
 
 def _rung_report(rung: Rung, dev: Sequence[dspy.Example], on_test: Comparison, seed: int) -> RungReport:
     size = len(rung.best.cells)
+    verdict, dropped = rung.verdict, dict(rung.dropped)
     return RungReport(
         name=rung.name,
         choice=rung.best.candidate.origin,
@@ -197,6 +242,24 @@ def _rung_report(rung: Rung, dev: Sequence[dspy.Example], on_test: Comparison, s
         output_tokens=rung.spent.output_tokens,
         seconds=rung.spent.seconds,
         stopped=rung.stopped,
+        reason=verdict.reason if verdict else "",
+        fresh=verdict_of(verdict.fresh) if verdict and verdict.fresh else None,
+        proposers=tuple(
+            ProposerReport(name=name, candidates=each.candidates, calls=each.calls, promise=round(each.promise, 3))
+            for name, each in rung.accounts
+        ),
+        tried=tuple(
+            Tried(
+                choice=each.candidate.origin,
+                proposer=each.proposer,
+                score=each.mean,
+                n=len(each.cells),
+                tokens=each.tokens,
+                dropped=dropped.get(each.candidate.hash),
+            )
+            for each in rung.standings
+            if each.scores
+        ),
     )
 
 

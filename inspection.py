@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from typing import Any
 
+import dspy
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from .artifacts.artifact import Artifact
+from .evaluation import numbers
 from .evaluation.rendering import report_view
-from .lms.models import MODELS, installed, models_folder
+from .lms.models import EMBEDDERS, MODELS, installed, models_folder
+from .optimizers.space import Space
 from .programs.metrics import metric_identity
 from .programs.task import Task
 
@@ -24,6 +29,12 @@ def artifact_view(artifact: Artifact) -> RenderableType:
     for name, choice in artifact.candidate.predictors.items():
         parts.append(Text(f"\npredictor {name}", style="bold"))
         parts.append(Text(f"  format: {choice.format.label if choice.format else 'as declared'}"))
+        if choice.answering is not None:
+            parts.append(Text(f"  answers: {choice.answering.label}"))
+        if choice.lm is not None:
+            parts.append(Text(f"  runs on: {choice.lm}"))
+        if choice.nearest is not None:
+            parts.append(Text(f"  demonstrations: {choice.nearest.label}"))
         if choice.format and choice.format.biases:
             told = ", ".join(f"{text} {bias:+.3f}" for text, bias in choice.format.biases)
             parts.append(Text(f"  taken off the log-probability: {told}"))
@@ -39,8 +50,14 @@ def artifact_view(artifact: Artifact) -> RenderableType:
     return Group(*parts, report_view(artifact.report))
 
 
-def task_document(task: Task) -> dict[str, Any]:
-    """A task's parts as JSON values."""
+def task_document(task: Task, lm: dspy.BaseLM | None = None) -> dict[str, Any]:
+    """A task's parts, and the space of its program, as JSON values.
+
+    Args:
+        task: The task.
+        lm: What it would run on; None for an LM that can do all.
+    """
+    choices = Space().choices(task.program, lm)
     return {
         "name": task.name,
         "metric": metric_identity(task.metric),
@@ -52,21 +69,37 @@ def task_document(task: Task) -> dict[str, Any]:
                 "instruction": predictor.signature.instructions,
                 "inputs": list(predictor.signature.input_fields),
                 "outputs": {key: str(info.annotation) for key, info in predictor.signature.output_fields.items()},
+                "choices": asdict(choices[name]),
             }
             for name, predictor in task.program.named_predictors()
         },
+        "space": math.prod(each.size for each in choices.values()),
     }
 
 
-def task_view(task: Task) -> RenderableType:
-    """A task's parts."""
-    document = task_document(task)
+def task_view(task: Task, lm: dspy.BaseLM | None = None) -> RenderableType:
+    """A task's parts, and what may be chosen for each predictor."""
+    document = task_document(task, lm)
     sizes = ", ".join(f"{count} {split}" for split, count in document["examples"].items())
-    lines = [f"{task.name}: {sizes}; metric {document['metric']}", *document["notes"]]
+    parts: list[RenderableType] = [Text(f"{task.name}: {sizes}; metric {document['metric']}", style="bold")]
+    parts += [Text(note) for note in document["notes"]]
     for name, predictor in document["predictors"].items():
         outputs = ", ".join(f"{key}: {kind}" for key, kind in predictor["outputs"].items())
-        lines.append(f"predictor {name}: {', '.join(predictor['inputs'])} -> {outputs}\n  {predictor['instruction']}")
-    return Group(*(Text(line) for line in lines))
+        parts.append(Text(f"\npredictor {name}: {', '.join(predictor['inputs'])} -> {outputs}", style="bold"))
+        parts.append(Text(f"  {predictor['instruction']}"))
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(style="dim")
+        table.add_column(overflow="fold")
+        for choice, values in predictor["choices"].items():
+            table.add_row(f"  {choice}", " | ".join(str(value) for value in values))
+        parts.append(table)
+    parts.append(
+        Text(
+            f"\n{numbers.count(document['space'])} combinations, each source of instructions and of demonstrations "
+            "counted once; narrow or widen them with ps.Space(…)."
+        )
+    )
+    return Group(*parts)
 
 
 def models_document() -> dict[str, Any]:
@@ -78,7 +111,7 @@ def models_document() -> dict[str, Any]:
             "context_length": model.context_length,
             "installed": installed(name),
         }
-        for name, model in MODELS.items()
+        for name, model in [*MODELS.items(), *EMBEDDERS.items()]
     }
 
 

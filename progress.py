@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from .evaluation import numbers
 from .optimizers.ladder import Rung
-from .optimizers.race import Standing
+from .optimizers.standing import Standing
 
 __all__ = ["CompileProgress"]
 

@@ -50,6 +50,7 @@ class Artifact(BaseModel):
         structure: The user's module, as `progspace.programs.structure.describe` tells it.
         candidate: What was chosen for each predictor: instruction, demonstrations, format and decoding.
         lm: The LM that it was compiled for, without secrets.
+        lms: Other LMs that its predictors may run on, by name, without secrets.
         provenance: Where it comes from.
         report: What was measured.
     """
@@ -60,6 +61,7 @@ class Artifact(BaseModel):
     structure: dict[str, Any]
     candidate: Candidate
     lm: dict[str, Any]
+    lms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     provenance: Provenance
     report: Findings
 

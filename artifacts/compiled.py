@@ -39,13 +39,14 @@ class Compiled:
     """The outcome of ``ps.compile``.
 
     Attributes:
-        program: The winner, a ``dspy.Module`` with its own formats and LM.
+        program: The winner, a ``dspy.Module`` with its own manner and LM.
         candidate: What was chosen for it.
         report: The ladder, as a table for people (``print``), ``.to_dict()`` or ``.to_html(path)``.
         front: The Pareto front of dev score and tokens, cheapest first.
         provenance: Task, seed, versions.
         structure: The user's module as JSON, for the artifact.
         lm: Identity of the LM, without secrets.
+        lms: Identities of other LMs that predictors may run on, by name.
     """
 
     program: Program
@@ -55,6 +56,7 @@ class Compiled:
     provenance: Provenance = field(default_factory=Provenance)
     structure: dict[str, Any] = field(default_factory=dict)
     lm: dict[str, Any] = field(default_factory=dict)
+    lms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __call__(self, **inputs: Any) -> dspy.Prediction:
         """Runs the winner."""
@@ -69,6 +71,7 @@ class Compiled:
             structure=self.structure,
             candidate=self.candidate,
             lm=self.lm,
+            lms=self.lms,
             provenance=self.provenance,
             report=self.report,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dspy
 
@@ -15,13 +17,21 @@ from .artifact import Artifact, read_artifact
 __all__ = ["load", "program_of"]
 
 
-def load(path: str | Path, *, lm: dspy.BaseLM | None = None, program: dspy.Module | None = None) -> Program:
-    """Loads a compiled program: a ``dspy.Module`` with its own formats, whatever ``dspy.settings`` says.
+def load(
+    path: str | Path,
+    *,
+    lm: dspy.BaseLM | None = None,
+    lms: Mapping[str, dspy.BaseLM] | None = None,
+    program: dspy.Module | None = None,
+) -> Program:
+    """Loads a compiled program: a ``dspy.Module`` in its own manner, whatever ``dspy.settings`` says.
 
     Args:
         path: The file that ``compiled.save`` wrote. Nothing of it is executed.
         lm: The LM to run it on. By default the one it was compiled for, where that can be made from its name: the
             embedded LM, or an endpoint whose key stands in the environment.
+        lms: Other LMs that its predictors run on, by the names that the space gave them; made from their names like
+            ``lm`` where they are not given.
         program: An instance of the module that was compiled, where that is a class of the app's own; not needed for
             ``dspy.Predict`` and ``dspy.ChainOfThought``, or where the app has imported the class and it takes no
             arguments.
@@ -30,18 +40,28 @@ def load(path: str | Path, *, lm: dspy.BaseLM | None = None, program: dspy.Modul
         ArtifactError: The file is damaged, foreign, newer or edited, or its module is not at hand; it says which.
         ModelNotFound: It wants an embedded model that this machine lacks.
     """
-    return program_of(read_artifact(Path(path)), lm=lm, program=program)
+    return program_of(read_artifact(Path(path)), lm=lm, lms=lms, program=program)
 
 
-def program_of(artifact: Artifact, *, lm: dspy.BaseLM | None = None, program: dspy.Module | None = None) -> Program:
+def program_of(
+    artifact: Artifact,
+    *,
+    lm: dspy.BaseLM | None = None,
+    lms: Mapping[str, dspy.BaseLM] | None = None,
+    program: dspy.Module | None = None,
+) -> Program:
     """Makes the program of an artifact; as `load`, for one that has been read already."""
     module = restore(artifact.structure, program=program)
-    return artifact.candidate.apply(module, lm or _own_lm(artifact))
+    used = {choice.lm for choice in artifact.candidate.predictors.values() if choice.lm is not None}
+    if unknown := used - set(artifact.lms) - set(lms or {}):
+        raise ArtifactError(f"the program runs on LMs that it does not tell of: {', '.join(sorted(unknown))}")
+    others = {name: (lms or {}).get(name) or _made(artifact.lms[name]) for name in used}
+    return artifact.candidate.apply(module, lm or _made(artifact.lm), others)
 
 
-def _own_lm(artifact: Artifact) -> dspy.BaseLM:
-    model, settings = str(artifact.lm.get("model", "")), dict(artifact.lm.get("settings") or {})
-    engine = artifact.lm.get("engine")
+def _made(identity: dict[str, Any]) -> dspy.BaseLM:
+    model, settings = str(identity.get("model", "")), dict(identity.get("settings") or {})
+    engine = identity.get("engine")
     if model.startswith("local/") and isinstance(engine, dict):
         return make_lm(f"local:{engine.get('model')}", precision=engine.get("precision", "f32"), **settings)
     if engine is not None or "/" not in model:

@@ -33,7 +33,7 @@ from ..store.database import open_store
 from .tasks import TASKS, real_task
 
 RECORDINGS = Path(__file__).parent / "recordings"
-RECORDED = ("movie-sentiment", "banking77-10", "squad-reading", "sports-understanding", "boolean-expressions")
+RECORDED = ("movie-sentiment", "sports-understanding", "boolean-expressions", "squad-reading")
 CANDIDATES, EXAMPLES = 64, 200
 
 
@@ -91,7 +91,7 @@ def record(name: str, data: Path, store: Path) -> dict[str, Any]:
         meter = Meter()
         matrix = Matrix(opened, task.metric, lm, meter)
         for number, candidate in enumerate(candidates(task, pool, seed=0)):
-            fitted = calibrate(candidate, task.program, examples, matrix)
+            fitted = calibrate(candidate, lambda each: each.apply(task.program), examples, matrix)
             cells = matrix.fill(fitted.apply(task.program), examples)
             scores = [round(cell.score or 0.0, 4) for cell in cells]
             choice = next(iter(candidate.predictors.values()))

@@ -13,7 +13,7 @@ from ..store.records import Cell
 from .findings import Measured, Verdict
 from .statistics import Interval, PairedTest, mean_interval, paired_test
 
-__all__ = ["Comparison", "Evaluation", "Row", "compare_cells", "evaluate_cells"]
+__all__ = ["Comparison", "Evaluation", "Row", "compare_cells", "evaluate_cells", "verdict_of"]
 
 
 # What another prompt or format may mend: a low score, not a broken program.
@@ -127,15 +127,7 @@ class Comparison:
 
     def verdict(self) -> Verdict:
         """What a report keeps."""
-        return Verdict(
-            difference=self.difference,
-            low=self.interval.low,
-            high=self.interval.high,
-            p_value=self.p_value,
-            wins=self.test.wins_a,
-            losses=self.test.wins_b,
-            method=self.test.method,
-        )
+        return verdict_of(self.test)
 
     def to_dict(self, *, rows: bool = True) -> dict[str, Any]:
         """Gives everything as JSON values."""
@@ -149,6 +141,19 @@ class Comparison:
             "a": self.a.to_dict(rows=rows),
             "b": self.b.to_dict(rows=rows),
         }
+
+
+def verdict_of(test: PairedTest) -> Verdict:
+    """What a report keeps of a paired test."""
+    return Verdict(
+        difference=test.difference,
+        low=test.interval.low,
+        high=test.interval.high,
+        p_value=test.p_value,
+        wins=test.wins_a,
+        losses=test.wins_b,
+        method=test.method,
+    )
 
 
 def evaluate_cells(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Findings", "Measured", "Point", "RungReport", "Verdict"]
+__all__ = ["Findings", "Measured", "Point", "ProposerReport", "RungReport", "Tried", "Verdict"]
 
 
 class _Frozen(BaseModel):
@@ -53,6 +53,42 @@ class Verdict(_Frozen):
     method: str
 
 
+class Tried(_Frozen):
+    """A candidate of a rung.
+
+    Attributes:
+        choice: What it is.
+        proposer: Who proposed it.
+        score: Its mean on the dev examples that it was run on.
+        n: How many these were.
+        tokens: Tokens in and out, an example.
+        dropped: Why the race gave it up; None where it did not.
+    """
+
+    choice: str
+    proposer: str
+    score: float
+    n: int
+    tokens: float
+    dropped: str | None = None
+
+
+class ProposerReport(_Frozen):
+    """What a proposer cost and brought on a rung.
+
+    Attributes:
+        name: Of the proposer.
+        candidates: How many it proposed.
+        calls: Its own, and those of its candidates in the race.
+        promise: How many of its candidates beat the incumbent, in expectation.
+    """
+
+    name: str
+    candidates: int
+    calls: int
+    promise: float
+
+
 class RungReport(_Frozen):
     """A step of the ladder: what was searched, what it found and what it cost.
 
@@ -70,7 +106,11 @@ class RungReport(_Frozen):
         input_tokens: Of the rung's calls.
         output_tokens: Of the rung's calls.
         seconds: On the clock.
-        stopped: What ended the rung early, if something did.
+        stopped: Why the rung ended where it did.
+        reason: Why it was kept or not.
+        fresh: The comparison with the rung below on the part of dev that no race looked at.
+        proposers: Who proposed, and what came of it.
+        tried: All that was measured, those on more examples first.
     """
 
     name: str
@@ -87,6 +127,10 @@ class RungReport(_Frozen):
     output_tokens: int
     seconds: float
     stopped: str | None = None
+    reason: str = ""
+    fresh: Verdict | None = None
+    proposers: tuple[ProposerReport, ...] = ()
+    tried: tuple[Tried, ...] = ()
 
 
 class Point(_Frozen):
@@ -135,6 +179,17 @@ class Findings(_Frozen):
     def winner(self) -> RungReport:
         """The highest rung that was kept."""
         return next(rung for rung in reversed(self.rungs) if rung.kept)
+
+    @property
+    def curve(self) -> list[tuple[int, float]]:
+        """The held-out score that so many calls had bought: a point for each rung that was climbed."""
+        points, calls, score = [], 0, 0.0
+        for rung in self.rungs:
+            calls += rung.calls
+            if rung.kept and rung.test is not None:
+                score = rung.test.score
+            points.append((calls, score))
+        return points
 
     def to_dict(self) -> dict[str, Any]:
         """Gives everything as JSON values."""

@@ -50,9 +50,7 @@ def report_view(report: Findings) -> RenderableType:
 def _rung_cells(rung: RungReport) -> list[str]:
     test, against = rung.test, rung.versus_baseline
     return [
-        f"{rung.name}: {rung.choice}"
-        + ("" if rung.kept else " — not kept")
-        + (f" — stopped: {rung.stopped}" if rung.stopped else ""),
+        f"{rung.name}: {rung.choice}" + ("" if rung.kept else " — not kept"),
         numbers.percent(rung.dev.score),
         numbers.percent(test.score) if test else "",
         numbers.interval(_interval(test)) if test else "",
@@ -77,7 +75,14 @@ def report_lines(report: Findings) -> list[str]:
             f"({against.wins} better, {against.losses} worse)."
         )
     else:
-        lines.append("Winner: the program as declared; nothing that was tried did better on dev.")
+        lines.append(
+            "Winner: the program as declared; nothing that was tried did better on dev: "
+            "no gain that can be told from luck."
+        )
+    lines += [_rung_line(rung) for rung in report.rungs[1:]]
+    if len(report.rungs) > 1 and winner.test:
+        told = ", ".join(f"{numbers.percent(score)} after {numbers.count(calls)}" for calls, score in report.curve)
+        lines.append(f"Held-out score by calls: {told}.")
     bought = sum(rung.bought for rung in report.rungs)
     asked = sum(rung.calls for rung in report.rungs)
     known = "" if bought == asked else f" ({numbers.count(asked - bought)} of them answered before, and free)"
@@ -96,6 +101,19 @@ def report_lines(report: Findings) -> list[str]:
             "it is no longer proven by it."
         )
     return [*lines, *report.notes]
+
+
+def _rung_line(rung: RungReport) -> str:
+    """Why a rung was kept or not, and why it ended."""
+    kept = "kept" if rung.kept else "not kept"
+    fresh = rung.fresh
+    told = (
+        f"; on fresh dev examples {numbers.points(fresh.difference)} points ({fresh.wins} better, {fresh.losses} worse)"
+        if fresh
+        else ""
+    )
+    stopped = f" It stopped: {rung.stopped}." if rung.stopped else ""
+    return f"{rung.name}: {rung.candidates} candidates; {kept}: {rung.reason}{told}.{stopped}"
 
 
 def _p(p: float) -> str:
@@ -198,6 +216,8 @@ def report_page(report: Findings) -> str:
         f"<h1>{html.escape(report.task)}</h1>{sentences}"
         f'<h2>The ladder</h2><div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
         f"<h2>Score on the sealed test, with its interval</h2>{_plot(report.rungs, report)}"
+        f"<h2>Held-out score against calls</h2>{_curve(report)}"
+        f"<h2>Who proposed, and what came of it</h2>{_proposers(report)}"
         f'<h2>Pareto front on dev</h2><div class="scroll"><table><tr><th>choice</th><th>score</th><th>tokens</th></tr>'
         f"{front}</table></div></html>\n"
     )
@@ -235,3 +255,48 @@ def _plot(rungs: Sequence[RungReport], report: Findings) -> str:
             f"<title>{numbers.percent(rung.test.score)} [{numbers.interval(_interval(rung.test))}]</title></circle>"
         )
     return f'<svg viewBox="0 0 {left + width + 40} {height}" width="100%" role="img">{"".join(parts)}</svg>'
+
+
+def _proposers(report: Findings) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(f'{rung.name}: {each.name}')}</td><td>{numbers.count(each.candidates)}</td>"
+        f"<td>{numbers.count(each.calls)}</td><td>{each.promise:.1f}</td></tr>"
+        for rung in report.rungs
+        for each in rung.proposers
+        if each.candidates
+    )
+    head = "<th>proposer</th><th>candidates</th><th>calls</th><th>better, in expectation</th>"
+    return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def _curve(report: Findings) -> str:
+    """The held-out score of what was best so far, as steps over the calls asked."""
+    left, width, height = 60, 700, 220
+    points = report.curve
+    most = max(1, points[-1][0])
+
+    def place(calls: float, score: float) -> tuple[float, float]:
+        return left + width * calls / most, 10 + (height - 50) * (1 - min(1.0, max(0.0, score)))
+
+    parts = [
+        f'<line class="grid" x1="{left}" x2="{left + width}" y1="{place(0, tick / 4)[1]:.1f}" '
+        f'y2="{place(0, tick / 4)[1]:.1f}"/>'
+        f'<text class="dim" x="{left - 8}" y="{place(0, tick / 4)[1] + 4:.1f}" text-anchor="end">{25 * tick} %</text>'
+        for tick in range(5)
+    ]
+    before = points[0]
+    for point in points[1:]:
+        (x0, y0), (x1, y1) = place(*before), place(*point)
+        parts.append(f'<line x1="{x0:.1f}" x2="{x1:.1f}" y1="{y0:.1f}" y2="{y0:.1f}"/>')
+        parts.append(f'<line x1="{x1:.1f}" x2="{x1:.1f}" y1="{y0:.1f}" y2="{y1:.1f}"/>')
+        before = point
+    for index, (rung, point) in enumerate(zip(report.rungs, points, strict=True)):
+        x, y = place(*point)
+        anchor = "start" if index == 0 else "end"
+        parts.append(
+            f'<circle class="{_class(rung, report)}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
+            f"<title>{html.escape(rung.name)}: {numbers.percent(point[1])} after {numbers.count(point[0])} calls</title>"
+            f'</circle><text x="{x:.1f}" y="{height - 6}" class="dim" text-anchor="{anchor}">'
+            f"{numbers.count(point[0])}</text>"
+        )
+    return f'<svg viewBox="0 0 {left + width + 20} {height}" width="100%" role="img">{"".join(parts)}</svg>'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import dspy
@@ -19,7 +19,12 @@ def is_calibrated(candidate: Candidate) -> bool:
     return any(choice.format and choice.format.decoding == "calibrated" for choice in candidate.predictors.values())
 
 
-def calibrate(candidate: Candidate, module: dspy.Module, examples: Sequence[dspy.Example], matrix: Matrix) -> Candidate:
+def calibrate(
+    candidate: Candidate,
+    apply: Callable[[Candidate], dspy.Module],
+    examples: Sequence[dspy.Example],
+    matrix: Matrix,
+) -> Candidate:
     """Fits the biases of a candidate's calibrated predictors on the inputs of examples; labels are not looked at.
 
     The bias of a choice is the median, over the inputs, of its log-probability among the choices: what is left after it
@@ -28,6 +33,12 @@ def calibrate(candidate: Candidate, module: dspy.Module, examples: Sequence[dspy
 
     Prompts that the LM has answered before cost nothing: fitting on the examples of a race buys what the race buys
     anyway. Where a chain's earlier predictors are calibrated too, all are fitted in the same run, uncalibrated.
+
+    Args:
+        candidate: What to fit.
+        apply: Makes a candidate's program.
+        examples: Their inputs are run.
+        matrix: Runs them, and counts.
 
     Raises:
         BudgetExceeded: Nothing is left to buy an answer.
@@ -38,7 +49,7 @@ def calibrate(candidate: Candidate, module: dspy.Module, examples: Sequence[dspy
     for name, choice in candidate.predictors.items():
         if choice.format and choice.format.decoding == "calibrated":
             plain = plain.with_choice(predictor=name, format=choice.format.model_copy(update={"biases": ()}))
-    program = plain.apply(module)
+    program = apply(plain)
     seen: dict[str, list[dict[str, float]]] = {}
     for run in matrix.traces(program, examples).values():
         for name, _, prediction in run.trace:

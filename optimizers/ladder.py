@@ -1,4 +1,4 @@
-"""The rungs of the ladder and how one is climbed."""
+"""The ladder: rungs from cheap to dear, each kept only if it beats the one below."""
 
 from __future__ import annotations
 
@@ -6,20 +6,42 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import dspy
+import numpy as np
 
 from ..errors import BudgetExceeded
 from ..evaluation.evaluation import evaluate_cells
-from ..evaluation.matrix import Matrix
 from ..lms.budget import Spent
 from ..programs.candidate import Candidate
-from ..programs.task import Task
-from ..store.records import Cell
-from .calibration import calibrate
-from .demonstration_proposer import bootstrap_pools, label_pools, propose_demonstrations
-from .format_proposer import propose_formats
-from .race import RaceResult, Standing, best_of, first_round, sequential_halving
+from .arena import Arena
+from .bandit import Account, Bandit
+from .promotion import Promotion, Verdict
+from .proposers.base import Proposer, SearchState
+from .races.base import Race, RaceMaker
+from .space import Space
+from .standing import Standing
 
-__all__ = ["Climb", "Rung", "climb"]
+__all__ = ["Climb", "Ladder", "Listener", "Rung", "RungPlan"]
+
+FIRST = 10
+"""Examples on which the program as declared is measured before anything is proposed."""
+ROUNDS_WITHOUT_GAIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RungPlan:
+    """What is searched on a rung.
+
+    Attributes:
+        name: Of the rung.
+        proposers: Who makes candidates, the likelier ones first.
+        share: Of the calls that are left when it begins.
+        places: Candidates a round; None for all that there are, in one round.
+    """
+
+    name: str
+    proposers: tuple[Proposer, ...]
+    share: float
+    places: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +51,14 @@ class Rung:
     Attributes:
         name: What was searched.
         best: The best candidate of it.
-        shrunken: Its dev score after shrinking.
+        shrunken: Its dev score as the quality model has it, luck taken off.
         kept: Whether it beat the rung below.
-        standings: All that were measured.
+        standings: All that were measured on it.
         spent: What the rung asked for.
-        stopped: What ended it early, if something did.
+        verdict: The comparison with the rung below on examples that neither was chosen on; None for the baseline.
+        accounts: What each proposer cost and brought.
+        dropped: Who was given up and why, by candidate hash.
+        stopped: Why it ended.
     """
 
     name: str
@@ -42,6 +67,9 @@ class Rung:
     kept: bool
     standings: tuple[Standing, ...]
     spent: Spent
+    verdict: Verdict | None = None
+    accounts: tuple[tuple[str, Account], ...] = ()
+    dropped: tuple[tuple[str, str], ...] = ()
     stopped: str | None = None
 
 
@@ -56,124 +84,239 @@ class Climb:
         """The highest rung that was kept."""
         return next(rung for rung in reversed(self.rungs) if rung.kept)
 
-    @property
-    def front(self) -> list[Standing]:
-        """Candidates measured on the whole dev split that no other beats in both score and tokens, cheapest first."""
-        whole = {each.candidate.hash: each for each in _whole(self.rungs)}
-        ordered = sorted(whole.values(), key=lambda each: (each.tokens, -each.mean))
-        front: list[Standing] = []
-        for standing in ordered:
-            if not front or standing.mean > front[-1].mean:
-                front.append(standing)
-        return front
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Is told how a climb goes on.
+
+    Attributes:
+        rung: A rung begins.
+        kept: A rung has been climbed.
+        round: Cells are bought: on so many examples in all, for so many candidates, and who leads.
+        proposed: A proposer gave so many candidates.
+    """
+
+    rung: Callable[[str], None] = lambda _: None
+    kept: Callable[[Rung], None] = lambda _: None
+    round: Callable[[int, int, Standing | None], None] = lambda *_: None
+    proposed: Callable[[str, int], None] = lambda *_: None
 
 
-def _whole(rungs: Sequence[Rung]) -> list[Standing]:
-    """The candidates that were measured on as many examples as any."""
-    size = max(len(each.cells) for rung in rungs for each in rung.standings)
-    return [each for rung in rungs for each in rung.standings if len(each.cells) == size]
-
-
-class _Ladder:
-    """What the rungs share: the task, its matrix, and what has been kept so far."""
-
-    def __init__(self, task: Task, dev: Sequence[dspy.Example], matrix: Matrix, seed: int) -> None:
-        self.task, self.dev, self.matrix, self.seed = task, list(dev), matrix, seed
-        self.rungs: list[Rung] = []
-
-    def measure(self, candidate: Candidate, examples: Sequence[dspy.Example]) -> tuple[Candidate, list[Cell]]:
-        fitted = calibrate(candidate, self.task.program, examples, self.matrix)
-        return fitted, self.matrix.fill(fitted.apply(self.task.program), examples)
-
-    def baseline(self) -> Rung:
-        """Runs the program as declared on the first examples only: it goes on, or not, in the race of the next rung."""
-        before = self.matrix.meter.spent
-        declared = Candidate.declared(self.task.program)
-        _, cells = self.measure(declared, self.dev[: first_round(len(self.dev))])
-        evaluate_cells(cells, self.dev[: len(cells)], name="the program as declared")  # a broken one is told at once
-        standing = Standing(declared, tuple(cells))
-        return Rung("baseline", standing, standing.mean, True, (standing,), self.matrix.meter.spent - before)
-
-    def formats(self) -> list[Candidate]:
-        return propose_formats(self.rungs[-1].best.candidate, self.task.program, self.matrix.lm)
-
-    def demonstrations(self) -> list[Candidate]:
-        winner = Climb(tuple(self.rungs)).winner.best.candidate
-        # Two formats: what is best without demonstrations need not be with them.
-        runners_up = [each.candidate for each in self.rungs[-1].standings if each.candidate.hash != winner.hash]
-        incumbents = [winner, *runners_up[:1]]
-        pools = {"labelled": label_pools(self.task.program, self.task.train)}
-        fitted = calibrate(winner, self.task.program, [*self.task.train, *self.dev], self.matrix)
-        pools["bootstrapped"] = bootstrap_pools(fitted, self.task.program, self.task.train, self.matrix)
-        return propose_demonstrations(incumbents, self.task.program, pools, draws=6, seed=self.seed)
-
-    def search(
-        self, name: str, propose: Callable[[], list[Candidate]], share: float, on_round: Callable[..., None]
-    ) -> Rung | None:
-        """Proposes and races candidates against the rung below; keeps the best only if it beats that one."""
-        before = self.matrix.meter.spent
-        incumbent = Climb(tuple(self.rungs)).winner.best.candidate
-        left = self.matrix.meter.calls_left
-        stopped = None
-        try:
-            candidates = propose()
-        except BudgetExceeded as error:
-            candidates, stopped = [], str(error)
-        result = RaceResult((), ())
-        if candidates:
-            allowed = None if left is None else int(left * share) - (self.matrix.meter.spent.calls - before.calls)
-            # The incumbent runs too: what it did is known and free, and what does not beat it is not kept.
-            racing = [incumbent, *candidates]
-            result = sequential_halving(racing, self.dev, self.measure, calls=allowed, on_round=on_round)
-            stopped = result.exhausted
-        standings = [each for each in result.standings if each.order > 0]
-        if not standings:
-            return None
-        finalists = [each for each in result.standings if len(each.cells) == len(result.standings[0].cells)]
-        best, shrunken = best_of(finalists)
-        kept = best.order > 0
-        if not kept:
-            best, shrunken = standings[0], best_of([standings[0]])[1]
-        return Rung(name, best, shrunken, kept, tuple(standings), self.matrix.meter.spent - before, stopped)
-
-
-def climb(
-    task: Task,
-    dev: Sequence[dspy.Example],
-    matrix: Matrix,
-    *,
-    seed: int,
-    on_rung: Callable[[str], None],
-    on_kept: Callable[[Rung], None],
-    on_round: Callable[[int, int, Standing | None], None],
-) -> Climb:
-    """Climbs the ladder, cheapest rung first: the program as declared, its formats, its demonstrations.
+class Ladder:
+    """Climbs rung by rung.
 
     Args:
-        task: What is searched.
-        dev: Its dev split, in the order in which the races buy it.
-        matrix: Runs and remembers; its meter ends the climb when the budget is spent.
-        seed: Of the draws.
-        on_rung: Is told of each rung before it is climbed.
-        on_kept: Is told of each rung after it was climbed.
-        on_round: Is told of each round of a race.
-
-    Raises:
-        BudgetExceeded: The budget does not even hold the baseline.
-        ProgramError: The program as declared fails on every example.
+        arena: Where candidates are measured.
+        space: What may be chosen.
+        writer: Writes instructions; metered.
+        promotion: Decides whether a rung is kept.
+        make_race: Makes the race of a rung.
+        seed: Of draws.
+        listener: Is told.
     """
-    ladder = _Ladder(task, dev, matrix, seed)
-    on_rung("baseline")
-    ladder.rungs.append(ladder.baseline())
-    on_kept(ladder.rungs[-1])
-    # Shares of what is left: the formats decide most and are few.
-    for name, propose, share in [
-        ("formats", ladder.formats, 0.5),
-        ("demonstrations", ladder.demonstrations, 1.0),
-    ]:
-        on_rung(name)
-        rung = ladder.search(name, propose, share, on_round)
-        if rung is not None:
-            ladder.rungs.append(rung)
-            on_kept(rung)
-    return Climb(tuple(ladder.rungs))
+
+    def __init__(
+        self,
+        arena: Arena,
+        space: Space,
+        writer: dspy.BaseLM,
+        make_race: RaceMaker,
+        promotion: Promotion,
+        *,
+        seed: int,
+        listener: Listener | None = None,
+    ) -> None:
+        self.arena, self.space, self.writer, self.seed = arena, space, writer, seed
+        self.make_race, self.promotion = make_race, promotion
+        self.told = listener or Listener()
+        self.rungs: list[Rung] = []
+        # The last part of dev is kept for promotions: no race looks at it.
+        self.raced = max(min(len(arena.dev), FIRST), round(0.75 * len(arena.dev)))
+
+    @property
+    def incumbent(self) -> Standing:
+        """The best candidate of the highest rung that was kept, as it stands now."""
+        return self.arena.standings[self._key]
+
+    @property
+    def _key(self) -> str:
+        best = next(rung for rung in reversed(self.rungs) if rung.kept).best
+        return next(key for key, each in self.arena.standings.items() if each.order == best.order)
+
+    def climb(self, plans: Sequence[RungPlan]) -> Climb:
+        """Climbs the baseline and the planned rungs.
+
+        Raises:
+            BudgetExceeded: The budget does not even hold the baseline.
+            ProgramError: The program as declared fails on every example.
+        """
+        self.told.rung("baseline")
+        self._keep(self._baseline())
+        for plan in plans:
+            if self.arena.matrix.meter.calls_left == 0:
+                break
+            self.told.rung(plan.name)
+            rung = self._search(plan)
+            if rung is not None:
+                self._keep(rung)
+        return Climb(tuple(self.rungs))
+
+    def _keep(self, rung: Rung) -> None:
+        self.rungs.append(rung)
+        self.told.kept(rung)
+
+    def _baseline(self) -> Rung:
+        """Runs the program as declared on a few examples only: it goes on, or not, in the race of the next rung."""
+        before = self.arena.matrix.meter.spent
+        (key,) = self.arena.add([Candidate.declared(self.arena.task.program)], "as declared")
+        first = min(FIRST, len(self.arena.dev))
+        standing = self.arena.buy(key, first)
+        evaluate_cells(standing.cells, self.arena.dev[:first], name="the program as declared")  # a broken one is told
+        return Rung("baseline", standing, standing.mean, True, (standing,), self.arena.matrix.meter.spent - before)
+
+    def _search(self, plan: RungPlan) -> Rung | None:
+        return _Search(self, plan).run()
+
+
+class _Search:
+    """One rung under way: rounds of proposals, which all run in one race."""
+
+    def __init__(self, ladder: Ladder, plan: RungPlan) -> None:
+        self.ladder, self.arena, self.plan = ladder, ladder.arena, plan
+        self.before = self.arena.matrix.meter.spent
+        left = self.arena.matrix.meter.calls_left
+        self.calls = None if left is None else int(left * plan.share)
+        self.number = len(ladder.rungs)
+        self.keys = [ladder._key]
+        self.race: Race = ladder.make_race(self._seed(0))
+        self.bandit = Bandit([each.name for each in plan.proposers])
+        self.dropped: dict[str, str] = {}
+        self.own_calls = dict.fromkeys(self.bandit.names, 0)
+
+    def run(self) -> Rung | None:
+        """Proposes and races round by round; then confirms the best."""
+        stopped, turn, without_gain = None, 0, 0
+        while stopped is None:
+            turn += 1
+            leader = self._leader()
+            stopped = self._round(turn)
+            without_gain = 0 if self._leader() != leader else without_gain + 1
+            if stopped is None and without_gain >= ROUNDS_WITHOUT_GAIN:
+                stopped = f"{without_gain} rounds brought nothing better"
+        return self._result(stopped)
+
+    def _round(self, turn: int) -> str | None:
+        """Gives why the search should stop, if it should."""
+        places = self.plan.places or 10_000
+        shares = self.bandit.shares(places, np.random.default_rng(self._seed(2 * turn)))
+        joined = 0
+        try:
+            for proposer in self.plan.proposers:
+                if share := shares.get(proposer.name):
+                    joined += self._propose(proposer, share, turn)
+        except BudgetExceeded as error:
+            return str(error)
+        if not joined:
+            return "nothing new is proposed"
+        last = self.plan.places is None or (self._left is not None and self._left < 2 * self._round_calls(joined))
+        calls = self._left if last else self._round_calls(joined)
+        ended = self.arena.run(
+            self.race,
+            self.keys,
+            calls=calls,
+            examples=self.ladder.raced,
+            on_step=self._tell_step,
+            on_dropped=self._drop,
+        )
+        self._pay()
+        return (ended or "the race is decided") if last else None
+
+    def _round_calls(self, joined: int) -> int:
+        """What a round with so many new candidates may ask for: a first look at each, and as much again and a half."""
+        return int(2.5 * FIRST * joined * self.arena.calls_a_cell(self.keys) * self.arena.repeats)
+
+    @property
+    def _left(self) -> int | None:
+        """Calls that the rounds may still ask for: what the confirmation takes is put aside."""
+        if self.calls is None:
+            return None
+        fresh = len(self.arena.dev) - self.ladder.raced
+        aside = int(2 * fresh * self.arena.calls_a_cell(self.keys[:1]) * self.arena.repeats)
+        return max(0, self.calls - aside - (self.arena.matrix.meter.spent.calls - self.before.calls))
+
+    def _propose(self, proposer: Proposer, share: int, turn: int) -> int:
+        before = self.arena.matrix.meter.spent.calls
+        joined: list[str] = []
+        try:
+            candidates = proposer.propose(self._state(turn), share)
+            joined = self.arena.add(candidates, proposer.name)
+        finally:
+            calls = self.arena.matrix.meter.spent.calls - before
+            self.own_calls[proposer.name] += calls
+            self.bandit.charge(proposer.name, calls=calls, candidates=len(joined))
+        self.keys += joined
+        self.ladder.told.proposed(proposer.name, len(joined))
+        return len(joined)
+
+    def _state(self, turn: int) -> SearchState:
+        ranked = sorted(
+            (each for each in self.arena.standings.values() if each.cells),
+            key=lambda each: (-each.mean, each.tokens, each.order),
+        )
+        unseen = [each for each in self.arena.standings.values() if not each.cells]
+        return SearchState(
+            task=self.arena.task,
+            space=self.ladder.space,
+            matrix=self.arena.matrix,
+            writer=self.ladder.writer,
+            incumbent=self.arena.standings[self._leader()],
+            standings=(*ranked, *unseen),
+            seed=self._seed(2 * turn + 1),
+        )
+
+    def _seed(self, turn: int) -> int:
+        return int(np.random.SeedSequence([self.ladder.seed, self.number, turn]).generate_state(1)[0])
+
+    def _leader(self) -> str:
+        board = self.arena.board(self.keys, examples=self.ladder.raced)
+        return self.keys[self.race.best(board)]
+
+    def _tell_step(self, keys: Sequence[str], until: int) -> None:
+        self.ladder.told.round(until, len(keys), self.arena.standings[self._leader()])
+
+    def _drop(self, standing: Standing, reason: str) -> None:
+        self.dropped[standing.candidate.hash] = reason
+
+    def _pay(self) -> None:
+        """Tells the bandit what each proposer's candidates did, and what they cost."""
+        better = self.ladder.promotion.chances(self.arena.board(self.keys, examples=self.ladder.raced))
+        promises = dict.fromkeys(self.bandit.names, 0.0)
+        costs = dict(self.own_calls)
+        for key, chance in zip(self.keys[1:], better[1:], strict=True):
+            standing = self.arena.standings[key]
+            if standing.proposer in promises:
+                promises[standing.proposer] += chance
+                costs[standing.proposer] += sum(cell.calls for cell in standing.cells)
+        self.bandit.settle(promises, costs)
+
+    def _result(self, stopped: str | None) -> Rung | None:
+        measured = [key for key in self.keys[1:] if self.arena.standings[key].cells]
+        if not measured:
+            return None
+        board = self.arena.board(self.keys, examples=self.ladder.raced)
+        outcome = self.ladder.promotion.decide(self.arena, self.keys, board)
+        standings = sorted(
+            (self.arena.standings[key] for key in measured), key=lambda each: (-len(each.cells), -each.mean, each.order)
+        )
+        return Rung(
+            name=self.plan.name,
+            best=self.arena.standings[outcome.key],
+            shrunken=outcome.estimate,
+            kept=outcome.kept,
+            standings=tuple(standings),
+            spent=self.arena.matrix.meter.spent - self.before,
+            verdict=outcome.verdict,
+            accounts=tuple(self.bandit.accounts.items()),
+            dropped=tuple(self.dropped.items()),
+            stopped=outcome.stopped or stopped,
+        )

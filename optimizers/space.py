@@ -78,23 +78,32 @@ class Space(BaseModel):
             )
         return {name: each for name, each in predictors.items() if self.predictors is None or name in self.predictors}
 
-    def formats_for(self, signatures: list[type[dspy.Signature]], lm: dspy.BaseLM) -> list[Format]:
-        """The formats that an LM can serve for some signatures, the likelier ones first."""
+    def formats_for(self, signatures: list[type[dspy.Signature]], lm: dspy.BaseLM | None) -> list[Format]:
+        """The formats that an LM can serve for some signatures, besides DSPy's own; the likelier ones first.
+
+        Args:
+            signatures: Of the predictors.
+            lm: Theirs; None for one that can do all.
+        """
         single_choice = any(
             len(signature.output_fields) == 1 and choices_of(next(iter(signature.output_fields.values())).annotation)
             for signature in signatures
         )
-        structured = offers(lm, "structured_outputs") or offers(lm, "response_format")
-        scorable = single_choice and offers(lm, "choice_logprobs")
+
+        def can(parameter: str) -> bool:
+            return lm is None or offers(lm, parameter)
+
+        structured = can("structured_outputs") or can("response_format")
+        scorable = single_choice and can("choice_logprobs")
         served: list[Format] = []
-        for decoding, can in (
+        for decoding, served_here in (
             ("calibrated", scorable), ("scored", scorable), ("constrained", structured), ("free", True)
         ):  # fmt: skip
-            if can:
+            if served_here:
                 served += [Format(kind="compact", decoding=decoding, hints=hints) for hints in (False, True)]
-        if offers(lm, "response_format"):
+        if can("response_format"):
             served.append(Format(kind="json", decoding="constrained"))
-        served += [Format(kind="json", decoding="free"), Format(kind="chat", decoding="free")]
+        served.append(Format(kind="json", decoding="free"))
         return [
             each
             for each in served
@@ -103,15 +112,18 @@ class Space(BaseModel):
         ]
 
     def answerings(self) -> list[Answering]:
-        """The ways to answer."""
-        return [Answering(reasoning=way == "chain_of_thought", votes=votes)
-                for way in self.answers for votes in self.votes or (1,)]  # fmt: skip
+        """The ways to answer, the cheaper ones first."""
+        return [
+            Answering(reasoning=way == "chain_of_thought", votes=max(1, votes))
+            for votes in self.votes or (1,)
+            for way in self.answers
+        ]
 
-    def choices(self, module: dspy.Module, lm: dspy.BaseLM) -> dict[str, Choices]:
+    def choices(self, module: dspy.Module, lm: dspy.BaseLM | None = None) -> dict[str, Choices]:
         """What may be chosen for each predictor that may be changed, by its name."""
         return {
             name: Choices(
-                formats=tuple(each.label for each in self.formats_for([predictor.signature], lm)),
+                formats=("as declared", *(each.label for each in self.formats_for([predictor.signature], lm))),
                 instructions=("as declared", *self.instructions),
                 demonstrations=tuple(sorted({0, *self.demonstrations})),
                 selections=self.selections or ("labelled", "bootstrapped", "covering", "hard", "nearest"),

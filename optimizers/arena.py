@@ -1,0 +1,234 @@
+"""Where candidates meet: their standings on one order of dev examples, and the buying of their cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import replace
+
+import dspy
+import numpy as np
+
+from ..errors import BudgetExceeded
+from ..evaluation.matrix import Matrix
+from ..programs.candidate import Candidate
+from ..programs.task import Task
+from ..store.records import Cell
+from .board import Board
+from .calibration import calibrate, is_calibrated
+from .races.base import Race
+from .standing import Standing
+
+__all__ = ["Arena", "Dropped"]
+
+_SIDE_BY_SIDE = 4
+"""Candidates that run at a time: blocks are small, and an LM that batches wants more than one of them."""
+
+Dropped = Callable[[Standing, str], None]
+"""Is told who a race gave up, and why."""
+
+
+class Arena:
+    """All candidates of a search, by their hash, with what each did so far.
+
+    Args:
+        task: What is searched.
+        dev: Its dev split, in the one order in which all cells are bought.
+        matrix: Runs, remembers, and counts.
+        lms: LMs that predictors may run on instead of the task's, by name.
+        repeats: How often a program runs on an example; its scores are averaged.
+        max_prompt_tokens: A candidate whose calls have longer prompts, on average, leaves the race.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        dev: Sequence[dspy.Example],
+        matrix: Matrix,
+        *,
+        lms: Mapping[str, dspy.BaseLM] | None = None,
+        repeats: int = 1,
+        max_prompt_tokens: int | None = None,
+    ) -> None:
+        self.task, self.dev, self.matrix = task, list(dev), matrix
+        self.lms, self.repeats, self.max_prompt_tokens = dict(lms or {}), repeats, max_prompt_tokens
+        self.standings: dict[str, Standing] = {}
+        self._fitted: dict[str, int] = {}
+
+    def add(self, candidates: Iterable[Candidate], proposer: str) -> list[str]:
+        """Lets candidates in; gives the hashes of those that were not there yet."""
+        joined = []
+        for candidate in candidates:
+            if candidate.hash not in self.standings:
+                self.standings[candidate.hash] = Standing(candidate, (), len(self.standings), proposer)
+                joined.append(candidate.hash)
+        return joined
+
+    def apply(self, candidate: Candidate) -> dspy.Module:
+        """Makes a candidate's program."""
+        return candidate.apply(self.task.program, lms=self.lms)
+
+    def buy(self, key: str, until: int) -> Standing:
+        """Buys a candidate's cells on the examples before ``until`` that it does not have yet.
+
+        Raises:
+            BudgetExceeded: Nothing is left to buy one; what was bought is stored.
+        """
+        standing = self.standings[key]
+        have = len(standing.cells)
+        if until <= have:
+            return standing
+        candidate, fit = standing.candidate, is_calibrated(standing.candidate)
+        # Biases are fitted anew whenever the examples have doubled: each new fit scores all of them anew.
+        if fit and (until >= 2 * self._fitted.get(key, 0) or until == len(self.dev)):
+            candidate = calibrate(candidate, self.apply, self.dev[:until], self.matrix)
+            self._fitted[key], have = until, 0
+        bought = self._fill(candidate, self.dev[have:until])
+        cells = (*standing.cells[:have], *bought)
+        self.standings[key] = replace(standing, candidate=candidate, cells=cells)
+        return self.standings[key]
+
+    def _fill(self, candidate: Candidate, examples: Sequence[dspy.Example]) -> list[Cell]:
+        return self.matrix.fill(self.apply(candidate), examples, repeats=self.repeats)
+
+    def buy_all(self, keys: Sequence[str], until: int) -> None:
+        """Buys for several candidates, some side by side.
+
+        Raises:
+            BudgetExceeded: Nothing is left; the candidates that have their cells keep them.
+        """
+        if len(keys) == 1:
+            self.buy(keys[0], until)
+            return
+        with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="progspace-arena") as pool:
+            bought = [pool.submit(copy_context().run, self.buy, key, until) for key in keys]
+        for each in bought:
+            each.result()
+
+    def calls_a_cell(self, keys: Iterable[str]) -> float:
+        """How many calls one more cell of these candidates takes, on average, as far as is known."""
+        known = [
+            sum(cell.calls for cell in self.standings[key].cells) / len(self.standings[key].cells)
+            for key in keys
+            if self.standings[key].cells
+        ]
+        return max(1.0, sum(known) / len(known)) if known else float(len(self.task.program.predictors()))
+
+    def affordable(self, keys: Sequence[str], calls: int | None = None) -> int | None:
+        """How many more cells the budget, or so many calls of it, hold; None without a limit."""
+        left = self.matrix.meter.calls_left
+        if calls is not None:
+            left = calls if left is None else min(left, calls)
+        return None if left is None else int(left / self.calls_a_cell(keys) / self.repeats)
+
+    def board(self, keys: Sequence[str], *, examples: int | None = None, affordable: int | None = None) -> Board:
+        """What a race looks at; the first key is the incumbent's."""
+        width = len(self.dev) if examples is None else examples
+        scores = np.full((len(keys), width), np.nan)
+        bought, tokens = np.zeros(len(keys), np.int64), np.full(len(keys), np.nan)
+        for row, key in enumerate(keys):
+            cells = self.standings[key].cells[:width]
+            bought[row] = len(cells)
+            for column, cell in enumerate(cells):
+                if cell.score is not None:
+                    scores[row, column] = cell.score
+            if cells:
+                tokens[row] = self.standings[key].tokens
+        return Board(scores, bought, tokens, self._groups(keys), affordable)
+
+    def _groups(self, keys: Sequence[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        parts = [_parts(self.standings[key].candidate) for key in keys]
+        columns = []
+        for column in zip(*parts, strict=True):
+            codes = {value: code for code, value in enumerate(dict.fromkeys(column))}
+            columns.append([codes[value] for value in column])
+        return np.array(columns, np.int64).T.reshape(len(keys), -1)
+
+    def run(
+        self,
+        race: Race,
+        keys: Sequence[str],
+        *,
+        calls: int | None,
+        examples: int | None = None,
+        on_step: Callable[[Sequence[str], int], None] | None = None,
+        on_dropped: Dropped | None = None,
+    ) -> str | None:
+        """Runs a race until it is over or so many calls are spent; gives what ended it, if the budget did.
+
+        Args:
+            race: Decides what to buy.
+            keys: Of the candidates, the incumbent's first.
+            calls: The most that the race may ask for; None for as many as the budget holds.
+            examples: How many of dev, from the first on, it may use; None for all.
+            on_step: Is told who runs next, and on how many examples in all.
+            on_dropped: Is told who was given up.
+        """
+        begun = self.matrix.meter.spent.calls
+        width = len(self.dev) if examples is None else min(examples, len(self.dev))
+        while True:
+            left = None if calls is None else calls - (self.matrix.meter.spent.calls - begun)
+            affordable = self.affordable(keys, left)
+            board = self.board(keys, examples=width, affordable=affordable)
+            purchase = race.step(board)
+            if purchase is None:
+                return None
+            for row, reason in purchase.dropped:
+                if on_dropped is not None:
+                    on_dropped(self.standings[keys[row]], reason)
+            wanted = [row for row in purchase.candidates if board.bought[row] < purchase.until]
+            if not wanted:
+                continue
+            if affordable is not None and affordable < 1:
+                return "its share of the calls is spent"
+            named = [keys[row] for row in wanted]
+            if on_step is not None:
+                on_step(named, min(purchase.until, width))
+            try:
+                self.buy_all(named, min(purchase.until, width))
+            except BudgetExceeded as error:
+                return str(error)
+            if self.max_prompt_tokens is not None:
+                self._drop_long(named, on_dropped)
+
+    def _drop_long(self, keys: Sequence[str], on_dropped: Dropped | None) -> None:
+        for key in keys:
+            standing = self.standings[key]
+            longest = prompt_tokens(standing)
+            if self.max_prompt_tokens is not None and longest > self.max_prompt_tokens and on_dropped is not None:
+                on_dropped(standing, f"its prompts have {longest:.0f} tokens, above {self.max_prompt_tokens}")
+
+    def front(self) -> list[Standing]:
+        """Candidates measured on as many examples as any that no other beats in both score and tokens, cheapest first."""
+        measured = [each for each in self.standings.values() if each.cells]
+        size = max(len(each.cells) for each in measured)
+        whole = [each for each in measured if len(each.cells) == size]
+        front: list[Standing] = []
+        for standing in sorted(whole, key=lambda each: (each.tokens, -each.mean)):
+            if not front or standing.mean > front[-1].mean:
+                front.append(standing)
+        return front
+
+
+def prompt_tokens(standing: Standing) -> float:
+    """Tokens of a prompt, a mean over a candidate's calls."""
+    calls = sum(cell.calls for cell in standing.cells)
+    return sum(cell.input_tokens for cell in standing.cells) / max(1, calls)
+
+
+def _parts(candidate: Candidate) -> tuple[str, ...]:
+    """What a candidate is made of, part by part: candidates of an equal part have something in common."""
+    choices = [choice for _, choice in sorted(candidate.predictors.items())]
+
+    def told(*values: object) -> str:
+        return json.dumps(values, default=str, sort_keys=True)
+
+    return (
+        told([[c.format.kind, c.format.decoding] if c.format else None for c in choices]),
+        told([c.format.hints if c.format else None for c in choices]),
+        told([c.instruction for c in choices]),
+        told([(len(c.demonstrations or ()), c.nearest.count if c.nearest else 0) for c in choices]),
+        told([[c.answering.model_dump() if c.answering else None, c.lm] for c in choices]),
+    )

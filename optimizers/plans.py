@@ -1,0 +1,76 @@
+"""Which rungs a space calls for, and who proposes on each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dspy
+
+from .ladder import RungPlan
+from .proposers.answers import AnswerProposer, LMProposer
+from .proposers.base import Proposer
+from .proposers.combination import CombinationProposer
+from .proposers.crossover import CrossoverProposer
+from .proposers.demonstrations import (
+    BootstrappedProposer,
+    CoveringProposer,
+    HardProposer,
+    LabelledProposer,
+    NearestProposer,
+)
+from .proposers.formats import FormatProposer
+from .proposers.rules import RuleProposer
+from .proposers.shortening import ShorteningProposer
+from .proposers.writer import WriterProposer
+from .space import Space
+
+__all__ = ["default_plans"]
+
+_PLACES = 8
+
+
+def default_plans(
+    space: Space, module: dspy.Module, lm: dspy.BaseLM, others: Sequence[Proposer] = ()
+) -> tuple[RungPlan, ...]:
+    """Plans the rungs above the baseline, cheapest first; a rung on which nothing can be chosen is left out.
+
+    Args:
+        space: What may be chosen.
+        module: The program.
+        lm: What it runs on.
+        others: Proposers of the user's own, who join on the rung of prompts.
+    """
+    signatures = [predictor.signature for predictor in space.searched(module).values()]
+    plans = []
+    if len(space.formats_for(signatures, lm)) > 1:
+        plans.append(RungPlan("formats", (FormatProposer(),), share=0.3))
+    if prompts := _prompts(space, others):
+        plans.append(RungPlan("prompts", prompts, share=0.85, places=_PLACES))
+    chains: list[Proposer] = []
+    if len(space.answerings()) > 1:
+        chains.append(AnswerProposer())
+    if space.lms:
+        chains.append(LMProposer())
+    if chains:
+        plans.append(RungPlan("chaining", tuple(chains), share=1.0))
+    return tuple(plans)
+
+
+def _prompts(space: Space, others: Sequence[Proposer]) -> tuple[Proposer, ...]:
+    proposers: list[Proposer] = []
+    if any(space.demonstrations):
+        kinds: dict[str, Proposer] = {
+            "nearest": NearestProposer(),
+            "labelled": LabelledProposer(),
+            "covering": CoveringProposer(),
+            "bootstrapped": BootstrappedProposer(),
+            "hard": HardProposer(),
+        }
+        proposers += [each for kind, each in kinds.items() if space.selections is None or kind in space.selections]
+    if "rules" in space.instructions:
+        proposers.append(RuleProposer())
+    if "writer" in space.instructions:
+        proposers.append(WriterProposer())
+    if proposers:
+        proposers += [CrossoverProposer(), CombinationProposer(), ShorteningProposer()]
+    return (*others, *proposers)
