@@ -183,13 +183,14 @@ class Matrix:
             return program
         metered: dspy.Module = program.deepcopy()
         if own is not None:
-            metered.own_lm = self._journaled(own)
+            metered.own_lm = self.journaled(own)
         for predictor, original in zip(metered.predictors(), program.predictors(), strict=True):
             if original.lm is not None:
-                predictor.lm = self._journaled(original.lm)
+                predictor.lm = self.journaled(original.lm)
         return metered
 
-    def _journaled(self, lm: dspy.BaseLM) -> JournaledLM:
+    def journaled(self, lm: dspy.BaseLM) -> JournaledLM:
+        """Gives an LM that is counted by this matrix's meter, and whose answers are remembered."""
         if isinstance(lm, JournaledLM) and lm.meter is self.meter:
             return lm
         lm = lm.lm if isinstance(lm, JournaledLM) else lm
@@ -208,12 +209,12 @@ class Matrix:
         if isinstance(metric, FieldMetric):
             return Scoring(metric, identity)
         if isinstance(metric, JudgeMetric):
-            own = None if metric.lm is None else self._journaled(metric.lm)
+            own = None if metric.lm is None else self.journaled(metric.lm)
             metric = replace(metric, program=self._metered(metric.program), lm=own)
         configured = dspy.settings.lm
         if isinstance(configured, dspy.BaseLM) and lm_identity(configured) != lm_identity(self.lm):
             # The cells that another LM judged are not these.
-            lm = self._journaled(configured)
+            lm = self.journaled(configured)
             told = json.dumps(lm_identity(configured), sort_keys=True)
             identity += f"+{hashlib.sha256(told.encode()).hexdigest()[:12]}"
         return Scoring(metric, identity, lm)
