@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+import pytest
+
+import progspace as ps
+from progspace.optimizers.plans import default_plans
+from progspace.optimizers.space import Space
+
+
+def test_formats_follow_what_the_lm_offers(rule_engine: Any, mood: Any) -> None:
+    plain = {each.label for each in Space().formats_for([mood], rule_engine(str).lm())}
+    assert plain == {"compact, free", "compact, hints, free", "json, free"}
+    scoring = rule_engine(str, logprobs=lambda prompt, choice: 0.0).lm()
+    offered = {each.label for each in Space().formats_for([mood], scoring)}
+    assert offered - plain == {
+        f"compact, {h}{d}" for h in ("", "hints, ") for d in ("constrained", "scored", "calibrated")
+    }
+    text = dspy.Signature("text -> summary")
+    assert not any("scored" in each.label for each in Space().formats_for([text], scoring))
+
+
+def test_one_line_narrows_it_and_its_size_follows(mood: Any) -> None:
+    module = dspy.Predict(mood)
+    narrow = Space(formats=["json"], instructions=[], demonstrations=[4], selections=["labelled"], answers=["direct"])
+    choices = narrow.choices(module)["self"]
+    assert choices.formats == ("as declared", "json, constrained", "json, free")
+    assert choices.demonstrations == (0, 4)
+    assert choices.size == 3 * 1 * 2 * 3
+    assert Space().choices(module)["self"].size > choices.size
+
+
+def test_a_space_of_one_point_leaves_no_rung_to_climb(mood: Any, rule_engine: Any) -> None:
+    point = Space(formats=[], instructions=[], demonstrations=[], answers=["direct"], votes=[1])
+    assert default_plans(point, dspy.Predict(mood), rule_engine(str).lm()) == ()
+    assert point.choices(dspy.Predict(mood))["self"].size == 1
+
+
+def test_rungs_are_those_on_which_something_can_be_chosen(mood: Any, rule_engine: Any) -> None:
+    def rungs(space: Space) -> list[str]:
+        return [plan.name for plan in default_plans(space, dspy.Predict(mood), rule_engine(str).lm())]
+
+    assert rungs(Space()) == ["formats", "prompts", "chaining"]
+    assert rungs(Space(answers=["direct"], votes=[1])) == ["formats", "prompts"]
+    assert rungs(Space(formats=["chat"], demonstrations=[], instructions=[])) == ["chaining"]
+
+
+def test_an_unknown_predictor_is_told_with_those_there_are(mood: Any) -> None:
+    with pytest.raises(ps.ProgramError, match=r"nobody; the program has self"):
+        Space(predictors=["nobody"]).searched(dspy.Predict(mood))
+
+
+@pytest.mark.parametrize("wrong", [{"formats": ["xml"]}, {"votes": [-1]}, {"max_prompt_tokens": 0}, {"colour": 1}])
+def test_what_is_no_choice_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="(?i)space"):
+        Space(**wrong)
