@@ -106,7 +106,8 @@ def _text(value: Any) -> str:
 @lru_cache(_INPUTS)
 def _vector(embedder: str, text: str) -> NDArray[np.float32]:
     """Embeds one text, alone: beside others its last digits would depend on them."""
-    return embedder_for(embedder).embed([text])[0]
+    vector: NDArray[np.float32] = embedder_for(embedder).embed([text])[0]
+    return vector
 
 
 @dataclass(frozen=True, slots=True)
