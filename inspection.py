@@ -15,7 +15,7 @@ from rich.text import Text
 from .artifacts.artifact import Artifact
 from .evaluation import numbers
 from .evaluation.rendering import report_view
-from .lms.models import EMBEDDERS, MODELS, installed, models_folder
+from .lms.models import EMBEDDERS, MODELS, EmbeddedModel, EmbedderModel, installed, models_folder
 from .optimizers.space import Space
 from .programs.metrics import metric_identity
 from .programs.task import Task
@@ -104,6 +104,7 @@ def task_view(task: Task, lm: dspy.BaseLM | None = None) -> RenderableType:
 
 def models_document() -> dict[str, Any]:
     """The registry of embedded models as JSON values."""
+    registry: dict[str, EmbeddedModel | EmbedderModel] = {**MODELS, **EMBEDDERS}
     return {
         name: {
             "package": f"{model.package}=={model.version}",
@@ -111,7 +112,7 @@ def models_document() -> dict[str, Any]:
             "context_length": model.context_length,
             "installed": installed(name),
         }
-        for name, model in [*MODELS.items(), *EMBEDDERS.items()]
+        for name, model in registry.items()
     }
 
 
