@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .evaluation.scoring import compare, evaluate
     from .lms.budget import Budget
     from .lms.factory import lm
+    from .optimizers.objectives import Objectives
     from .programs import metrics
     from .programs.task import Task
 
@@ -39,6 +40,7 @@ _HOMES = {
     "LMError": "errors",
     "MetricError": "errors",
     "ModelNotFound": "errors",
+    "Objectives": "optimizers.objectives",
     "ProgramError": "errors",
     "ProgspaceError": "errors",
     "StoreError": "errors",
@@ -59,6 +61,7 @@ __all__ = [
     "LMError",
     "MetricError",
     "ModelNotFound",
+    "Objectives",
     "ProgramError",
     "ProgspaceError",
     "StoreError",
