@@ -77,13 +77,18 @@ class JudgeMetric:
             UnreadableJudgement: What the judge said is no number on the scale.
         """
         with dspy.context(lm=self.lm) if self.lm is not None else contextlib.nullcontext():
-            judgement = self.program(**{name: self._value(name, example, prediction) for name in self.inputs})
+            judgement = self.program(**{name: self.value_of(name, example, prediction) for name in self.inputs})
         score = self._score(judgement.get(self.field))
         if trace is not None:
             return score >= 0.5
         return dspy.Prediction(score=score, feedback=judgement.get("feedback") or judgement.get("reasoning"))
 
-    def _value(self, name: str, example: dspy.Example, prediction: Any) -> Any:
+    def value_of(self, name: str, example: dspy.Example, prediction: Any) -> Any:
+        """What the judge is given as one of its inputs.
+
+        Raises:
+            ProgramError: Neither prediction nor example has it.
+        """
         if name.startswith(_EXPECTED) and name.removeprefix(_EXPECTED) in example:
             return example[name.removeprefix(_EXPECTED)]
         if hasattr(prediction, "get") and (given := prediction.get(name)) is not None:

@@ -149,6 +149,11 @@ class Store:
         tokens = (answer.input_tokens, answer.output_tokens)
         self._write(_PUT_ANSWER, [(answer.key, _json(answer.value), *tokens, answer.seconds, time.time())])
 
+    def latest_answers(self, limit: int) -> list[tuple[float, Any]]:
+        """Gives the answers that were stored last, in the order in which they were, each with its time in seconds."""
+        newest = sa.select(_answers.c.created, _answers.c.value).order_by(_answers.c.created.desc()).limit(limit)
+        return [(float(row.created), row.value) for row in reversed(self._read(newest))]
+
     def count(self, table: str) -> int:
         """Counts the rows of a table, ``cells`` or ``answers``."""
         counted = self._read(sa.select(sa.func.count()).select_from({"cells": _cells, "answers": _answers}[table]))
