@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..lms.embedder import embedder_for
 
-__all__ = ["Nearest", "input_texts"]
+__all__ = ["Nearest", "PoolIndex", "input_texts", "pool_index"]
 
 _POOLS = 64
 _INPUTS = 8192
@@ -74,17 +74,12 @@ class Nearest(BaseModel):
         if not self.pool:
             return []
         fields = tuple(signature.input_fields)
-        index = self._index(fields)
+        index = pool_index(self.pool, fields, self.embedder)
         own = input_texts(inputs, fields)
         similarity = index.similarity(np.stack([_vector(self.embedder, text) for text in own]))
         ranked = np.argsort(-np.round(similarity, _DIGITS), kind="stable")
         near = [index.demonstrations[row] for row in ranked if index.texts[row] != own][: self.count]
         return [dict(each) for each in (near if self.order == "nearest_first" else reversed(near))]
-
-    def _index(self, fields: tuple[str, ...]) -> _Index:
-        # The entry holds the pool itself, so that no other can take its address.
-        _, digest = _digests.get(id(self.pool), lambda: (self.pool, _digest(self.pool)))
-        return _indices.get((digest, fields, self.embedder), lambda: _Index.of(self.pool, fields, self.embedder))
 
 
 def input_texts(values: Mapping[str, Any], fields: Sequence[str]) -> tuple[str, ...]:
@@ -110,22 +105,41 @@ def _vector(embedder: str, text: str) -> NDArray[np.float32]:
     return vector
 
 
+def pool_index(pool: tuple[dict[str, Any], ...], fields: tuple[str, ...], embedder: str) -> PoolIndex:
+    """Gives the index of a pool: computed once in a process for all pools of equal content, and kept for a while.
+
+    Raises:
+        ModelNotFound: The embedder is not on this machine; the message holds the command that mends it.
+    """
+    # The entry holds the pool itself, so that no other can take its address.
+    _, digest = _digests.get(id(pool), lambda: (pool, _digest(pool)))
+    return _indices.get((digest, fields, embedder), lambda: PoolIndex.of(pool, fields, embedder))
+
+
 @dataclass(frozen=True, slots=True)
-class _Index:
-    """A pool's different demonstrations, with the texts of their inputs and the vectors of these, field by field."""
+class PoolIndex:
+    """A pool's different demonstrations, and where their inputs lie.
+
+    Attributes:
+        demonstrations: In the pool's order.
+        texts: Of each, the text of each input field.
+        vectors: Of these, of shape (demonstrations, fields, dimension), each of length 1.
+    """
 
     demonstrations: tuple[dict[str, Any], ...]
     texts: tuple[tuple[str, ...], ...]
-    vectors: NDArray[np.float32]  # of shape (demonstrations, fields, dimension)
+    vectors: NDArray[np.float32]
 
     @classmethod
-    def of(cls, pool: Sequence[dict[str, Any]], fields: tuple[str, ...], embedder: str) -> _Index:
+    def of(cls, pool: Sequence[dict[str, Any]], fields: tuple[str, ...], embedder: str) -> PoolIndex:
+        """Embeds the inputs of a pool."""
         different = tuple({_written(each): each for each in pool}.values())
         texts = tuple(input_texts(each, fields) for each in different)
         flat = embedder_for(embedder).embed([text for each in texts for text in each])
         return cls(different, texts, flat.reshape(len(different), len(fields), -1))
 
     def similarity(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Gives the mean cosine of each demonstration's fields with those of an input, of shape (fields, dimension)."""
         similarity: NDArray[np.float64] = np.einsum("nfd,fd->n", self.vectors, vectors, dtype=np.float64)
         return similarity / max(1, len(vectors))
 
@@ -165,4 +179,4 @@ class _Recent(Generic[_Key, _Made]):
 
 # What was computed of a pool's content, in this process: many candidates share a pool.
 _digests: _Recent[int, tuple[tuple[dict[str, Any], ...], str]] = _Recent(4 * _POOLS)
-_indices: _Recent[tuple[str, tuple[str, ...], str], _Index] = _Recent(_POOLS)
+_indices: _Recent[tuple[str, tuple[str, ...], str], PoolIndex] = _Recent(_POOLS)

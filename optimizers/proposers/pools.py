@@ -1,0 +1,202 @@
+"""Where demonstrations come from: labels of train examples, and what programs did on those that they solved."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dspy
+
+from ...errors import MetricError
+from ...evaluation.matrix import Matrix
+from ...evaluation.runner import Run
+from ...programs.answering import REASONING
+from ...programs.candidate import Candidate, PredictorChoice, demonstration
+from ...programs.examples import example_hash
+from .base import SearchState
+from .draws import balanced
+
+__all__ = [
+    "MOST_RUNS",
+    "Pool",
+    "bootstrap_pools",
+    "bootstrapped_demonstrations",
+    "label_pools",
+    "labelled_demonstrations",
+    "labelled_or_bootstrapped",
+    "labels_are_shown",
+    "runs_on_train",
+    "traced",
+]
+
+Pool = Mapping[str, Sequence[dict[str, Any]]]
+"""Demonstrations that may be shown, by the predictor's name."""
+
+MOST_RUNS = 64
+"""Train examples that a program is run on, in one look."""
+_LARGEST = 500  # demonstrations of a pool: all of them are embedded, and an artifact would hold them
+_AT_A_TIME = 16
+_SHARE = 0.1  # of the calls that are left, which one look at train may take
+
+
+def label_pools(module: dspy.Module, examples: Sequence[dspy.Example]) -> Pool:
+    """Gives the examples that hold every field of a predictor, as its demonstrations, as they are labelled.
+
+    >>> example = dspy.Example(text="Superb.", label="positive")
+    >>> label_pools(dspy.Predict("text -> label"), [example])
+    {'self': [{'text': 'Superb.', 'label': 'positive'}]}
+    """
+    pools = {}
+    for name, predictor in module.named_predictors():
+        fields = list(predictor.signature.fields)
+        pools[name] = [
+            demonstration({field: example[field] for field in fields})
+            for example in examples
+            if all(field in example for field in fields)
+        ]
+    return pools
+
+
+def labels_are_shown(choice: PredictorChoice, signature: type[dspy.Signature]) -> bool:
+    """Tells whether a demonstration without a reasoning stands in the predictor's prompt.
+
+    One that reasons in the same call as it answers is shown none: they would show how to leave the reasoning out.
+    """
+    reasons = choice.answering is not None and choice.answering.reasoning and REASONING not in signature.fields
+    apart = choice.format is not None and choice.format.kind == "compact" and choice.format.decoding != "free"
+    return not reasons or apart
+
+
+def traced(program: dspy.Module, runs: Sequence[Run]) -> Pool:
+    """Gives what each predictor did in some runs, its reasoning included where it has one."""
+    module = getattr(program, "module", program)
+    fields = {name: list(predictor.signature.fields) for name, predictor in module.named_predictors()}
+    pools: dict[str, list[dict[str, Any]]] = {name: [] for name in fields}
+    for run in runs:
+        for name, inputs, prediction in run.trace:
+            values = {**inputs, **prediction.toDict()}
+            wanted = dict.fromkeys([*fields[name], REASONING])
+            pools[name].append(demonstration({field: values[field] for field in wanted if field in values}))
+    return pools
+
+
+def bootstrap_pools(
+    teacher: Candidate, module: dspy.Module, examples: Sequence[dspy.Example], matrix: Matrix, *, threshold: float = 1.0
+) -> Pool:
+    """Gives what a teacher's predictors did on the examples that it solved: for chains, with all steps between.
+
+    (Khattab et al. 2023, `DSPy <https://arxiv.org/abs/2310.03714>`_.)
+
+    Args:
+        teacher: The program that shows how it is done.
+        module: What the teacher is a candidate for.
+        examples: Of train; never of dev or test.
+        matrix: Runs the teacher, and counts it.
+        threshold: The least score of a run that is worth showing.
+
+    Raises:
+        BudgetExceeded: Nothing is left to spend.
+    """
+    program = teacher.apply(module)
+    runs = matrix.traces(program, examples)
+    solved = [runs[key] for key in sorted(runs) if (runs[key].cell.score or 0.0) >= threshold]
+    return traced(program, solved)
+
+
+def runs_on_train(program: dspy.Module, state: SearchState, *, most: int) -> Iterator[list[tuple[dspy.Example, Run]]]:
+    """Runs a program on train examples, some at a time, until the caller has seen enough; gives each with its run.
+
+    Always the same examples in the same order: what two proposers look at is paid once. Those that the program has in
+    its own prompt, with the answer, are left out.
+
+    Args:
+        program: Any; its calls are charged.
+        state: Its train examples are taken.
+        most: Examples at most; fewer where that would take more than a tenth of the calls that are left.
+
+    Raises:
+        BudgetExceeded: Nothing is left to spend.
+    """
+    if (left := state.matrix.meter.calls_left) is not None:
+        most = min(most, max(_AT_A_TIME, int(_SHARE * left / max(1, len(program.predictors())))))
+    shown = [demonstration(dict(each)) for predictor in program.predictors() for each in predictor.demos]
+    fresh = [each for each in state.task.train if not _is_shown(each, shown)][:most]
+    for start in range(0, len(fresh), _AT_A_TIME):
+        examples = fresh[start : start + _AT_A_TIME]
+        try:
+            runs = state.matrix.traces(program, examples)
+        except MetricError:  # the race meets it too, and says so
+            return
+        yield [(example, runs[example_hash(example)]) for example in examples if example_hash(example) in runs]
+
+
+def _is_shown(example: dspy.Example, shown: Sequence[Mapping[str, Any]]) -> bool:
+    inputs = demonstration(example.inputs().toDict())
+    return any(all(each.get(name) == value for name, value in inputs.items()) for each in shown)
+
+
+def labelled_demonstrations(state: SearchState, examples: Sequence[dspy.Example] | None = None) -> Pool:
+    """Gives labelled demonstrations for each predictor that may be changed and would show them.
+
+    Args:
+        state: The incumbent's ways to answer and formats count.
+        examples: Of train; None for all of it, or as many, classes equally often, as a prompt's pool may hold.
+    """
+    pools = label_pools(state.task.program, state.task.train if examples is None else examples)
+    choices = state.incumbent.candidate.predictors
+    generator = random.Random(state.task.seed)  # noqa: S311 — reproducible, not secret
+    return {
+        name: _bounded(pools[name], predictor.signature, generator)
+        if labels_are_shown(choices[name], predictor.signature)
+        else []
+        for name, predictor in state.space.searched(state.task.program).items()
+    }
+
+
+def _bounded(
+    pool: Sequence[dict[str, Any]], signature: type[dspy.Signature], generator: random.Random
+) -> Sequence[dict[str, Any]]:
+    return pool if len(pool) <= _LARGEST else balanced(pool, signature, _LARGEST, generator)
+
+
+def bootstrapped_demonstrations(
+    state: SearchState, wanted: int, teacher: dspy.Module | None = None, threshold: float = 1.0
+) -> Pool:
+    """Gives traces of a program's successes on train for each predictor that may be changed.
+
+    Args:
+        state: Its train examples are run, some at a time.
+        wanted: Successes that are enough.
+        teacher: The program; None for the incumbent.
+        threshold: The least score of a success; where no run reaches it, the best quarter of those above 0 is taken.
+
+    Raises:
+        BudgetExceeded: Nothing is left to spend.
+    """
+    program = teacher or state.incumbent.candidate.apply(state.task.program, lms=state.space.lms)
+    solved: list[Run] = []
+    others: list[Run] = []
+    for runs in runs_on_train(program, state, most=MOST_RUNS):
+        for _, run in runs:
+            (solved if (run.cell.score or 0.0) >= threshold else others).append(run)
+        if len(solved) >= wanted:
+            break
+    if not solved:
+        best = sorted(others, key=lambda run: -(run.cell.score or 0.0))[: (len(others) + 3) // 4]
+        solved = [run for run in best if run.cell.score]
+    pools = traced(program, solved)
+    return {name: pools.get(name, ()) for name in state.space.searched(state.task.program)}
+
+
+def labelled_or_bootstrapped(state: SearchState, wanted: int) -> Pool:
+    """Gives labelled demonstrations, and for predictors without any the traces of the incumbent's successes.
+
+    Raises:
+        BudgetExceeded: Nothing is left to spend.
+    """
+    pools = dict(labelled_demonstrations(state))
+    if all(pools.values()):
+        return pools
+    traces = bootstrapped_demonstrations(state, wanted)
+    return {name: pool or traces[name] for name, pool in pools.items()}
