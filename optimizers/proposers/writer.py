@@ -22,8 +22,7 @@ from .written import is_usable, read_instruction
 
 __all__ = ["WriterProposer"]
 
-_TOKENS = 300  # that an instruction may take
-_TEMPERATURE = 0.8
+_TOKENS = 200  # that an instruction may take
 _SHOWN = 240  # characters of a value
 _TRIED = 8
 _LOG = logging.getLogger(__name__)
@@ -88,8 +87,8 @@ class WriterProposer:
                 name = names[turn % len(names)]
                 desk = _Desk.of(state, name)
                 prompt = moves[turn % 3](desk, state, generator) or self._from_data(desk, state, generator)
-                instruction = read_instruction(_write(state.writer, prompt.text, generator.randrange(2**31)))
-                if instruction and is_usable(instruction, guidance=_GUIDANCE, data=prompt.data):
+                instruction = read_instruction(_write(state.writer, prompt.text))
+                if instruction and is_usable(instruction, task=desk.about, guidance=_GUIDANCE, data=prompt.data):
                     whom = "" if len(names) == 1 else f"{name} "
                     told = retold(
                         state.incumbent.candidate.origin, "instruction", f"{whom}written from {prompt.source}"
@@ -200,6 +199,13 @@ class _Desk:
         return f"You write the instruction for a language model.\nIt is given: {given}.\nIt must give: {wanted}."
 
     @property
+    def about(self) -> str:
+        """What an instruction for this may speak of: fields, choices, and what the author says."""
+        fields = self.signature.fields.items()
+        told = [f"{name.replace('_', ' ')} {' '.join(choices_of(info.annotation))}" for name, info in fields]
+        return " ".join([self.declared, *told])
+
+    @property
     def present(self) -> str:
         """The incumbent's instruction."""
         return f"The instruction so far: {_short(self.instruction, 4 * _SHOWN)}"
@@ -249,13 +255,21 @@ def _short(value: Any, longest: int = _SHOWN) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def _write(writer: dspy.BaseLM, prompt: str, seed: int) -> str:
+def _write(writer: dspy.BaseLM, prompt: str) -> str:
     """Asks the writer once; gives its text."""
     settings: dict[str, Any] = {}
     if (limit := writer.kwargs.get("max_tokens")) is not None and limit < _TOKENS:
         settings["max_tokens"] = _TOKENS
-    if {"temperature", "seed"} <= set(writer.supported_params) and not writer.kwargs.get("temperature"):
-        settings |= {"temperature": _TEMPERATURE, "seed": seed}
-    outputs = writer(prompt, **settings)
+    log = logging.getLogger("dspy.clients.lm")
+    log.addFilter(_not_cut)
+    try:
+        outputs = writer(prompt, **settings)
+    finally:
+        log.removeFilter(_not_cut)
     first = outputs[0] if isinstance(outputs, list) and outputs else ""
     return str(first.get("text") or "") if isinstance(first, dict) else str(first or "")
+
+
+def _not_cut(record: logging.LogRecord) -> bool:
+    """Lets no warning through that an answer was cut: the last whole sentence is taken."""
+    return "truncated" not in record.getMessage()

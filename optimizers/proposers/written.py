@@ -9,6 +9,7 @@ __all__ = ["is_usable", "read_instruction"]
 
 LONGEST = 1200  # characters of an instruction that was written
 _FEWEST = 3  # words
+_STEM = 6  # letters of a word that tell what it is about
 _RUN = 6  # words in a row that are no chance
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -25,6 +26,8 @@ _TOLD = re.compile(
 )
 _CHATTER = re.compile(r"^(?:sure|certainly|of course|okay|ok|here(?: is|'s| are))\b", re.IGNORECASE)
 _QUOTED = re.compile(r"[\"“](.{12,}?)[\"”]", re.DOTALL)
+_ALOUD = re.compile(r"\b(?:instructions?|I|I'm|I am|my)\b")
+"""Words of somebody who talks about the instruction instead of giving it."""
 _REFUSAL = re.compile(r"^(?:i'?m sorry|sorry|i can(?:no|')t|as an ai)\b", re.IGNORECASE)
 
 
@@ -67,24 +70,35 @@ def _finished(text: str) -> str:
     return text[: ends[-1]].strip() if ends else text
 
 
-def is_usable(instruction: str, *, guidance: str, data: Iterable[str]) -> bool:
+def is_usable(instruction: str, *, task: str, guidance: str, data: Iterable[str]) -> bool:
     """Tells whether an instruction may be worth its cells.
 
-    It is not if it is empty or too long, refuses, says the same again and again, repeats what the LM was told, or
-    quotes an example: that would tell the model an answer, and teach it nothing.
+    It is not if it is empty or too long, refuses, speaks of nothing that the task has, speaks of itself or of the
+    writer, says the same again and again, repeats what the LM was told, or quotes an example: that would tell the model
+    an answer, and teach it nothing.
 
     Args:
         instruction: As it was read.
+        task: What it may speak of: the author's instruction, fields, choices.
         guidance: What the LM was told to do, in our words.
         data: The values of examples that it was shown.
 
-    >>> is_usable("Judge the review by its tone.", guidance="Write one instruction.", data=["It was so so."])
+    >>> task = "Classify the sentiment. review sentiment positive negative"
+    >>> is_usable("Judge the review by its tone.", task=task, guidance="Write one instruction.", data=["So so."])
     True
-    >>> is_usable("Good, good, good, good, good, good, good, good, good, good, good.", guidance="", data=[])
+    >>> is_usable("The instruction is clear.", task=task, guidance="Write one instruction.", data=["So so."])
     False
     """
-    words = _words(instruction)
-    if len(words) < _FEWEST or len(instruction) > LONGEST or _REFUSAL.match(instruction):
+    words, known = _words(instruction), _words(task)
+    plain = instruction.isascii()  # other scripts have other words
+    if (plain and len(words) < _FEWEST) or not words or len(instruction) > LONGEST or _REFUSAL.match(instruction):
+        return False
+    if plain and not {word[:_STEM] for word in words if len(word) > 3} & {word[:_STEM] for word in known}:
+        return False
+    label = _words(instruction.partition(":")[0]) if ":" in instruction else []
+    if len(label) in (1, 2) and set(label) <= set(known):  # an example's, not an instruction's beginning
+        return False
+    if _ALOUD.search(instruction) and not _ALOUD.search(task):
         return False
     if _repeats(words) or _share(words, _words(guidance)):
         return False
