@@ -185,7 +185,8 @@ class CoveringProposer(_DrawingProposer):
             return super().choose(source, signature, size, generator)
         seeded = np.random.default_rng(generator.randrange(2**32))
         middles, cluster = kmeans2(points, size, minit="++", rng=seeded)
-        classes = [class_of(signature)(index.demonstrations[row]) for row in rows]
+        tell = class_of(signature)
+        classes = [tell(index.demonstrations[row]) for row in rows]
         free, taken = set(range(len(rows))), list[int]()
         for middle in np.argsort(-np.bincount(cluster, minlength=size), kind="stable"):
             far = np.linalg.norm(points - middles[middle], axis=1)

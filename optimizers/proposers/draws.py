@@ -48,9 +48,10 @@ def class_of(signature: type[dspy.Signature]) -> Callable[[Mapping[str, Any]], s
 
 def interleaved(pool: Sequence[dict[str, Any]], signature: type[dspy.Signature]) -> list[dict[str, Any]]:
     """Orders a pool so that every beginning of it shows the classes equally often, while there are any left."""
+    tell = class_of(signature)
     classes: dict[str, list[dict[str, Any]]] = {}
     for shown in pool:
-        classes.setdefault(class_of(signature)(shown), []).append(shown)
+        classes.setdefault(tell(shown), []).append(shown)
     rows = max(map(len, classes.values()), default=0)
     return [members[row] for row in range(rows) for members in classes.values() if row < len(members)]
 
