@@ -74,6 +74,11 @@ def report_lines(report: Findings) -> list[str]:
             f"[{numbers.points(against.low)}, {numbers.points(against.high)}], p {_p(against.p_value)} "
             f"({against.wins} better, {against.losses} worse)."
         )
+    elif winner is not report.baseline:
+        lines.append(
+            f"Winner: {winner.choice}. On dev {numbers.percent(report.baseline.dev.score)} → "
+            f"{numbers.percent(winner.dev.score)}, {numbers.percent(winner.shrunken)} with the luck taken off."
+        )
     else:
         lines.append(
             "Winner: the program as declared; nothing that was tried did better on dev: "
@@ -86,11 +91,14 @@ def report_lines(report: Findings) -> list[str]:
     bought = sum(rung.bought for rung in report.rungs)
     asked = sum(rung.calls for rung in report.rungs)
     known = "" if bought == asked else f" ({numbers.count(asked - bought)} of them answered before, and free)"
+    read = (
+        f" Sealed test, read after the search: {numbers.count(report.test_calls)} calls, "
+        f"{numbers.duration(report.test_seconds)}."
+    )
     lines.append(
         f"{report.lm}, seed {report.seed}: {sizes['train']} train, {sizes['dev']} dev, {sizes['test']} test examples. "
-        f"Search: {numbers.count(asked)} calls{known}, {numbers.duration(sum(rung.seconds for rung in report.rungs))}. "
-        f"Sealed test, read after the search: {numbers.count(report.test_calls)} calls, "
-        f"{numbers.duration(report.test_seconds)}."
+        f"Search: {numbers.count(asked)} calls{known}, {numbers.duration(sum(rung.seconds for rung in report.rungs))}."
+        f"{read if sizes['test'] else ''}"
     )
     failed = sum(rung.test.failed for rung in report.rungs if rung.test)
     if failed:

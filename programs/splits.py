@@ -54,7 +54,7 @@ def split(
         seed: Another one splits otherwise.
         fractions: Of train, dev and test, about.
         test: A test split of the user's own. The examples are then split into train and dev alone (two to three), and
-            those whose inputs stand in the test are dropped.
+            those whose inputs stand in the test are dropped. An empty one is no test: nothing is sealed.
 
     Raises:
         DataError: A split is empty.
@@ -79,12 +79,17 @@ def split(
         if len(apart) < len(kept):
             notes.append(f"{len(kept) - len(apart)} examples were dropped, for their inputs stand in the test split.")
         kept = apart
+        if not sealed:
+            notes.append(
+                "No test was sealed: there are only the scores of dev, on which the winner was chosen. What it is "
+                "worth can be told by examples that you kept back yourself."
+            )
     parts: tuple[list[dspy.Example], ...] = ([], [], [])
     for example in sorted(kept, key=lambda one: (_uniform(seed, "order", example_hash(one)), example_hash(one))):
         at = _uniform(seed, "split", inputs_hash(example)) * sum(fractions)
         parts[0 if at < fractions[0] else 1 if at < fractions[0] + fractions[1] else 2].append(example)
     splits = Splits(tuple(parts[0]), tuple(parts[1]), tuple(parts[2] if sealed is None else sealed), tuple(notes))
-    for name in ("train", "dev", "test"):
+    for name in ("train", "dev") if sealed == [] else ("train", "dev", "test"):
         if not getattr(splits, name):
             raise DataError(
                 f"the {name} split is empty: there are {len(kept)} different examples, and at least {_ENOUGH} are "

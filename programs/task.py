@@ -30,7 +30,8 @@ class Task:
         metric: One of ``ps.metrics``, or any callable of DSPy's contract: ``(example, prediction, trace=None)`` gives a
             bool, a number or a ``dspy.Prediction(score=…, feedback=…)``.
         name: For people and files.
-        test: A sealed split of the user's own, in any form that ``examples`` may have.
+        test: A sealed split of the user's own, in any form that ``examples`` may have; ``()`` for none at all, where
+            the test is kept elsewhere.
         seed: Of the split.
 
     Raises:
@@ -64,10 +65,11 @@ class Task:
         self.inputs = _inputs(program, examples, inputs)
         self.name = name or _slug(type(program).__name__)
         outputs = _output_types(program)
+        none = isinstance(test, tuple) and not test
         self.splits: Splits = split(
             read_examples(examples, inputs=self.inputs, outputs=outputs),
             seed=seed,
-            test=None if test is None else read_examples(test, inputs=self.inputs, outputs=outputs),
+            test=None if test is None else [] if none else read_examples(test, inputs=self.inputs, outputs=outputs),
         )
         self.unsealed: tuple[str, ...] = ()
 
