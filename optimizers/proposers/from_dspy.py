@@ -1,0 +1,143 @@
+"""Any DSPy teleprompter as a proposer: what it compiles is one more candidate."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import random
+import sys
+import warnings
+import weakref
+from typing import Any
+
+import dspy
+from dspy.teleprompt import Teleprompter
+
+from ...errors import BudgetExceeded
+from ...evaluation.matrix import Matrix
+from ...programs.candidate import Candidate, demonstration
+from ...programs.program import Program
+from .base import SearchState
+from .novelty import novel
+
+__all__ = ["FromDSPy"]
+
+_ENOUGH = 20
+
+
+class FromDSPy:
+    """Runs a DSPy teleprompter on the incumbent's program and the train examples, and proposes what comes of it.
+
+    The program runs in the incumbent's formats. Every call is counted by the search's own meter and remembered by its
+    journal, also those of LMs that the teleprompter brings along (``prompt_model``, ``reflection_lm``,
+    ``teacher_settings``). A teleprompter that wants a ``valset`` gets half of the train examples for it: dev examples
+    belong to the race. It proposes once in a search.
+
+    What becomes of a program is its instructions and demonstrations; one that is built otherwise (an ensemble, a
+    program that chooses neighbours at run time, one with other weights) is no candidate. Nor is there one where the
+    teleprompter fails: a warning says why.
+
+    Args:
+        teleprompter: ``dspy.MIPROv2(metric=…)``, say.
+        compile_kwargs: Further arguments of its ``compile``.
+
+    >>> FromDSPy(dspy.LabeledFewShot(k=2)).name
+    'LabeledFewShot'
+    """
+
+    def __init__(self, teleprompter: Teleprompter, **compile_kwargs: Any) -> None:
+        self.teleprompter, self.compile_kwargs = teleprompter, compile_kwargs
+        self.name = type(teleprompter).__name__
+        self._ran: weakref.WeakSet[Matrix] = weakref.WeakSet()
+
+    def propose(self, state: SearchState, count: int) -> list[Candidate]:
+        """Gives the compiled program as a candidate, the first time that it is asked; then nothing.
+
+        Raises:
+            BudgetExceeded: Nothing is left to spend, and the teleprompter had not come to an end.
+        """
+        if count < 1 or state.matrix in self._ran:
+            return []
+        self._ran.add(state.matrix)
+        incumbent = state.incumbent.candidate
+        try:
+            compiled = self._compile(incumbent.apply(state.task.program, lms=state.space.lms), state)
+            candidate = _candidate(compiled, incumbent, state)
+        except BudgetExceeded:
+            raise
+        except Exception as fault:  # the teleprompter's own: the search goes on without it
+            # DSPy's evaluations take an exception of the meter for a failed example, and give up after many of them.
+            if state.matrix.meter.calls_left == 0:
+                raise BudgetExceeded(f"the budget was spent while {self.name} ran") from fault
+            warnings.warn(f"{self.name} gave no program: {type(fault).__name__}: {fault}", stacklevel=2)
+            return []
+        return novel([candidate.model_copy(update={"origin": f"{incumbent.origin}; {self.name}"})], state, count)
+
+    def _compile(self, student: Program, state: SearchState) -> Any:
+        teleprompter = _metered(self.teleprompter, state.matrix)
+        arguments = {name: _metered(value, state.matrix) for name, value in self.compile_kwargs.items()}
+        train = list(state.task.train)
+        random.Random(state.seed).shuffle(train)  # noqa: S311 — reproducible, not secret
+        taken = inspect.signature(teleprompter.compile).parameters
+        if "valset" in taken and "valset" not in arguments and len(train) >= _ENOUGH:
+            half = len(train) // 2
+            train, arguments["valset"] = train[:half], train[half:]
+        # Some print as they go: standard output is the caller's.
+        with contextlib.redirect_stdout(sys.stderr), dspy.context(lm=state.matrix.lm):
+            return teleprompter.compile(student, trainset=train, **arguments)
+
+
+def _metered(value: Any, matrix: Matrix) -> Any:
+    """Gives a copy of a teleprompter, or of one of its settings, whose LMs are metered."""
+    if isinstance(value, dspy.BaseLM):
+        return matrix.journaled(value)
+    if isinstance(value, dict):
+        return {key: _metered(each, matrix) for key, each in value.items()}
+    if isinstance(value, Teleprompter):
+        metered = copy.copy(value)
+        for key, each in vars(value).items():
+            if isinstance(each, dspy.BaseLM | dict | Teleprompter | dspy.Module):
+                setattr(metered, key, _metered(each, matrix))
+        return metered
+    if isinstance(value, dspy.Module):
+        module = value.deepcopy()
+        for predictor in module.predictors():
+            if predictor.lm is not None:
+                predictor.lm = matrix.journaled(predictor.lm)
+        return module
+    return value
+
+
+def _candidate(compiled: Any, incumbent: Candidate, state: SearchState) -> Candidate:
+    """Reads a compiled program as a change of the incumbent.
+
+    Raises:
+        ValueError: It is built otherwise than the task's program.
+    """
+    program = incumbent.apply(state.task.program, lms=state.space.lms)
+    before = dict(program.module.named_predictors())
+    if not isinstance(compiled, Program) or "forward" in vars(compiled) or "forward" in vars(compiled.module):
+        raise ValueError(f"it is a {type(compiled).__name__}, and no longer the program itself")
+    after = dict(compiled.module.named_predictors())
+    if set(after) != set(before):
+        raise ValueError(f"it has the predictors {', '.join(after)}, and the program has {', '.join(before)}")
+    allowed = state.space.searched(state.task.program)
+    candidate = incumbent
+    for name, predictor in after.items():
+        fields = set(before[name].signature.fields)
+        if set(predictor.signature.fields) != fields:
+            raise ValueError(f"the signature of {name} has other fields")
+        if name not in allowed:
+            continue
+        if predictor.signature.instructions != before[name].signature.instructions:
+            candidate = candidate.with_choice(predictor=name, instruction=predictor.signature.instructions)
+        shown = [
+            demonstration({key: value for key, value in each.items() if key in fields}) for each in predictor.demos
+        ]
+        shown = [each for each in shown if each]
+        had = [demonstration(dict(each)) for each in before[name].demos]
+        if shown != had:
+            # Neighbours that are chosen for each input would stand before them.
+            candidate = candidate.with_choice(predictor=name, demonstrations=tuple(shown), nearest=None)
+    return candidate
