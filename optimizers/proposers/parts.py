@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import variance
 from typing import Any
 
 import optuna
@@ -72,7 +73,7 @@ class Parts:
     def trials(self, standings: Sequence[Standing]) -> list[FrozenTrial]:
         """Gives the standings whose parts are all known as finished trials."""
         distributions = self.distributions
-        values = shrunken_means([each.mean for each in standings], [each.variance_of_mean for each in standings])
+        values = shrunken_means([each.mean for each in standings], [_variance_of_mean(each.scores) for each in standings])
         trials = []
         for standing, value in zip(standings, values, strict=True):
             predictors = unfitted(standing.candidate).predictors
@@ -95,6 +96,11 @@ class Parts:
         for (name, part), known in self.values.items():
             base = base.with_choice(predictor=name, **known[params[f"{name}.{part}"]])
         return base
+
+
+def _variance_of_mean(scores: Sequence[float]) -> float:
+    """How uncertain a mean is, by the scores' own spread; Laplace's two scores more keep it above zero."""
+    return variance([*scores, 0.0, 1.0]) / (len(scores) + 2)
 
 
 def _told(standing: Standing) -> dict[str, Any]:
