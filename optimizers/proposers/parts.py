@@ -73,7 +73,9 @@ class Parts:
     def trials(self, standings: Sequence[Standing]) -> list[FrozenTrial]:
         """Gives the standings whose parts are all known as finished trials."""
         distributions = self.distributions
-        values = shrunken_means([each.mean for each in standings], [_variance_of_mean(each.scores) for each in standings])
+        values = shrunken_means(
+            [each.mean for each in standings], [_variance_of_mean(each.scores) for each in standings]
+        )
         trials = []
         for standing, value in zip(standings, values, strict=True):
             predictors = unfitted(standing.candidate).predictors
