@@ -13,6 +13,7 @@ import dspy
 import pytest
 
 import progspace
+from progspace.lms.models import installed
 from progspace.programs import sentiment
 
 ROOT = Path(progspace.__file__).parent
@@ -22,12 +23,15 @@ MODULES = [
     if not info.name.startswith(("progspace.tests", "progspace.build"))
 ]
 NEEDS_LM = {"progspace.lms.local", "progspace.lms.factory"}
+NEEDS_EMBEDDER = {"progspace.lms.embedder"}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_docstrings_run(name: str, request: pytest.FixtureRequest) -> None:
     if name in NEEDS_LM:
         request.getfixturevalue("local_lm")
+    if name in NEEDS_EMBEDDER and not installed("all-minilm-l6-v2"):
+        pytest.skip("the embedder is missing: progspace models install all-minilm-l6-v2")
     module = importlib.import_module(name)
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
