@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from scipy import stats
 
-from .numbers import percent
+from .numbers import count, percent
 from .statistics import Interval, mean_interval
 
-__all__ = ["Headroom", "advice", "detectable_gain", "power_of"]
+__all__ = ["Headroom", "advice", "detectable_gain", "label_note", "power_of"]
 
 DISCORDANCE = 0.2
 """The share of examples on which two programs disagree, where nothing is known. In the recorded matrix of the movie
@@ -192,6 +192,24 @@ def advice(
         test_rows=test_n,
         worth_it=worth_it,
         text=text,
+    )
+
+
+def label_note(labels: Sequence[Hashable], name: str = "dev") -> str | None:
+    """Gives a note where labels are all alike: a program that always says the same is then perfect.
+
+    Args:
+        labels: Of the examples.
+        name: Of the split.
+
+    >>> label_note(["glad"] * 40)
+    "All 40 dev rows have the label 'glad': a program that never says anything else scores full marks."
+    """
+    if len(labels) < 2 or len(set(labels)) > 1:
+        return None
+    return (
+        f"All {count(len(labels))} {name} rows have the label {labels[0]!r}: a program that never says anything else "
+        "scores full marks."
     )
 
 

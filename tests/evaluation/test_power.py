@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from progspace.evaluation.power import advice, detectable_gain, power_of
+from progspace.evaluation.power import advice, detectable_gain, label_note, power_of
 from progspace.evaluation.statistics import paired_test
 
 
@@ -93,3 +93,9 @@ def test_what_is_out_of_range_is_told(wrong: dict[str, float]) -> None:
         detectable_gain(80, **wrong)
     with pytest.raises(ValueError, match="needs a discordance"):
         power_of(0.5, 80, 0.2)
+
+
+def test_labels_all_alike_are_noted() -> None:
+    assert label_note(["a", "a", "b"]) is None
+    assert label_note(["a"]) is None
+    assert "All 3 train rows have the label 'a'" in str(label_note(["a"] * 3, "train"))

@@ -1,0 +1,206 @@
+"""What a user may hand in by mistake, and what an LM may do: each is told, and what was paid for is kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import dspy
+import pytest
+import sqlalchemy as sa
+from dspy.lm15 import AuthError, RateLimitError, ServerError
+
+import progspace as ps
+from progspace.evaluation.power import advice
+from progspace.optimizers.space import Space
+from progspace.store.database import Store
+
+BUDGET = ps.Budget(calls=300)
+
+
+def rule(prompt: str) -> str:
+    """Follows the chat format and the compact one, and is right about every second rainy day."""
+    text = prompt.rsplit("## text ##" if "## text ##" in prompt else "Text:", 1)[-1]
+    right = "glad" if "sun" in text else "sad"
+    digits = "".join(filter(str.isdigit, text.split("\n")[0] or text.split("\n")[1]))
+    said = right if "JSON" in prompt or prompt.endswith("Mood:") or int(digits or 0) % 4 else "glad"
+    return said if prompt.endswith("Mood:") else f"[[ ## mood ## ]]\n{said}\n\n[[ ## completed ## ]]"
+
+
+def declare(mood: Any, rows: Any, metric: Any = None, **more: Any) -> ps.Task:
+    return ps.Task(
+        program=dspy.Predict(mood), examples=rows, metric=metric or ps.metrics.choice("mood"), name="mood", **more
+    )
+
+
+def raising(example: Any, prediction: Any, trace: Any = None) -> float:
+    return float(example.stars == prediction.mood)
+
+
+def not_a_number(example: Any, prediction: Any, trace: Any = None) -> float:
+    return float("nan")
+
+
+def wordy(example: Any, prediction: Any, trace: Any = None) -> str:
+    return "good"
+
+
+def nothing(example: Any, prediction: Any, trace: Any = None) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [(raising, "raised AttributeError"), (not_a_number, "gave nan"), (wordy, "gave 'good'"), (nothing, "gave None")],
+)
+def test_a_metric_that_cannot_score_is_told_with_the_example(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, metric: Any, told: str
+) -> None:
+    engine = rule_engine(rule)
+    with pytest.raises(ps.MetricError, match=told) as caught:
+        ps.compile(declare(mood, mood_rows, metric), lm=engine.lm(), budget=BUDGET, store=store)
+    assert metric.__name__ in str(caught.value)
+    assert caught.value.example["text"] in {row["text"] for row in mood_rows}
+    paid = len(engine.prompts)
+    assert store.count("answers") == paid > 0
+    known = set(engine.prompts)
+    ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store)
+    assert not known & set(engine.prompts[paid:])
+
+
+class Bare(dspy.Module):
+    def forward(self, text: str) -> dspy.Prediction:
+        return dspy.Prediction(mood="glad")
+
+
+def test_a_module_without_predictors_has_nothing_to_search(mood_rows: Any) -> None:
+    with pytest.raises(ps.ProgramError, match="Bare has no predictor"):
+        ps.Task(program=Bare(), examples=mood_rows, inputs=["text"], metric=ps.metrics.choice("mood"))
+
+
+def test_a_dev_set_of_three_rows_compiles_and_proves_nothing(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    drawn = (declare(mood, mood_rows[start : start + 6], test=mood_rows[60:]) for start in range(7, 50))
+    task = next(task for task in drawn if len(task.dev) == 3)
+    compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=BUDGET, store=store)
+    assert compiled.report.sizes["dev"] == 3
+    assert compiled(text="sun on day 3").mood == "glad"
+    before = advice([], 3, task.test_size)
+    assert not before.worth_it
+    assert "3 dev rows tell no gain from luck" in before.text
+
+
+def test_a_split_that_would_be_empty_is_told(mood: Any, mood_rows: Any) -> None:
+    with pytest.raises(ps.DataError, match="split is empty: there are 1 different examples, and at least 20"):
+        declare(mood, mood_rows[:1])
+
+
+def test_labels_all_alike_compile_to_what_was_declared(rule_engine: Any, store: Store, mood: Any) -> None:
+    rows = [{"text": f"sun on day {number}", "mood": "glad"} for number in range(60)]
+    compiled = ps.compile(declare(mood, rows), lm=rule_engine(rule).lm(), budget=BUDGET, store=store)
+    baseline, *_ = compiled.report.rungs
+    assert baseline.test is not None
+    assert baseline.test.score == 1.0
+    assert compiled.report.winner.test is not None
+    assert compiled.report.winner.test.score == 1.0
+
+
+@pytest.mark.parametrize("fault", [ServerError("down"), RateLimitError("slow down"), AuthError("no such key")])
+def test_an_lm_that_always_fails_is_an_error(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, fault: Exception
+) -> None:
+    def failing(prompt: str) -> str:
+        raise fault
+
+    engine = rule_engine(failing)
+    with pytest.raises(ps.LMError, match=f"answered on none of .*{str(fault).splitlines()[0]}"):
+        ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store)
+    assert len(engine.prompts) < 100
+    assert store.count("answers") == 0
+
+
+def after(count: int, then: Callable[[str], str]) -> Callable[[str], str]:
+    """Answers so often by the rule, and then otherwise."""
+    lock, asked = threading.Lock(), 0
+
+    def answer(prompt: str) -> str:
+        nonlocal asked
+        with lock:
+            asked += 1
+            number = asked
+        return rule(prompt) if number <= count else then(prompt)
+
+    return answer
+
+
+def test_an_lm_that_dies_on_the_way_leaves_the_best_so_far_and_what_was_paid(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    def dead(prompt: str) -> str:
+        raise ServerError("down")
+
+    engine = rule_engine(after(120, dead))
+    with pytest.raises(ps.LMError):
+        # The sealed test cannot be read any more.
+        ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store)
+    assert store.count("answers") == 120
+    bought = set(engine.prompts[:120])
+    healed = rule_engine(rule)
+    ps.compile(declare(mood, mood_rows), lm=healed.lm(), budget=BUDGET, store=store)
+    assert not bought & set(healed.prompts)
+
+
+def test_an_lm_that_is_throttled_now_and_then_costs_retries_and_no_score(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    lock, seen = threading.Lock(), dict[str, int]()
+
+    def throttled(prompt: str) -> str:
+        with lock:
+            seen[prompt] = seen.get(prompt, 0) + 1
+            first = seen[prompt] == 1
+        if first and len(prompt) % 5 == 0:
+            raise RateLimitError("slow down")
+        return rule(prompt)
+
+    engine = rule_engine(throttled)
+    compiled = ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store)
+    assert any(count > 1 for count in seen.values())
+    assert sum(rung.calls for rung in compiled.report.rungs) <= 300
+    for rung in compiled.report.rungs:
+        assert rung.test is not None
+        assert rung.test.failed == 0
+    cells = store._read(sa.text("SELECT score, error FROM cells"))
+    assert not [error for score, error in cells if score is not None and "slow down" in (error or "")]
+
+
+@pytest.mark.parametrize("calls", [1, 5])
+def test_a_budget_too_small_for_the_baseline_is_told_and_what_it_bought_is_kept(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, calls: int
+) -> None:
+    engine = rule_engine(rule)
+    with pytest.raises(ps.BudgetExceeded, match=f"the budget of {calls} calls is spent"):
+        ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=ps.Budget(calls=calls), store=store)
+    assert len(engine.prompts) == store.count("answers") == calls
+
+
+def test_a_space_of_one_point_measures_what_was_declared(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    space = Space(formats=("chat",), demonstrations=(), instructions=(), answers=("direct",), votes=(1,))
+    compiled = ps.compile(declare(mood, mood_rows), lm=rule_engine(rule).lm(), budget=BUDGET, store=store, space=space)
+    assert [rung.name for rung in compiled.report.rungs] == ["baseline"]
+    assert compiled.report.winner.name == "baseline"
+
+
+def test_a_judge_that_mumbles_ends_nothing(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    def mumbling(prompt: str) -> str:
+        return "[[ ## right ## ]]\n" + ("perhaps" if "day 7" in prompt else "True")
+
+    judge = ps.metrics.judge(dspy.Predict("text, mood -> right: bool"), "right", lm=rule_engine(mumbling).lm("rule/j"))
+    compiled = ps.compile(declare(mood, mood_rows, judge), lm=rule_engine(rule).lm(), budget=BUDGET, store=store)
+    assert sum(rung.calls for rung in compiled.report.rungs) <= 300
+    assert compiled.report.winner.dev.score == 1.0
+    assert sum(rung.dev.failed + rung.test.failed for rung in compiled.report.rungs if rung.test) > 0
