@@ -122,9 +122,10 @@ class _DrawingProposer(ABC):
 
 
 class LabelledProposer(_DrawingProposer):
-    """Shows train examples as they are labelled (few-shot prompting: `Brown et al. 2020
-    <https://arxiv.org/abs/2005.14165>`_). Costs no call.
-    """  # noqa: D205 — the citation runs on
+    """Shows train examples as they are labelled; costs no call.
+
+    (Few-shot prompting: `Brown et al. 2020 <https://arxiv.org/abs/2005.14165>`_.)
+    """
 
     name = "labelled"
 
@@ -223,11 +224,11 @@ class HardProposer(_DrawingProposer):
 
 
 class NearestProposer:
-    """Shows to each input its nearest neighbours among all demonstrations (`Liu et al. 2022
-    <https://arxiv.org/abs/2101.06804>`_). There is nothing to draw: each number and order is one candidate.
+    """Shows to each input its nearest neighbours among all demonstrations.
 
-    Without an embedder it proposes nothing.
-    """  # noqa: D205 — the citation runs on
+    (`Liu et al. 2022 <https://arxiv.org/abs/2101.06804>`_.) There is nothing to draw: each number and order is one
+    candidate. Without an embedder it proposes nothing.
+    """
 
     name = "nearest"
 
