@@ -146,7 +146,7 @@ def _interrupted(progress: Any, store: Path) -> None:
     best = progress.best
     told = (
         f"the best so far: {best.best.candidate.origin}, {100 * best.best.mean:.1f} % on "
-        f"{len(best.best.cells)} dev examples"
+        f"{len(best.best.scores)} dev examples"
         if best
         else "no rung was finished yet"
     )

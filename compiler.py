@@ -14,9 +14,10 @@ import dspy
 
 from .artifacts.artifact import Provenance
 from .artifacts.compiled import Compiled, FrontPoint
-from .errors import BudgetExceeded
+from .errors import BudgetExceeded, LMError
 from .evaluation.evaluation import Comparison, compare_cells, evaluate_cells, verdict_of
 from .evaluation.findings import Point, ProposerReport, RungReport, Tried
+from .evaluation.judges import asks_an_lm, judge_variance
 from .evaluation.matrix import Matrix
 from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
@@ -25,6 +26,7 @@ from .lms.journal import lm_identity
 from .optimizers.arena import Arena
 from .optimizers.calibration import calibrate
 from .optimizers.ladder import Climb, Ladder, Listener, Rung
+from .optimizers.objectives import Objectives
 from .optimizers.plans import default_plans
 from .optimizers.promotion import Promotion
 from .optimizers.proposers.base import Proposer
@@ -39,6 +41,8 @@ from .programs.task import Task
 from .store.database import Store, open_store
 
 __all__ = ["Progress", "compile"]
+
+_JUDGED = 10  # outputs on which a judge's own variance is measured
 
 
 class Progress(Protocol):
@@ -79,6 +83,7 @@ def compile(  # noqa: A001 — the public name
     proposers: Sequence[Proposer] = (),
     race: str | RaceMaker = DEFAULT_RACE,
     repeats: int = 1,
+    objectives: Objectives | None = None,
 ) -> Compiled:
     """Searches program space for the program that does best on a task.
 
@@ -105,6 +110,7 @@ def compile(  # noqa: A001 — the public name
         proposers: More of them, besides those that the space calls for: ``ps.optimizers.FromDSPy(dspy.MIPROv2(…))``.
         race: A strategy by its name (see `progspace.optimizers.races.registry`), or what makes one of a seed.
         repeats: How often a program runs on an example; for an LM that samples. Scores are averaged.
+        objectives: What is wanted besides quality: limits, other metrics, a preference.
 
     Raises:
         BudgetExceeded: The budget does not even hold the baseline.
@@ -117,6 +123,7 @@ def compile(  # noqa: A001 — the public name
             return compile(
                 task, lm=lm, budget=budget, store=opened, seed=seed, test_rows=test_rows, workers=workers,
                 progress=progress, space=space, writer=writer, proposers=proposers, race=race, repeats=repeats,
+                objectives=objectives,
             )  # fmt: skip
     told = progress or _Silent()
     budget = budget or Budget(calls=2000)
@@ -131,35 +138,45 @@ def compile(  # noqa: A001 — the public name
         repeats=repeats,
         max_prompt_tokens=space.max_prompt_tokens,
     )
+    promotion = Promotion(objectives or Objectives())
     ladder = Ladder(
         arena,
         space,
         matrix.journaled(writer or _writer(lm)),
         RACES[race] if isinstance(race, str) else race,
-        Promotion(),
+        promotion,
         seed=seed,
         listener=Listener(rung=told.rung, kept=told.kept, round=told.round),
     )
     climbed = ladder.climb(default_plans(space, task.program, lm, proposers))
     winner = _refit(climbed, arena)
-    told.rung("sealed test")
     test_meter = Meter()
-    test = task.unseal_test("final report")[: test_rows or None]
+    test: Sequence[dspy.Example] = ()
+    if task.test_size:
+        told.rung("sealed test")
+        test = task.unseal_test("final report")[: test_rows or None]
     sealed = Matrix(store, task.metric, lm, test_meter, workers=workers, on_cells=told.cells)
     programs = [_program(rung, winner, climbed, arena) for rung in climbed.rungs]
     compared = _compare_on_test(programs, test, sealed, seed)
-    front = arena.front()
+    values = {key: promotion.values(arena, key) for key in arena.measured}
+    indices = promotion.objectives.front(list(values.values()))
+    front = sorted(
+        ((key, values[key]) for key in [list(values)[i] for i in indices]), key=lambda each: each[1]["tokens"]
+    )
     report = Report(
         task=task.name,
         lm=lm.model,
         seed=seed,
         sizes={"train": len(task.train), "dev": len(arena.dev), "test": len(test)},
-        notes=task.splits.notes,
+        notes=(*task.splits.notes, *_notes(climbed, arena)),
         rungs=tuple(
-            _rung_report(rung, arena.dev, comparison, seed)
+            _rung_report(rung, arena, comparison, seed)
             for rung, comparison in zip(climbed.rungs, compared, strict=True)
         ),
-        front=tuple(Point(choice=each.candidate.origin, score=each.mean, tokens=each.tokens) for each in front),
+        front=tuple(
+            Point(choice=arena.standings[key].candidate.origin, score=point["quality"], tokens=point["tokens"])
+            for key, point in front
+        ),
         test_calls=test_meter.spent.calls,
         test_seconds=test_meter.spent.seconds,
         test_reads=len(task.unsealed),
@@ -170,14 +187,34 @@ def compile(  # noqa: A001 — the public name
         candidate=winner.candidate.complete(task.program),
         report=report,
         front=tuple(
-            FrontPoint(each.candidate.apply(task.program, lm, space.lms), each.candidate, each.mean, each.tokens)
-            for each in front
+            FrontPoint(
+                candidate.apply(task.program, lm, space.lms), candidate, point["quality"], point["tokens"], point
+            )
+            for candidate, point in ((arena.standings[key].candidate, point) for key, point in front)
         ),
         provenance=_provenance(task, seed, budget),
         structure=describe(task.program),
         lm=lm_identity(lm),
         lms={name: lm_identity(each) for name, each in space.lms.items()},
     )
+
+
+def _notes(climbed: Climb, arena: Arena) -> list[str]:
+    """What a person should know of the data and the judge."""
+    notes = [climbed.headroom.text]
+    cells = [cell for standing in arena.standings.values() for cell in standing.cells]
+    if asks_an_lm(cells):
+        best = climbed.winner.best
+        count = min(_JUDGED, len(best.cells))
+        try:
+            said = [cell.output for cell in best.cells[:count]]
+            notes.append(judge_variance(arena.matrix, arena.raced[:count], said, repeats=3).text)
+        except (BudgetExceeded, LMError):
+            notes.append("The judge's own variance was not measured: nothing was left to spend.")
+    labels = {str(example.labels().toDict()) for example in arena.dev}
+    if len(labels) == 1 and len(arena.dev) > 1:
+        notes.append("All dev examples have the same labels: a program that always says the same cannot be told apart.")
+    return notes
 
 
 def _writer(lm: dspy.BaseLM) -> dspy.BaseLM:
@@ -218,24 +255,27 @@ def _program(rung: Rung, winner: Standing, climbed: Climb, arena: Arena) -> dspy
 
 def _compare_on_test(
     programs: Sequence[dspy.Module], test: Sequence[dspy.Example], matrix: Matrix, seed: int
-) -> list[Comparison]:
-    """Compares each program with the first one, the baseline."""
+) -> Sequence[Comparison | None]:
+    """Compares each program with the first one, the baseline; with nothing where no test is sealed."""
+    if not test:
+        return [None] * len(programs)
     cells = [matrix.fill(program, test) for program in programs]
     return [compare_cells(each, cells[0], test, seed=seed) for each in cells]
 
 
-def _rung_report(rung: Rung, dev: Sequence[dspy.Example], on_test: Comparison, seed: int) -> RungReport:
-    size = len(rung.best.cells)
+def _rung_report(rung: Rung, arena: Arena, on_test: Comparison | None, seed: int) -> RungReport:
+    cells = (*rung.best.cells, *rung.best.fresh)
+    examples = [*arena.raced[: len(rung.best.cells)], *arena.fresh[: len(rung.best.fresh)]]
     verdict, dropped = rung.verdict, dict(rung.dropped)
     return RungReport(
         name=rung.name,
         choice=rung.best.candidate.origin,
         kept=rung.kept,
         candidates=len(rung.standings),
-        dev=evaluate_cells(rung.best.cells, dev[:size], seed=seed).measured(),
+        dev=evaluate_cells(cells, examples, seed=seed).measured(),
         shrunken=rung.shrunken,
-        test=on_test.a.measured(),
-        versus_baseline=None if rung.name == "baseline" else on_test.verdict(),
+        test=on_test.a.measured() if on_test else None,
+        versus_baseline=on_test.verdict() if on_test and rung.name != "baseline" else None,
         calls=rung.spent.calls,
         bought=rung.spent.bought,
         input_tokens=rung.spent.input_tokens,
@@ -253,7 +293,7 @@ def _rung_report(rung: Rung, dev: Sequence[dspy.Example], on_test: Comparison, s
                 choice=each.candidate.origin,
                 proposer=each.proposer,
                 score=each.mean,
-                n=len(each.cells),
+                n=len(each.scores),
                 tokens=each.tokens,
                 dropped=dropped.get(each.candidate.hash),
             )

@@ -73,7 +73,7 @@ class CompileProgress:
         if rung.kept:
             self.best = rung
         found = rung.best.candidate.origin
-        score = f"{numbers.percent(rung.best.mean)} on {len(rung.best.cells)} dev examples"
+        score = f"{numbers.percent(rung.best.mean)} on {len(rung.best.scores)} dev examples"
         outcome = f"{found}: {score}" if rung.kept else f"nothing better; the best was {found}: {score}"
         cost = f"{numbers.count(rung.spent.calls)} calls, {numbers.duration(rung.spent.seconds)}"
         mark = "[green]✓[/]" if rung.kept else "[yellow]–[/]"

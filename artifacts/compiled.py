@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,21 @@ __all__ = ["Compiled", "FrontPoint"]
 
 @dataclass(frozen=True, slots=True)
 class FrontPoint:
-    """A program on the Pareto front: no other has both a higher dev score and fewer tokens.
+    """A program on the Pareto front: no other is better in one objective without being worse in another.
 
     Attributes:
         program: The program.
         candidate: What it is made of.
         score: Its mean on dev.
         tokens: Tokens in and out, an example.
+        values: All that was measured of it: quality, tokens, calls, seconds, other metrics; means on dev.
     """
 
     program: Program
     candidate: Candidate
     score: float
     tokens: float
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Compiled:
         program: The winner, a ``dspy.Module`` with its own manner and LM.
         candidate: What was chosen for it.
         report: The ladder, as a table for people (``print``), ``.to_dict()`` or ``.to_html(path)``.
-        front: The Pareto front of dev score and tokens, cheapest first.
+        front: The Pareto front, by default of dev score and tokens, cheapest first.
         provenance: Task, seed, versions.
         structure: The user's module as JSON, for the artifact.
         lm: Identity of the LM, without secrets.

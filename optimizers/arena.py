@@ -21,8 +21,11 @@ from .calibration import calibrate, is_calibrated
 from .races.base import Race
 from .standing import Standing
 
-__all__ = ["Arena", "Dropped"]
+__all__ = ["FIRST", "Arena", "Dropped"]
 
+FIRST = 10
+"""Examples of a first look."""
+RACED = 0.75
 _SIDE_BY_SIDE = 4
 """Candidates that run at a time: blocks are small, and an LM that batches wants more than one of them."""
 
@@ -35,7 +38,8 @@ class Arena:
 
     Args:
         task: What is searched.
-        dev: Its dev split, in the one order in which all cells are bought.
+        dev: Its dev split, in the one order in which all cells are bought. Races look at the first three quarters; the
+            last quarter is fresh: kept for promotions.
         matrix: Runs, remembers, and counts.
         lms: LMs that predictors may run on instead of the task's, by name.
         repeats: How often a program runs on an example; its scores are averaged.
@@ -54,6 +58,8 @@ class Arena:
     ) -> None:
         self.task, self.dev, self.matrix = task, list(dev), matrix
         self.lms, self.repeats, self.max_prompt_tokens = dict(lms or {}), repeats, max_prompt_tokens
+        raced = max(min(len(self.dev), FIRST), round(RACED * len(self.dev)))
+        self.raced, self.fresh = self.dev[:raced], self.dev[raced:]
         self.standings: dict[str, Standing] = {}
         self._fitted: dict[str, int] = {}
 
@@ -82,12 +88,29 @@ class Arena:
             return standing
         candidate, fit = standing.candidate, is_calibrated(standing.candidate)
         # Biases are fitted anew whenever the examples have doubled: each new fit scores all of them anew.
-        if fit and (until >= 2 * self._fitted.get(key, 0) or until == len(self.dev)):
-            candidate = calibrate(candidate, self.apply, self.dev[:until], self.matrix)
+        if fit and (until >= 2 * self._fitted.get(key, 0) or until == len(self.raced)):
+            candidate = calibrate(candidate, self.apply, self.raced[:until], self.matrix)
             self._fitted[key], have = until, 0
-        bought = self._fill(candidate, self.dev[have:until])
+        bought = self._fill(candidate, self.raced[have:until])
         cells = (*standing.cells[:have], *bought)
         self.standings[key] = replace(standing, candidate=candidate, cells=cells)
+        return self.standings[key]
+
+    def confirm(self, key: str) -> Standing:
+        """Buys a candidate's cells on the fresh examples.
+
+        Raises:
+            BudgetExceeded: Nothing is left to buy one; what was bought is stored.
+        """
+        standing = self.standings[key]
+        if len(standing.fresh) < len(self.fresh):
+            candidate, cells = standing.candidate, standing.cells
+            if is_calibrated(candidate):  # on their inputs, too: labels are not looked at
+                inputs = [*self.raced[: len(cells)], *self.fresh]
+                candidate = calibrate(candidate, self.apply, inputs, self.matrix)
+                cells = tuple(self._fill(candidate, self.raced[: len(cells)]))
+            fresh = tuple(self._fill(candidate, self.fresh))
+            self.standings[key] = replace(standing, candidate=candidate, cells=cells, fresh=fresh)
         return self.standings[key]
 
     def _fill(self, candidate: Candidate, examples: Sequence[dspy.Example]) -> list[Cell]:
@@ -123,20 +146,25 @@ class Arena:
             left = calls if left is None else min(left, calls)
         return None if left is None else int(left / self.calls_a_cell(keys) / self.repeats)
 
-    def board(self, keys: Sequence[str], *, examples: int | None = None, affordable: int | None = None) -> Board:
-        """What a race looks at; the first key is the incumbent's."""
-        width = len(self.dev) if examples is None else examples
+    def board(self, keys: Sequence[str], *, fresh: bool = False, affordable: int | None = None) -> Board:
+        """What a race looks at; the first key is the incumbent's.
+
+        Args:
+            keys: Of the candidates, row by row.
+            fresh: Whether to show the fresh examples as well, after the others. A race must not see them.
+            affordable: How many more cells may be bought.
+        """
+        shown = [(self.standings[key].cells, self.standings[key].fresh if fresh else ()) for key in keys]
+        width = len(self.raced) + (len(self.fresh) if fresh else 0)
         scores = np.full((len(keys), width), np.nan)
-        bought, tokens = np.zeros(len(keys), np.int64), np.full(len(keys), np.nan)
-        for row, key in enumerate(keys):
-            cells = self.standings[key].cells[:width]
-            bought[row] = len(cells)
-            for column, cell in enumerate(cells):
-                if cell.score is not None:
-                    scores[row, column] = cell.score
-            if cells:
-                tokens[row] = self.standings[key].tokens
-        return Board(scores, bought, tokens, self._groups(keys), affordable)
+        for row, (raced, confirmed) in enumerate(shown):
+            for start, cells in ((0, raced), (len(self.raced), confirmed)):
+                for column, cell in enumerate(cells, start):
+                    if cell.score is not None:
+                        scores[row, column] = cell.score
+        bought = np.array([len(raced) for raced, _ in shown], np.int64)
+        tokens = [self.standings[key].tokens if self.standings[key].cells else np.nan for key in keys]
+        return Board(scores, bought, np.array(tokens), self._groups(keys), affordable)
 
     def _groups(self, keys: Sequence[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
         parts = [_parts(self.standings[key].candidate) for key in keys]
@@ -152,7 +180,6 @@ class Arena:
         keys: Sequence[str],
         *,
         calls: int | None,
-        examples: int | None = None,
         on_step: Callable[[Sequence[str], int], None] | None = None,
         on_dropped: Dropped | None = None,
     ) -> str | None:
@@ -162,24 +189,25 @@ class Arena:
             race: Decides what to buy.
             keys: Of the candidates, the incumbent's first.
             calls: The most that the race may ask for; None for as many as the budget holds.
-            examples: How many of dev, from the first on, it may use; None for all.
             on_step: Is told who runs next, and on how many examples in all.
             on_dropped: Is told who was given up.
         """
         begun = self.matrix.meter.spent.calls
-        width = len(self.dev) if examples is None else min(examples, len(self.dev))
+        width = len(self.raced)
         while True:
             left = None if calls is None else calls - (self.matrix.meter.spent.calls - begun)
             affordable = self.affordable(keys, left)
-            board = self.board(keys, examples=width, affordable=affordable)
+            board = self.board(keys, affordable=affordable)
             purchase = race.step(board)
             if purchase is None:
                 return None
             for row, reason in purchase.dropped:
                 if on_dropped is not None:
                     on_dropped(self.standings[keys[row]], reason)
-            wanted = [row for row in purchase.candidates if board.bought[row] < purchase.until]
+            wanted = [row for row in purchase.candidates if board.bought[row] < min(purchase.until, width)]
             if not wanted:
+                if not purchase.dropped:
+                    return None  # it wants what is there already
                 continue
             if affordable is not None and affordable < 1:
                 return "its share of the calls is spent"
@@ -200,16 +228,12 @@ class Arena:
             if self.max_prompt_tokens is not None and longest > self.max_prompt_tokens and on_dropped is not None:
                 on_dropped(standing, f"its prompts have {longest:.0f} tokens, above {self.max_prompt_tokens}")
 
-    def front(self) -> list[Standing]:
-        """Candidates measured on as many examples as any that no other beats in both score and tokens, cheapest first."""
-        measured = [each for each in self.standings.values() if each.cells]
-        size = max(len(each.cells) for each in measured)
-        whole = [each for each in measured if len(each.cells) == size]
-        front: list[Standing] = []
-        for standing in sorted(whole, key=lambda each: (each.tokens, -each.mean)):
-            if not front or standing.mean > front[-1].mean:
-                front.append(standing)
-        return front
+    @property
+    def measured(self) -> list[str]:
+        """Hashes of the candidates that were run on at least half as many examples as any."""
+        known = {key: len(each.scores) for key, each in self.standings.items() if each.scores}
+        most = max(known.values(), default=0)
+        return [key for key, count in known.items() if 2 * count >= most]
 
 
 def prompt_tokens(standing: Standing) -> float:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dspy
 import numpy as np
 
 from ..errors import BudgetExceeded
 from ..evaluation.evaluation import evaluate_cells
+from ..evaluation.power import Headroom, advice
 from ..lms.budget import Spent
 from ..programs.candidate import Candidate
-from .arena import Arena
+from .arena import FIRST, Arena
 from .bandit import Account, Bandit
 from .promotion import Promotion, Verdict
 from .proposers.base import Proposer, SearchState
@@ -22,9 +23,8 @@ from .standing import Standing
 
 __all__ = ["Climb", "Ladder", "Listener", "Rung", "RungPlan"]
 
-FIRST = 10
-"""Examples on which the program as declared is measured before anything is proposed."""
 ROUNDS_WITHOUT_GAIN = 2
+_GOOD = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,15 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Climb:
-    """The whole ladder, and the highest rung that was kept."""
+    """The whole ladder.
+
+    Attributes:
+        rungs: From the baseline up.
+        headroom: What the data can tell, and how much there was to gain.
+    """
 
     rungs: tuple[Rung, ...]
+    headroom: Headroom
 
     @property
     def winner(self) -> Rung:
@@ -130,8 +136,6 @@ class Ladder:
         self.make_race, self.promotion = make_race, promotion
         self.told = listener or Listener()
         self.rungs: list[Rung] = []
-        # The last part of dev is kept for promotions: no race looks at it.
-        self.raced = max(min(len(arena.dev), FIRST), round(0.75 * len(arena.dev)))
 
     @property
     def incumbent(self) -> Standing:
@@ -152,14 +156,49 @@ class Ladder:
         """
         self.told.rung("baseline")
         self._keep(self._baseline())
-        for plan in plans:
+        headroom = self._headroom()
+        for plan in plans if headroom.worth_it else ():
             if self.arena.matrix.meter.calls_left == 0:
                 break
             self.told.rung(plan.name)
             rung = self._search(plan)
             if rung is not None:
                 self._keep(rung)
-        return Climb(tuple(self.rungs))
+        if any(rung.kept for rung in self.rungs[1:]):
+            self._prove()
+        return Climb(tuple(self.rungs), headroom)
+
+    def _headroom(self) -> Headroom:
+        """Weighs, before anything is proposed, whether a gain could be told at all; a good baseline is looked at twice.
+
+        (What the sealed test could tell is not looked at: it may be another one later.)
+        """
+        rows, standing = len(self.arena.dev), self.rungs[0].best
+        if standing.mean >= _GOOD and rows >= 2 * FIRST:
+            try:
+                self.arena.buy(self._key, len(self.arena.raced))
+                self.rungs[0] = replace(self.rungs[0], best=self.incumbent, standings=(self.incumbent,))
+            except BudgetExceeded:
+                pass
+        return advice(self.incumbent.scores, rows, max(rows, self.arena.task.test_size))
+
+    def _prove(self) -> None:
+        """Keeps the program as declared after all, where the winner's gain over it cannot be told from luck."""
+        best = next(rung for rung in reversed(self.rungs) if rung.kept)
+        order = self.rungs[0].best.order
+        keys = sorted(self.arena.measured, key=lambda key: self.arena.standings[key].order != order)
+        declared = next(key for key, each in self.arena.standings.items() if each.order == order)
+        keys = [declared, *(key for key in keys if key != declared)]
+        if self._key not in keys:
+            keys.append(self._key)
+        kept, verdict = self.promotion.against_baseline(self.arena, keys, self._key)
+        if not kept:
+            for index, rung in enumerate(self.rungs[1:], 1):
+                reason = f"{verdict.reason}: no gain over the program as declared that can be told from luck"
+                shown = replace(verdict, reason=reason) if rung is best else rung.verdict
+                self.rungs[index] = replace(rung, kept=False, verdict=shown)
+        baseline = self.arena.standings[declared]
+        self.rungs[0] = replace(self.rungs[0], best=baseline, standings=(baseline,))
 
     def _keep(self, rung: Rung) -> None:
         self.rungs.append(rung)
@@ -169,9 +208,9 @@ class Ladder:
         """Runs the program as declared on a few examples only: it goes on, or not, in the race of the next rung."""
         before = self.arena.matrix.meter.spent
         (key,) = self.arena.add([Candidate.declared(self.arena.task.program)], "as declared")
-        first = min(FIRST, len(self.arena.dev))
+        first = min(FIRST, len(self.arena.raced))
         standing = self.arena.buy(key, first)
-        evaluate_cells(standing.cells, self.arena.dev[:first], name="the program as declared")  # a broken one is told
+        evaluate_cells(standing.cells, self.arena.raced[:first], name="the program as declared")  # a broken one is told
         return Rung("baseline", standing, standing.mean, True, (standing,), self.arena.matrix.meter.spent - before)
 
     def _search(self, plan: RungPlan) -> Rung | None:
@@ -224,7 +263,6 @@ class _Search:
             self.race,
             self.keys,
             calls=calls,
-            examples=self.ladder.raced,
             on_step=self._tell_step,
             on_dropped=self._drop,
         )
@@ -240,8 +278,7 @@ class _Search:
         """Calls that the rounds may still ask for: what the confirmation takes is put aside."""
         if self.calls is None:
             return None
-        fresh = len(self.arena.dev) - self.ladder.raced
-        aside = int(2 * fresh * self.arena.calls_a_cell(self.keys[:1]) * self.arena.repeats)
+        aside = int(2 * len(self.arena.fresh) * self.arena.calls_a_cell(self.keys[:1]) * self.arena.repeats)
         return max(0, self.calls - aside - (self.arena.matrix.meter.spent.calls - self.before.calls))
 
     def _propose(self, proposer: Proposer, share: int, turn: int) -> int:
@@ -278,7 +315,7 @@ class _Search:
         return int(np.random.SeedSequence([self.ladder.seed, self.number, turn]).generate_state(1)[0])
 
     def _leader(self) -> str:
-        board = self.arena.board(self.keys, examples=self.ladder.raced)
+        board = self.arena.board(self.keys)
         return self.keys[self.race.best(board)]
 
     def _tell_step(self, keys: Sequence[str], until: int) -> None:
@@ -289,7 +326,7 @@ class _Search:
 
     def _pay(self) -> None:
         """Tells the bandit what each proposer's candidates did, and what they cost."""
-        better = self.ladder.promotion.chances(self.arena.board(self.keys, examples=self.ladder.raced))
+        better = self.ladder.promotion.chances(self.arena.board(self.keys))
         promises = dict.fromkeys(self.bandit.names, 0.0)
         costs = dict(self.own_calls)
         for key, chance in zip(self.keys[1:], better[1:], strict=True):
@@ -303,8 +340,7 @@ class _Search:
         measured = [key for key in self.keys[1:] if self.arena.standings[key].cells]
         if not measured:
             return None
-        board = self.arena.board(self.keys, examples=self.ladder.raced)
-        outcome = self.ladder.promotion.decide(self.arena, self.keys, board)
+        outcome = self.ladder.promotion.decide(self.arena, self.keys)
         standings = sorted(
             (self.arena.standings[key] for key in measured), key=lambda each: (-len(each.cells), -each.mean, each.order)
         )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import BudgetExceeded
-from ..evaluation.quality import posterior
+from ..evaluation.quality import Quality, posterior
 from ..evaluation.statistics import PairedTest, paired_test
 from .arena import Arena
 from .board import Board
+from .objectives import Objectives
 from .standing import Standing
 
 __all__ = ["Outcome", "Promotion", "Verdict"]
 
-_FINALISTS = 3
+_FINALISTS = 2
+_BEYOND_DOUBT = 0.995
+_CHEAPER = 0.9  # of the tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,60 +63,106 @@ class Promotion:
     The race's scores screen: they were looked at while candidates were chosen, and the best of many is lucky. So the
     finalists also run on the part of dev that no race looks at, and the quality model, which draws lucky scores towards
     what such candidates mostly do, weighs both. A candidate that is no worse within the tolerance but cheaper is kept
-    as well.
+    as well. What breaks a limit is not kept.
 
     Attributes:
-        sure: How probable it has to be that the candidate is better.
-        tolerance: How much worse, at most, a cheaper one may be.
+        objectives: Limits, tolerance, and what is preferred.
+        sure: How probable it has to be that the candidate is better than the rung below.
+        beyond_luck: How probable, at the end, that the winner is better than the program as declared.
     """
 
+    objectives: Objectives = field(default_factory=Objectives)
     sure: float = 0.5
-    tolerance: float = 0.01
+    beyond_luck: float = 0.9
 
     def chances(self, board: Board) -> list[float]:
         """How probably each row beats the first one."""
         return [float(chance) for chance in posterior(board).probability_better(0)]
 
-    def decide(self, arena: Arena, keys: Sequence[str], board: Board) -> Outcome:
+    def decide(self, arena: Arena, keys: Sequence[str]) -> Outcome:
         """Runs the finalists on the fresh part of dev and says who stays; the first key is the incumbent's."""
-        quality = posterior(board)
-        rows = [row for row in range(1, len(keys)) if board.bought[row]]
-        likely = sorted(rows, key=lambda row: (-quality.mean[row], board.tokens[row], row))
-        deep = [row for row in likely if 2 * board.bought[row] >= board.bought[likely[0]]][:_FINALISTS]
-        stopped = None
+        finalists, stopped = self._finalists(arena, keys), None
         try:
-            for row in (deep[0], 0, *deep[1:]):
-                arena.buy(keys[row], len(arena.dev))
+            # An incumbent that is beaten beyond doubt need not be confirmed: the program as declared is often dear.
+            chance = self.chances(arena.board(keys, fresh=True))[finalists[0]]
+            for row in (finalists[0], *([0] if chance < _BEYOND_DOUBT else []), *finalists[1:]):
+                arena.confirm(keys[row])
         except BudgetExceeded as error:
             stopped = str(error)
-        whole = arena.board(keys)
-        quality = posterior(whole)
-        best = self._choose(whole, quality.mean, deep)
-        better = float(quality.probability_better(0)[best])
-        no_worse = float(quality.probability_better(0, by=-self.tolerance)[best])
-        fresh = _fresh(arena.standings[keys[best]], arena.standings[keys[0]], board.examples)
-        cheaper = whole.tokens[best] < 0.9 * whole.tokens[0]
-        kept = better >= self.sure or (bool(cheaper) and no_worse >= self.sure)
-        reason = f"better with a probability of {100 * better:.0f} %"
-        if kept and better < self.sure:
-            reason = f"no worse with a probability of {100 * no_worse:.0f} %, and cheaper"
-        return Outcome(keys[best], float(quality.mean[best]), kept, Verdict(better, fresh, reason), stopped)
+        quality = posterior(arena.board(keys, fresh=True))
+        points = [self.values(arena, keys[row]) for row in finalists]
+        chosen = self.objectives.choose(points, _part(quality, finalists))
+        best = finalists[0 if chosen is None else chosen]
+        # What was not confirmed has to be the surer: the best of many on a few examples is mostly the luckiest.
+        confirmed = len(arena.standings[keys[best]].fresh) == len(arena.fresh) > 0
+        kept, verdict = self._verdict(arena, keys, best, quality, self.sure if confirmed else self.beyond_luck)
+        return Outcome(keys[best], float(quality.mean[best]), kept, verdict, stopped)
 
-    def _choose(self, board: Board, mean: np.ndarray[tuple[int, ...], np.dtype[np.float64]], rows: list[int]) -> int:
-        """Of those measured on as many examples as any: the best, or a cheaper one that is no worse."""
-        most = max(board.bought[row] for row in rows)
-        whole = [row for row in rows if board.bought[row] == most]
-        highest = max(mean[row] for row in whole)
-        near = [row for row in whole if mean[row] >= highest - self.tolerance]
-        top = max(near, key=lambda row: mean[row])
-        cheap = min(near, key=lambda row: (board.tokens[row], -mean[row], row))
-        return cheap if board.tokens[cheap] < 0.9 * board.tokens[top] else top
+    def against_baseline(self, arena: Arena, keys: Sequence[str], winner: str) -> tuple[bool, Verdict]:
+        """Says at the end whether the winner is better than the program as declared, the first key, beyond luck.
+
+        Where what is known does not suffice to say so, the declared program runs on all of dev, if the budget holds it.
+        """
+        row = list(keys).index(winner)
+        kept, verdict = self._verdict(arena, keys, row, posterior(arena.board(keys, fresh=True)), self.beyond_luck)
+        if not kept:
+            try:
+                arena.buy(keys[0], len(arena.standings[winner].cells))
+                arena.confirm(keys[0])
+            except BudgetExceeded:
+                pass
+            kept, verdict = self._verdict(arena, keys, row, posterior(arena.board(keys, fresh=True)), self.beyond_luck)
+        return kept, verdict
+
+    def values(self, arena: Arena, key: str) -> dict[str, float]:
+        """What a candidate costs, and what other metrics say of it, as far as it ran."""
+        standing = arena.standings[key]
+        examples = [*arena.raced[: len(standing.cells)], *arena.fresh]
+        return self.objectives.measure_cells((*standing.cells, *standing.fresh), examples)
+
+    def _finalists(self, arena: Arena, keys: Sequence[str]) -> list[int]:
+        board = arena.board(keys, fresh=True)
+        mean = posterior(board).mean
+        rows = [row for row in range(1, len(keys)) if board.bought[row]]
+        likely = sorted(rows, key=lambda row: (-mean[row], board.tokens[row], row))
+        likely = [row for row in likely if self.objectives.allowed(self.values(arena, keys[row]))] or likely
+        near = [row for row in likely if mean[row] >= mean[likely[0]] - self.objectives.tolerance]
+        # A second finalist only where its cells are a small part of what is left.
+        left = arena.affordable(keys)
+        return near[: _FINALISTS if left is None or left > 20 * len(arena.fresh) else 1]
+
+    def _verdict(
+        self, arena: Arena, keys: Sequence[str], row: int, quality: Quality, sure: float
+    ) -> tuple[bool, Verdict]:
+        one, other = self.values(arena, keys[row]), self.values(arena, keys[0])
+        better = float(quality.probability_better(0)[row])
+        no_worse = float(quality.probability_better(0, by=-self.objectives.tolerance)[row])
+        fresh = _fresh(arena.standings[keys[row]], arena.standings[keys[0]])
+        if broken := self.objectives.broken(one):
+            return False, Verdict(better, fresh, f"it breaks the limit of {', '.join(broken)}")
+        if broken := self.objectives.broken(other):
+            return True, Verdict(better, fresh, f"it keeps the limit of {', '.join(broken)}, which the other breaks")
+        if self.objectives.weights:
+            gain = self.objectives.value(one, float(quality.mean[row])) - self.objectives.value(
+                other, float(quality.mean[0])
+            )
+            return gain > 0, Verdict(better, fresh, f"worth {100 * gain:+.1f} points by the stated preference")
+        if better >= sure:
+            return True, Verdict(better, fresh, f"better with a probability of {100 * better:.0f} %")
+        if one["tokens"] < _CHEAPER * other["tokens"] and no_worse >= sure:
+            told = f"no worse with a probability of {100 * no_worse:.0f} %, and cheaper"
+            return True, Verdict(better, fresh, told)
+        return False, Verdict(better, fresh, f"better with a probability of {100 * better:.0f} % only")
 
 
-def _fresh(one: Standing, other: Standing, raced: int) -> PairedTest | None:
+def _part(quality: Quality, rows: Sequence[int]) -> Quality:
+    return Quality(quality.mean[rows], quality.covariance[np.ix_(rows, rows)], quality.spread)
+
+
+def _fresh(one: Standing, other: Standing) -> PairedTest | None:
     pairs = [
         (a.score, b.score)
-        for a, b in zip(one.cells[raced:], other.cells[raced:], strict=False)
+        for a, b in zip(one.fresh, other.fresh, strict=False)
         if a.score is not None and b.score is not None
     ]
     return paired_test([a for a, _ in pairs], [b for _, b in pairs]) if pairs else None

@@ -1,4 +1,4 @@
-"""Where a candidate stands: what it did on the first examples of a race's one order."""
+"""Where a candidate stands: what it did on the examples that were bought for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Standing:
 
     Attributes:
         candidate: As it was measured last.
-        cells: On a prefix of the examples.
+        cells: On a prefix of the examples that races look at.
+        fresh: On the examples that no race looks at; empty before the candidate was up for promotion.
         order: Its place among the proposals: what decides a tie in everything else.
         proposer: Who proposed it.
     """
@@ -26,11 +27,12 @@ class Standing:
     cells: tuple[Cell, ...]
     order: int = 0
     proposer: str = ""
+    fresh: tuple[Cell, ...] = ()
 
     @property
     def scores(self) -> list[float]:
-        """The scores of the cells that have one."""
-        return [cell.score for cell in self.cells if cell.score is not None]
+        """The scores of the cells that have one, fresh ones too."""
+        return [cell.score for cell in (*self.cells, *self.fresh) if cell.score is not None]
 
     @property
     def mean(self) -> float:
@@ -39,13 +41,7 @@ class Standing:
         return sum(scores) / len(scores) if scores else -math.inf
 
     @property
-    def variance_of_mean(self) -> float:
-        """How uncertain the mean is, by the scores' own spread; Laplace's two cells keep it above zero."""
-        scores = [*self.scores, 0.0, 1.0]
-        mean = sum(scores) / len(scores)
-        return sum((score - mean) ** 2 for score in scores) / len(scores) ** 2
-
-    @property
     def tokens(self) -> float:
         """Tokens an example, in and out."""
-        return sum(cell.input_tokens + cell.output_tokens for cell in self.cells) / max(1, len(self.cells))
+        cells = (*self.cells, *self.fresh)
+        return sum(cell.input_tokens + cell.output_tokens for cell in cells) / max(1, len(cells))
