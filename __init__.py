@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import optimizers, teleprompters
     from .artifacts.load import load
     from .compiler import compile  # noqa: A004 — the public name
     from .errors import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .lms.budget import Budget
     from .lms.factory import lm
     from .optimizers.objectives import Objectives
+    from .optimizers.space import Space
     from .programs import metrics
     from .programs.task import Task
 
@@ -43,6 +45,7 @@ _HOMES = {
     "Objectives": "optimizers.objectives",
     "ProgramError": "errors",
     "ProgspaceError": "errors",
+    "Space": "optimizers.space",
     "StoreError": "errors",
     "Task": "programs.task",
     "compare": "evaluation.scoring",
@@ -50,8 +53,11 @@ _HOMES = {
     "evaluate": "evaluation.scoring",
     "lm": "lms.factory",
     "load": "artifacts.load",
-    "metrics": "programs",
+    "metrics": "programs.metrics",
+    "optimizers": "optimizers",
+    "teleprompters": "teleprompters",
 }
+_MODULES = ("metrics", "optimizers", "teleprompters")
 
 __all__ = [
     "ArtifactError",
@@ -64,6 +70,7 @@ __all__ = [
     "Objectives",
     "ProgramError",
     "ProgspaceError",
+    "Space",
     "StoreError",
     "Task",
     "compare",
@@ -72,6 +79,8 @@ __all__ = [
     "lm",
     "load",
     "metrics",
+    "optimizers",
+    "teleprompters",
 ]
 
 
@@ -79,7 +88,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = importlib.import_module(f".{_HOMES[name]}", __name__)
-    value = importlib.import_module(".metrics", home.__name__) if name == "metrics" else getattr(home, name)
+    value = home if name in _MODULES else getattr(home, name)
     globals()[name] = value
     return value
 

@@ -48,6 +48,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Examples that run at a time.")]
 
+SUITES = ("overhead", "peers", "record", "replay", "selection", "sentiment")
 DEFAULT_STORE = Path(".progspace/store.db")
 
 
@@ -102,6 +103,17 @@ def compile(  # noqa: A001
     store: StoreOption = DEFAULT_STORE,
     workers: WorkersOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the report as a page, too.")] = None,
+    space: Annotated[
+        str | None,
+        typer.Option("--space", help='What may be chosen, as JSON: `{"formats": ["compact"], "votes": [1]}`.'),
+    ] = None,
+    limits: Annotated[
+        list[str] | None, typer.Option("--limit", help="What a program must keep to: `tokens=300`, `seconds=1`.")
+    ] = None,
+    race: Annotated[str | None, typer.Option("--race", help="The racing strategy, by its name.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it will cost, and what the data can tell; ask no LM.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Searches for the program that does best on a task, proves it on the sealed test, and saves it.
@@ -113,25 +125,33 @@ def compile(  # noqa: A001
     from .compiler import compile as compile_task
     from .evaluation.rendering import report_view
     from .lms.budget import Budget
-    from .lms.factory import lm as make_lm
+    from .optimizers.races.registry import DEFAULT_RACE, RACES
     from .progress import CompileProgress
 
-    loaded = _task(task)
+    loaded, model, chosen = _task(task), _lm(lm, base_url), _space(space)
+    if race is not None and race not in RACES:
+        raise DataError(f"there is no race {race!r}; there is {', '.join(RACES)}")
     target = out or Path(f"{loaded.name}.progspace.json")
-    limits = {"calls": calls, "tokens": tokens, "usd": usd, "minutes": minutes}
-    budget = Budget(**limits) if any(limits.values()) else Budget(calls=2000)  # type: ignore[arg-type]
+    spend = {"calls": calls, "tokens": tokens, "usd": usd, "minutes": minutes}
+    budget = Budget(**spend) if any(spend.values()) else Budget(calls=2000)  # type: ignore[arg-type]
+    if dry_run:
+        _dry_run(loaded, model, budget, chosen, store, test_rows, as_json)
+        return
     progress = CompileProgress()
     try:
         with progress:
             compiled = compile_task(
                 loaded,
-                lm=make_lm(lm, base_url=base_url),
+                lm=model,
                 budget=budget,
                 store=store,
                 seed=seed,
                 test_rows=test_rows,
                 workers=workers,
                 progress=progress,
+                space=chosen,
+                race=race or DEFAULT_RACE,
+                objectives=_objectives(limits),
             )
     except KeyboardInterrupt:
         _interrupted(progress, store)
@@ -140,6 +160,44 @@ def compile(  # noqa: A001
         compiled.report.to_html(html)
     _print({"artifact": str(path), "report": compiled.report.to_dict()}, report_view(compiled.report), as_json)
     progress.console.print(f"saved: {path}", highlight=False)
+
+
+def _space(told: str | None) -> Any:
+    from pydantic import ValidationError
+
+    from .optimizers.space import Space
+
+    try:
+        return Space() if told is None else Space.model_validate_json(told)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"--space: {where}: {first['msg']}; it has {', '.join(Space.model_fields)}") from error
+
+
+def _objectives(limits: list[str] | None) -> Any:
+    from pydantic import ValidationError
+
+    from .optimizers.objectives import Objectives
+
+    try:
+        return Objectives(limits={name: float(value) for name, value in _fields(limits or []).items()})
+    except (ValidationError, ValueError) as error:
+        raise DataError(f"--limit: {error}") from error
+
+
+def _dry_run(task: Any, lm: Any, budget: Any, space: Any, store: Path, test_rows: int | None, as_json: bool) -> None:
+    from rich.text import Text
+
+    from .evaluation.power import advice
+    from .optimizers.forecast import forecast
+    from .store.database import open_store
+
+    with open_store(store) as opened:
+        expected = forecast(task, lm, budget, space, store=opened, test_rows=test_rows)
+    told = advice([], len(task.dev), test_rows or task.test_size)
+    document = {"forecast": expected.to_dict(), "data": told.text, "worth_it": told.worth_it}
+    _print(document, Text(f"{expected.text}\n\n{told.text}"), as_json)
 
 
 def _interrupted(progress: Any, store: Path) -> None:
@@ -290,6 +348,21 @@ def _json_row(line: str, number: int) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError("not a JSON object with a value for each input", file="standard input", row=number)
     return row
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+def benchmark(
+    context: typer.Context,
+    suite: Annotated[str, typer.Argument(help="`replay`, `selection`, `peers`, `sentiment` or `overhead`.")] = "",
+) -> None:
+    """Runs a benchmark suite; `progspace benchmark SUITE --help` tells its options.
+
+    Example: `progspace benchmark replay --runs 100`
+    """
+    if suite not in SUITES:
+        raise DataError(f"there is no suite {suite!r}; there is {', '.join(SUITES)}")
+    sys.argv = [f"progspace benchmark {suite}", *context.args]
+    importlib.import_module(f".benchmarks.{suite}", __package__).main()
 
 
 @models_app.command("list")

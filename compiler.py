@@ -34,6 +34,7 @@ from .optimizers.races.base import RaceMaker
 from .optimizers.races.registry import DEFAULT_RACE, RACES
 from .optimizers.space import Space
 from .optimizers.standing import Standing
+from .optimizers.study import record_study
 from .programs.fields import choices_of
 from .programs.splits import stratified
 from .programs.structure import describe
@@ -150,6 +151,7 @@ def compile(  # noqa: A001 — the public name
     )
     climbed = ladder.climb(default_plans(space, task.program, lm, proposers))
     winner = _refit(climbed, arena)
+    record_study(store, task, seed, list(arena.standings.values()))
     test_meter = Meter()
     test: Sequence[dspy.Example] = ()
     if task.test_size:
