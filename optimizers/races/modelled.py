@@ -1,0 +1,72 @@
+"""What the races on the model of candidates and examples have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...evaluation.quality import Quality, Spread, posterior
+from ..board import Board
+from .purchases import cheapest_of_best
+
+__all__ = ["Modelled"]
+
+ENOUGH = 0.0005
+"""A race ends when more cells are expected to gain less than this much of a score."""
+
+_DRAWS = 256
+
+
+class Modelled:
+    """Fits the model to the board, once for each state of it; chooses by posterior mean; knows when it is settled.
+
+    Args:
+        seed: Of all draws.
+        enough: The race is over when the best candidate is expected to be better than the chosen one by no more.
+    """
+
+    def __init__(self, seed: int = 0, *, enough: float = ENOUGH) -> None:
+        self.generator = np.random.default_rng(seed)
+        self.enough = enough
+        self._state: tuple[int, ...] | None = None
+        self._quality: Quality | None = None
+        self._spread: Spread | None = None
+
+    def quality(self, board: Board) -> Quality:
+        """What the board tells about each candidate's true mean."""
+        state = (board.candidates, board.examples, int(board.bought.sum()))
+        if self._quality is None or state != self._state:
+            self._quality = posterior(board, self._spread)
+            self._state, self._spread = state, self._quality.spread
+        return self._quality
+
+    def best(self, board: Board) -> int:
+        """The candidate of the highest posterior mean; of equals, the one of fewer tokens."""
+        return cheapest_of_best(board, range(board.candidates), self.quality(board).mean)
+
+    def gains(self, board: Board) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """By how much each candidate is expected to beat the chosen one, a loss counting as 0."""
+        drawn = self.quality(board).draws(_DRAWS, self.generator)
+        lead = drawn - drawn[:, [self.best(board)]]
+        expected: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = np.maximum(lead, 0.0).mean(axis=0)
+        return expected
+
+    def settled(self, board: Board) -> bool:
+        """Whether more cells are not worth it: nobody can be expected to beat the chosen candidate by ``enough``."""
+        if board.candidates == 1:
+            return True
+        drawn = self.quality(board).draws(_DRAWS, self.generator)
+        return float((drawn.max(axis=1) - drawn[:, self.best(board)]).mean()) < self.enough
+
+
+def level_until(board: Board, rows: list[int], cells: float) -> int:
+    """Up to which example so many cells bring these candidates, the ones with fewest examples first; one more at least.
+
+    >>> board = Board(np.zeros((2, 9)), np.array([1, 4]), np.zeros(2))
+    >>> level_until(board, [0, 1], 5), level_until(board, [0, 1], 0)
+    (5, 2)
+    """
+    bought = np.sort(board.bought[rows])
+    until = int(bought[0]) + 1
+    while until < board.examples and float(np.maximum(until + 1 - bought, 0).sum()) <= cells:
+        until += 1
+    return until

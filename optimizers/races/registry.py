@@ -1,0 +1,23 @@
+"""All races by their standard names, and the one that is used where nobody chose."""
+
+from __future__ import annotations
+
+from .base import RaceMaker
+from .blocks import Blocks
+from .posterior_halving import PosteriorHalving
+from .successive_halving import SuccessiveHalving
+from .top_two import TopTwo
+from .wilcoxon import Wilcoxon
+
+__all__ = ["DEFAULT_RACE", "RACES"]
+
+RACES: dict[str, RaceMaker] = {
+    "posterior_halving": PosteriorHalving,
+    "top_two": TopTwo,
+    "successive_halving": SuccessiveHalving,
+    "blocks": Blocks,
+    "wilcoxon": Wilcoxon,
+}
+
+DEFAULT_RACE = "posterior_halving"
+"""The one of least regret in the replay (``benchmarks/replay.py``)."""
