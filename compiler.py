@@ -19,6 +19,7 @@ from .evaluation.evaluation import Comparison, compare_cells, evaluate_cells, ve
 from .evaluation.findings import Point, ProposerReport, RungReport, Tried
 from .evaluation.judges import asks_an_lm, judge_variance
 from .evaluation.matrix import Matrix
+from .evaluation.power import label_note
 from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget, Meter
@@ -213,9 +214,9 @@ def _notes(climbed: Climb, arena: Arena) -> list[str]:
             notes.append(judge_variance(arena.matrix, arena.raced[:count], said, repeats=3).text)
         except (BudgetExceeded, LMError):
             notes.append("The judge's own variance was not measured: nothing was left to spend.")
-    labels = {str(example.labels().toDict()) for example in arena.dev}
-    if len(labels) == 1 and len(arena.dev) > 1:
-        notes.append("All dev examples have the same labels: a program that always says the same cannot be told apart.")
+    class_of = _class_of(arena.task)
+    if any(map(class_of, arena.dev)) and (alike := label_note([class_of(example) for example in arena.dev])):
+        notes.append(alike)
     return notes
 
 

@@ -26,7 +26,7 @@ __all__ = ["FIRST", "Arena", "Dropped"]
 FIRST = 10
 """Examples of a first look."""
 RACED = 0.75
-_SIDE_BY_SIDE = 4
+_SIDE_BY_SIDE = 8
 """Candidates that run at a time: blocks are small, and an LM that batches wants more than one of them."""
 
 Dropped = Callable[[Standing, str], None]
@@ -62,6 +62,7 @@ class Arena:
         self.raced, self.fresh = self.dev[:raced], self.dev[raced:]
         self.standings: dict[str, Standing] = {}
         self._fitted: dict[str, int] = {}
+        self._too_long: set[str] = set()
 
     def add(self, candidates: Iterable[Candidate], proposer: str) -> list[str]:
         """Lets candidates in; gives the hashes of those that were not there yet."""
@@ -161,7 +162,8 @@ class Arena:
             for start, cells in ((0, raced), (len(self.raced), confirmed)):
                 for column, cell in enumerate(cells, start):
                     if cell.score is not None:
-                        scores[row, column] = cell.score
+                        # What may not be chosen has nothing to win.
+                        scores[row, column] = 0.0 if keys[row] in self._too_long else cell.score
         bought = np.array([len(raced) for raced, _ in shown], np.int64)
         tokens = [self.standings[key].tokens if self.standings[key].cells else np.nan for key in keys]
         return Board(scores, bought, np.array(tokens), self._groups(keys), affordable)
@@ -223,10 +225,16 @@ class Arena:
 
     def _drop_long(self, keys: Sequence[str], on_dropped: Dropped | None) -> None:
         for key in keys:
-            standing = self.standings[key]
-            longest = prompt_tokens(standing)
-            if self.max_prompt_tokens is not None and longest > self.max_prompt_tokens and on_dropped is not None:
-                on_dropped(standing, f"its prompts have {longest:.0f} tokens, above {self.max_prompt_tokens}")
+            longest = prompt_tokens(self.standings[key])
+            if self.max_prompt_tokens is not None and longest > self.max_prompt_tokens and key not in self._too_long:
+                self._too_long.add(key)
+                if on_dropped is not None:
+                    reason = f"its prompts have {longest:.0f} tokens, above {self.max_prompt_tokens}"
+                    on_dropped(self.standings[key], reason)
+
+    def too_long(self, key: str) -> bool:
+        """Tells whether a candidate's prompts are longer than the space allows."""
+        return key in self._too_long
 
     @property
     def measured(self) -> list[str]:

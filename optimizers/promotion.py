@@ -20,6 +20,7 @@ __all__ = ["Outcome", "Promotion", "Verdict"]
 _FINALISTS = 2
 _BEYOND_DOUBT = 0.995
 _CHEAPER = 0.9  # of the tokens
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,12 @@ class Promotion:
         mean = posterior(board).mean
         rows = [row for row in range(1, len(keys)) if board.bought[row]]
         likely = sorted(rows, key=lambda row: (-mean[row], board.tokens[row], row))
-        likely = [row for row in likely if self.objectives.allowed(self.values(arena, keys[row]))] or likely
+        allowed = [
+            row
+            for row in likely
+            if self.objectives.allowed(self.values(arena, keys[row])) and not arena.too_long(keys[row])
+        ]
+        likely = allowed or likely
         near = [row for row in likely if mean[row] >= mean[likely[0]] - self.objectives.tolerance]
         # A second finalist only where its cells are a small part of what is left.
         left = arena.affordable(keys)
@@ -138,6 +144,8 @@ class Promotion:
         better = float(quality.probability_better(0)[row])
         no_worse = float(quality.probability_better(0, by=-self.objectives.tolerance)[row])
         fresh = _fresh(arena.standings[keys[row]], arena.standings[keys[0]])
+        if arena.too_long(keys[row]):
+            return False, Verdict(better, fresh, "its prompts are too long")
         if broken := self.objectives.broken(one):
             return False, Verdict(better, fresh, f"it breaks the limit of {', '.join(broken)}")
         if broken := self.objectives.broken(other):
@@ -147,12 +155,19 @@ class Promotion:
                 other, float(quality.mean[0])
             )
             return gain > 0, Verdict(better, fresh, f"worth {100 * gain:+.1f} points by the stated preference")
-        if better >= sure:
+        # A dearer one has to be better by more than the tolerance: else the other is no worse, and cheaper.
+        dearer = one["tokens"] > other["tokens"] / _CHEAPER
+        enough = float(quality.probability_better(0, by=self.objectives.tolerance)[row]) if dearer else better
+        if enough > sure + _ROUNDING:
             return True, Verdict(better, fresh, f"better with a probability of {100 * better:.0f} %")
-        if one["tokens"] < _CHEAPER * other["tokens"] and no_worse >= sure:
+        if one["tokens"] < _CHEAPER * other["tokens"] and no_worse > sure:
             told = f"no worse with a probability of {100 * no_worse:.0f} %, and cheaper"
             return True, Verdict(better, fresh, told)
-        return False, Verdict(better, fresh, f"better with a probability of {100 * better:.0f} % only")
+        return False, Verdict(
+            better,
+            fresh,
+            f"better with a probability of {100 * better:.0f} % only" + (", and dearer" if dearer else ""),
+        )
 
 
 def _part(quality: Quality, rows: Sequence[int]) -> Quality:

@@ -54,5 +54,5 @@ def test_an_unknown_predictor_is_told_with_those_there_are(mood: Any) -> None:
 
 @pytest.mark.parametrize("wrong", [{"formats": ["xml"]}, {"votes": [-1]}, {"max_prompt_tokens": 0}, {"colour": 1}])
 def test_what_is_no_choice_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="(?i)space"):
+    with pytest.raises(ValueError, match=r"(?i)space"):
         Space(**wrong)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+import numpy as np
+import pytest
+
+import progspace as ps
+from progspace.evaluation.matrix import Matrix
+from progspace.lms.budget import Meter
+from progspace.optimizers.arena import Arena
+from progspace.optimizers.board import Board
+from progspace.optimizers.objectives import Objectives
+from progspace.optimizers.promotion import Promotion
+from progspace.optimizers.races.base import Purchase
+from progspace.programs.candidate import Candidate
+from progspace.programs.formats import Format
+from progspace.store.database import Store
+
+
+def rule(prompt: str) -> str:
+    """Right as often as the instruction says: ``Do it in 3 of 4.``; a longer one costs more tokens."""
+    told = prompt.split(" of 4")[0].rsplit(" ", 1)[-1] if " of 4" in prompt else "0"
+    day = int(prompt.rsplit("day ", 1)[-1].split()[0])
+    right = "glad" if "sun" in prompt.rsplit("Text:", 1)[-1] else "sad"
+    return right if (day // 2) % 4 < int(told) else "?"
+
+
+def candidate(mood: Any, right: int, words: int = 0) -> Candidate:
+    instruction = f"Do it in {right} of 4." + " indeed" * words
+    return Candidate.declared(dspy.Predict(mood)).with_choice(
+        instruction=instruction, format=Format(kind="compact"), origin=f"{right} of 4, {words} words"
+    )
+
+
+def arena(rule_engine: Any, store: Store, mood: Any, mood_rows: Any, calls: int | None = None, **more: Any) -> Arena:
+    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), test=())
+    meter = Meter(ps.Budget(calls=calls))
+    return Arena(task, task.dev, Matrix(store, task.metric, rule_engine(rule).lm(), meter), **more)
+
+
+def test_equal_candidates_are_one_and_cells_are_bought_once(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows)
+    (key,) = there.add([candidate(mood, 3), candidate(mood, 3)], "me")
+    assert there.add([candidate(mood, 3)], "someone else") == []
+    there.buy(key, 8)
+    assert there.matrix.meter.spent.calls == 8
+    there.buy(key, 4)
+    there.buy(key, 12)
+    assert there.matrix.meter.spent.calls == 12
+    assert len(there.standings[key].cells) == 12
+
+
+def test_a_race_never_sees_the_fresh_part_and_a_promotion_does(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows)
+    keys = there.add([candidate(mood, 1), candidate(mood, 4)], "me")
+    assert len(there.raced) + len(there.fresh) == len(there.dev)
+    assert not {e.text for e in there.raced} & {e.text for e in there.fresh}
+    there.buy(keys[1], len(there.raced))
+    there.confirm(keys[1])
+    assert there.board(keys).examples == len(there.raced)
+    seen = there.board(keys, fresh=True)
+    assert int(np.isfinite(seen.scores[1]).sum()) == len(there.dev)
+    assert np.isnan(seen.scores[0]).all()
+    assert there.standings[keys[1]].mean == 1.0
+
+
+class Everything:
+    """Buys all at once, then is over."""
+
+    def step(self, board: Board) -> Purchase | None:
+        rows = tuple(row for row in range(board.candidates) if board.bought[row] < board.examples)
+        return Purchase(rows, board.examples) if rows else None
+
+    def best(self, board: Board) -> int:
+        return int(board.means.argmax())
+
+
+def test_a_race_ends_with_its_calls_or_the_budget_and_keeps_what_was_bought(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows, calls=30)
+    keys = there.add([candidate(mood, right) for right in range(4)], "me")
+    ended = there.run(Everything(), keys, calls=None)
+    assert "30 calls" in str(ended)
+    assert there.matrix.meter.spent.calls == 30
+    assert store.count("answers") == 30
+
+
+def test_prompts_that_are_too_long_are_dropped_with_the_reason_and_not_kept(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows, max_prompt_tokens=40)
+    keys = there.add([candidate(mood, 1), candidate(mood, 4, words=60), candidate(mood, 3)], "me")
+    dropped: list[str] = []
+    there.run(Everything(), keys, calls=None, on_dropped=lambda standing, why: dropped.append(why))
+    assert len(dropped) == 1
+    assert "above 40" in dropped[0]
+    outcome = Promotion().decide(there, keys)
+    assert (outcome.key, outcome.kept) == (keys[2], True)
+
+
+def decided(there: Arena, keys: list[str], objectives: Objectives | None = None) -> Any:
+    there.run(Everything(), keys, calls=None)
+    return Promotion(objectives or Objectives()).decide(there, keys)
+
+
+def test_what_is_better_is_kept_with_the_fresh_examples_as_witness(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows)
+    outcome = decided(there, there.add([candidate(mood, 2), candidate(mood, 4)], "me"))
+    assert outcome.kept
+    assert outcome.verdict.better > 0.95
+    assert there.standings[outcome.key].mean == 1.0
+    assert len(there.standings[outcome.key].fresh) == len(there.fresh)
+
+
+def test_of_equals_the_cheaper_is_kept_and_a_dearer_one_is_not(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows)
+    keys = there.add([candidate(mood, 3, words=30), candidate(mood, 3)], "me")
+    outcome = decided(there, keys)
+    assert outcome.kept
+    assert "cheaper" in outcome.verdict.reason
+    assert outcome.verdict.fresh.n == len(there.fresh)
+    assert not decided(there, keys[::-1]).kept
+
+
+def test_limits_are_kept_to_whatever_the_score(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    there = arena(rule_engine, store, mood, mood_rows)
+    keys = there.add([candidate(mood, 1), candidate(mood, 4, words=60), candidate(mood, 3)], "me")
+    outcome = decided(there, keys, Objectives(limits={"tokens": 40}))
+    assert (outcome.key, outcome.kept) == (keys[2], True)
+
+
+def test_a_gain_of_a_lucky_draw_is_not_taken_for_one(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    """Two equal programs: the rule for the end keeps the first one."""
+    there = arena(rule_engine, store, mood, mood_rows)
+    keys = there.add([candidate(mood, 3), candidate(mood, 3, words=1)], "me")
+    there.run(Everything(), keys, calls=None)
+    kept, verdict = Promotion().against_baseline(there, keys, keys[1])
+    assert not kept
+    assert verdict.better == pytest.approx(0.5, abs=0.05)

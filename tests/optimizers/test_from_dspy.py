@@ -1,0 +1,180 @@
+"""DSPy's teleprompters as proposers: they really run, are metered, and fail without harm."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import dspy
+import pytest
+
+import progspace as ps
+from progspace.evaluation.matrix import Matrix
+from progspace.lms.budget import Budget, Meter
+from progspace.optimizers.proposers.base import SearchState
+from progspace.optimizers.proposers.from_dspy import FromDSPy
+from progspace.optimizers.space import Space
+from progspace.optimizers.standing import Standing
+from progspace.programs.candidate import Candidate
+from progspace.programs.formats import Format
+from progspace.store.database import Store
+
+METRIC = ps.metrics.choice("mood")
+
+
+def rule(prompt: str) -> str:
+    """Tells moods in the compact format; writes an instruction where it is asked for one."""
+    if prompt.endswith("Mood:"):
+        return "glad" if "sun" in prompt.rsplit("Text:", 1)[-1] else "sad"
+    if "mood ## ]]" in prompt.rsplit("Respond", 1)[-1]:
+        return f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt.rsplit('## text ##', 1)[-1] else 'sad'}"
+    return "[[ ## proposed_instruction ## ]]\nSay the mood.\n\n[[ ## proposed_prefix_for_output_field ## ]]\nMood:"
+
+
+def only_shown(prompt: str) -> str:
+    """Tells moods where it is shown how; else it is always glad."""
+    return rule(prompt) if "Mood: glad" in prompt or "Mood: sad" in prompt else "glad"
+
+
+def state_of(
+    program: dspy.Module, rows: Any, lm: dspy.BaseLM, store: Store, *, budget: Budget | None = None, **choice: Any
+) -> SearchState:
+    task = ps.Task(program=program, examples=rows, inputs=["text"], metric=METRIC, name="mood")
+    matrix = Matrix(store, task.metric, lm, Meter(budget))
+    choice = {"format": Format(kind="compact"), **choice}
+    incumbent = Standing(Candidate.declared(program).with_choice(origin="compact, free", **choice), ())
+    return SearchState(task, Space(), matrix, matrix.lm, incumbent, (incumbent,), seed=0)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: dspy.LabeledFewShot(k=4),
+    lambda: dspy.BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=2),
+    lambda: dspy.BootstrapFewShotWithRandomSearch(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=2,
+                                                  num_candidate_programs=2, num_threads=2),
+], ids=["LabeledFewShot", "BootstrapFewShot", "RandomSearch"])  # fmt: skip
+def test_demonstrations_that_a_teleprompter_chose_are_a_candidate(
+    make: Any, mood: Any, mood_rows: Any, rule_engine: Any, store: Store, capfd: Any
+) -> None:
+    proposer = FromDSPy(make())
+    capfd.readouterr()
+    state = state_of(dspy.Predict(mood), mood_rows, rule_engine(only_shown).lm(), store)
+    (candidate,) = proposer.propose(state, 3)
+    choice = candidate.predictors["self"]
+    assert choice.format == Format(kind="compact")
+    assert choice.demonstrations
+    train = {(example.text, example.mood) for example in state.task.train}
+    assert {(shown["text"], shown["mood"]) for shown in choice.demonstrations} <= train
+    assert proposer.name in candidate.origin
+    assert proposer.propose(state, 3) == []
+    assert capfd.readouterr().out == ""
+    assert state.task.program.demos == []
+
+
+def test_instructions_that_a_teleprompter_wrote_are_a_candidate_and_its_own_lm_is_metered(
+    mood: Any, mood_rows: Any, rule_engine: Any, store: Store
+) -> None:
+    writing = rule_engine(rule)
+    engine = rule_engine(lambda prompt: rule(prompt) if "Say the mood" in prompt else "what?")
+    teleprompter = dspy.COPRO(prompt_model=writing.lm("rule/writer"), metric=METRIC, breadth=2, depth=1)
+    state = state_of(dspy.Predict(mood), mood_rows, engine.lm(), store)
+    (candidate,) = FromDSPy(teleprompter, eval_kwargs={"num_threads": 2}).propose(state, 1)
+    assert candidate.predictors["self"].instruction == "Say the mood."
+    assert writing.prompts
+    assert state.matrix.meter.spent.bought == len(writing.prompts) + len(engine.prompts)
+    assert isinstance(teleprompter.prompt_model, dspy.LM)
+
+
+def test_a_valset_comes_from_train_and_never_from_dev(
+    mood: Any, mood_rows: Any, rule_engine: Any, store: Store
+) -> None:
+    seen: dict[str, list[dspy.Example]] = {}
+
+    class Looking(dspy.teleprompt.Teleprompter):
+        def compile(self, student: Any, *, trainset: Any, valset: Any = None) -> Any:
+            seen.update(train=trainset, val=valset)
+            return student
+
+    state = state_of(dspy.Predict(mood), mood_rows, rule_engine(rule).lm(), store)
+    assert FromDSPy(Looking()).propose(state, 1) == []  # nothing was changed
+    assert seen["val"]
+    assert sorted(each.text for part in seen.values() for each in part) == sorted(x.text for x in state.task.train)
+
+
+class Ensembling(dspy.teleprompt.Teleprompter):
+    def compile(self, student: Any, *, trainset: Any) -> Any:
+        return dspy.Ensemble(reduce_fn=dspy.majority).compile([student, student])
+
+
+class Failing(dspy.teleprompt.Teleprompter):
+    def compile(self, student: Any, *, trainset: Any) -> Any:
+        raise AssertionError("too few examples")
+
+
+@pytest.mark.parametrize(("teleprompter", "told"), [
+    (Ensembling(), "no longer the program itself"), (Failing(), "too few examples"), (dspy.Ensemble(), "compile"),
+])  # fmt: skip
+def test_what_gives_no_candidate_warns_and_ends(
+    teleprompter: Any, told: str, mood: Any, mood_rows: Any, rule_engine: Any, store: Store
+) -> None:
+    state = state_of(dspy.Predict(mood), mood_rows, rule_engine(rule).lm(), store)
+    with pytest.warns(UserWarning, match=told):
+        assert FromDSPy(teleprompter).propose(state, 1) == []
+
+
+class Spending(dspy.teleprompt.Teleprompter):
+    """Runs its student as DSPy's evaluations do: whatever is raised is a failed example."""
+
+    def __init__(self, fails: bool) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def compile(self, student: Any, *, trainset: Any) -> Any:
+        result = dspy.Evaluate(devset=trainset, metric=METRIC, num_threads=2)(student)
+        if self.fails:
+            raise RuntimeError(f"too bad: {result.score}")
+        return student
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_spent_budget_is_told_although_dspy_catches_it(
+    fails: bool, mood: Any, mood_rows: Any, rule_engine: Any, store: Store
+) -> None:
+    state = state_of(dspy.Predict(mood), mood_rows, rule_engine(rule).lm(), store, budget=Budget(calls=5))
+    with pytest.raises(ps.BudgetExceeded):
+        FromDSPy(Spending(fails)).propose(state, 1)
+    assert state.matrix.meter.spent.calls == 5
+
+
+def test_what_was_found_before_the_budget_was_spent_is_proposed(
+    mood: Any, mood_rows: Any, rule_engine: Any, store: Store
+) -> None:
+    state = state_of(dspy.Predict(mood), mood_rows, rule_engine(only_shown).lm(), store, budget=Budget(calls=32))
+    teleprompter = dspy.BootstrapFewShotWithRandomSearch(metric=METRIC, num_candidate_programs=1, num_threads=1)
+    assert len(FromDSPy(teleprompter).propose(state, 1)) == 1
+    assert state.matrix.meter.calls_left == 0
+
+
+def test_demonstrations_of_a_chain_are_those_of_each_predictor(
+    mood: Any, mood_rows: Any, rule_engine: Any, store: Store
+) -> None:
+    class Chain(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weather = dspy.Predict("text -> weather")
+            self.judge = dspy.Predict(mood.prepend("weather", dspy.InputField(), str))
+
+        def forward(self, text: str) -> dspy.Prediction:
+            return self.judge(text=text, weather=self.weather(text=text).weather)
+
+    def chained(prompt: str) -> str:
+        if prompt.endswith("Weather:"):
+            return random.Random(prompt).choice(["fine", "foul"])
+        return rule(prompt)
+
+    state = state_of(Chain(), mood_rows, rule_engine(chained).lm(), store)
+    teleprompter = dspy.BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=3, max_labeled_demos=0)
+    (candidate,) = FromDSPy(teleprompter).propose(state, 1)
+    for name, fields in (("weather", {"text", "weather"}), ("judge", {"text", "weather", "mood"})):
+        shown = candidate.predictors[name].demonstrations
+        assert shown
+        assert all(set(each) == fields for each in shown)
