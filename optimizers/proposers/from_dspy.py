@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import logging
 import random
 import sys
 import warnings
@@ -24,6 +25,7 @@ from .novelty import novel
 __all__ = ["FromDSPy"]
 
 _ENOUGH = 20
+_NEVER = 1_000_000_000
 
 
 class FromDSPy:
@@ -55,7 +57,7 @@ class FromDSPy:
         """Gives the compiled program as a candidate, the first time that it is asked; then nothing.
 
         Raises:
-            BudgetExceeded: Nothing is left to spend, and the teleprompter had not come to an end.
+            BudgetExceeded: Nothing is left to spend, and the teleprompter has found nothing.
         """
         if count < 1 or state.matrix in self._ran:
             return []
@@ -67,12 +69,15 @@ class FromDSPy:
         except BudgetExceeded:
             raise
         except Exception as fault:  # the teleprompter's own: the search goes on without it
-            # DSPy's evaluations take an exception of the meter for a failed example, and give up after many of them.
+            # DSPy's evaluations take an exception of the meter for a failed example.
             if state.matrix.meter.calls_left == 0:
                 raise BudgetExceeded(f"the budget was spent while {self.name} ran") from fault
             warnings.warn(f"{self.name} gave no program: {type(fault).__name__}: {fault}", stacklevel=2)
             return []
-        return novel([candidate.model_copy(update={"origin": f"{incumbent.origin}; {self.name}"})], state, count)
+        found = novel([candidate.model_copy(update={"origin": f"{incumbent.origin}; {self.name}"})], state, count)
+        if not found and state.matrix.meter.calls_left == 0:
+            raise BudgetExceeded(f"the budget was spent while {self.name} ran")
+        return found
 
     def _compile(self, student: Program, state: SearchState) -> Any:
         teleprompter = _metered(self.teleprompter, state.matrix)
@@ -83,9 +88,21 @@ class FromDSPy:
         if "valset" in taken and "valset" not in arguments and len(train) >= _ENOUGH:
             half = len(train) // 2
             train, arguments["valset"] = train[:half], train[half:]
-        # Some print as they go: standard output is the caller's.
-        with contextlib.redirect_stdout(sys.stderr), dspy.context(lm=state.matrix.lm):
-            return teleprompter.compile(student, trainset=train, **arguments)
+        # An answer that cannot be read is a low score here as well, and no reason to give up after ten of them. Some
+        # print as they go: standard output is the caller's.
+        settings = {"lm": state.matrix.lm, "max_errors": _NEVER}
+        log = logging.getLogger("dspy.utils.parallelizer")
+        log.addFilter(_not_of_an_example)
+        try:
+            with contextlib.redirect_stdout(sys.stderr), dspy.context(**settings):
+                return teleprompter.compile(student, trainset=train, **arguments)
+        finally:
+            log.removeFilter(_not_of_an_example)
+
+
+def _not_of_an_example(record: logging.LogRecord) -> bool:
+    """Lets no error through that one example was answered badly: a small LM makes thousands of them."""
+    return not record.getMessage().startswith("Error for ")
 
 
 def _metered(value: Any, matrix: Matrix) -> Any:
