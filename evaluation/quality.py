@@ -103,9 +103,10 @@ def posterior(board: Scored, start: Spread | None = None) -> Quality:
     how easy the example is + noise, all normal. The examples' effects are integrated out, so that candidates are
     compared on the examples that they share, and one that was bought more of is not favoured for easy examples. The
     variances come from the scores: those of noise and difficulty by moments, the candidates' by expectation
-    maximisation (with a weak prior, as there may be few candidates). What it gives is an empirical Bayes estimate, as of
-    `Efron & Morris 1975 <https://doi.org/10.1080/01621459.1975.10479864>`_: the lucky are drawn towards their like, so
-    that the highest of the means is not too high on average (the winner's curse), however unevenly cells were bought.
+    maximisation (with a weak prior, as there may be few candidates). What it gives is an empirical Bayes estimate
+    (`Efron & Morris 1975 <https://doi.org/10.1080/01621459.1975.10479864>`_): the lucky are drawn towards their like,
+    so that the highest of the means is not too high on average (the winner's curse), however unevenly cells were
+    bought.
 
     Args:
         board: Scores and groups. Any order of buying will do, as long as it looked at nothing but scores.

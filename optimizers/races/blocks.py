@@ -23,13 +23,14 @@ class Blocks:
     measures it). It is here as the peer to beat.
 
     Args:
-        seed: Not used: nothing is drawn.
+        seed: As of every race; nothing is drawn.
         block: Examples in a block.
         alpha: Level of each one-sided test.
         most: Blocks, at most.
     """
 
     def __init__(self, seed: int = 0, *, block: int = 30, alpha: float = 0.2, most: int = 10) -> None:
+        del seed
         self.block, self.alpha, self.most = block, alpha, most
         self._dropped: set[int] = set()
         self._until = 0

@@ -47,9 +47,9 @@ def highest_mean(board: Board, rows: Sequence[int]) -> int:
 def cheapest_of_best(
     board: Board, rows: Sequence[int], values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 ) -> int:
-    """Gives the row of the highest value among those that have cells; of equals the one of fewer tokens, then the first.
+    """Gives the row of the highest value among those that have cells; the first row where none has.
 
-    Where none has cells, the first row.
+    Of equals it is the one of fewer tokens, then the first.
     """
     measured = [row for row in rows if board.bought[row] > 0]
     tokens = np.nan_to_num(board.tokens, nan=np.inf)

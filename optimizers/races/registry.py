@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import RaceMaker
 from .blocks import Blocks
+from .confidence import Confidence
 from .posterior_halving import PosteriorHalving
 from .successive_halving import SuccessiveHalving
 from .top_two import TopTwo
@@ -14,6 +15,7 @@ __all__ = ["DEFAULT_RACE", "RACES"]
 RACES: dict[str, RaceMaker] = {
     "posterior_halving": PosteriorHalving,
     "top_two": TopTwo,
+    "confidence": Confidence,
     "successive_halving": SuccessiveHalving,
     "blocks": Blocks,
     "wilcoxon": Wilcoxon,

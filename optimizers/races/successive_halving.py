@@ -23,10 +23,11 @@ class SuccessiveHalving:
     examples of the one before, and the last all of them.
 
     Args:
-        seed: Not used: nothing is drawn.
+        seed: As of every race; nothing is drawn.
     """
 
     def __init__(self, seed: int = 0) -> None:
+        del seed
         self._dropped: set[int] = set()
         self._until = 0
 
@@ -58,7 +59,7 @@ class SuccessiveHalving:
     def _next(self, board: Board, racing: list[int]) -> int:
         rounds = max(1, math.ceil(math.log2(max(2, len(racing)))))
         if board.affordable is None:
-            return max(self._until + 1, math.ceil(board.examples / 2 ** (rounds - 1)))
+            return max(self._until + 1, math.ceil(board.examples / 2.0 ** (rounds - 1)))
         share = board.affordable / rounds
         behind = int(np.minimum(board.bought[racing], self._until).sum())
         return min(board.examples, max(self._until + 1, int((share + behind) / len(racing))))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..board import Board
 from .base import Purchase
-from .purchases import affordable_purchase
+from .purchases import affordable_purchase, highest_mean
 
 __all__ = ["Wilcoxon"]
 
@@ -23,7 +23,7 @@ class Wilcoxon:
     documentation advises, a pruned trial counts with its mean so far. It is here as the peer to beat.
 
     Args:
-        seed: Not used: nothing is drawn.
+        seed: As of every race; nothing is drawn.
         p_threshold: As the pruner's.
         block: How many examples are bought between two questions to the pruner.
         verdicts: What the pruner said of a list of paired differences, if that is to be remembered over races: it looks
@@ -38,6 +38,7 @@ class Wilcoxon:
         block: int = 4,
         verdicts: MutableMapping[tuple[float, ...], bool] | None = None,
     ) -> None:
+        del seed
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._pruner = optuna.pruners.WilcoxonPruner(p_threshold=p_threshold)
@@ -64,7 +65,7 @@ class Wilcoxon:
 
     def best(self, board: Board) -> int:
         """The trial of the highest value; while the first runs, that."""
-        return self._best
+        return self._best if board.bought[self._best] else highest_mean(board, range(board.candidates))
 
     def _prunes(self, best: NDArray[np.float64], scores: NDArray[np.float64]) -> bool:
         paired = np.flatnonzero(~np.isnan(best) & ~np.isnan(scores))
