@@ -64,7 +64,7 @@ class FromDSPy:
         self._ran.add(state.matrix)
         incumbent = state.incumbent.candidate
         try:
-            compiled = self._compile(incumbent.apply(state.task.program, lms=state.space.lms), state)
+            compiled = self._compile(_student(incumbent, state), state)
             candidate = _candidate(compiled, incumbent, state)
         except BudgetExceeded:
             raise
@@ -103,6 +103,14 @@ class FromDSPy:
 def _not_of_an_example(record: logging.LogRecord) -> bool:
     """Lets no error through that one example was answered badly: a small LM makes thousands of them."""
     return not record.getMessage().startswith("Error for ")
+
+
+def _student(incumbent: Candidate, state: SearchState) -> Program:
+    """Gives the incumbent's program with signatures of its own: some teleprompters write into the class itself."""
+    program = incumbent.apply(state.task.program, lms=state.space.lms)
+    for predictor in program.module.predictors():
+        predictor.signature = predictor.signature.with_instructions(predictor.signature.instructions)
+    return program
 
 
 def _metered(value: Any, matrix: Matrix) -> Any:

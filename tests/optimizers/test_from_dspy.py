@@ -100,6 +100,24 @@ def test_a_valset_comes_from_train_and_never_from_dev(
     assert sorted(each.text for part in seen.values() for each in part) == sorted(x.text for x in state.task.train)
 
 
+class Overwriting(dspy.teleprompt.Teleprompter):
+    """Writes into the signature's class, as ``dspy.InferRules`` does."""
+
+    def compile(self, student: Any, *, trainset: Any) -> Any:
+        for predictor in student.predictors():
+            predictor.signature.instructions = "Overwritten."
+        return student
+
+
+def test_a_signature_that_is_written_into_is_not_the_users(
+    mood: Any, mood_rows: Any, rule_engine: Any, store: Store
+) -> None:
+    state = state_of(dspy.Predict(mood), mood_rows, rule_engine(rule).lm(), store)
+    (candidate,) = FromDSPy(Overwriting()).propose(state, 1)
+    assert candidate.predictors["self"].instruction == "Overwritten."
+    assert mood.instructions == "Tell the mood of a text."
+
+
 class Ensembling(dspy.teleprompt.Teleprompter):
     def compile(self, student: Any, *, trainset: Any) -> Any:
         return dspy.Ensemble(reduce_fn=dspy.majority).compile([student, student])
