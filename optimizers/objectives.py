@@ -163,14 +163,19 @@ class Objectives(BaseModel):
         Returns:
             Its index; None where none keeps the limits.
         """
-        allowed = [index for index, point in enumerate(points) if self.allowed(point)]
+        keeping = [index for index, point in enumerate(points) if self.allowed(point)]
         means = [float(mean) for mean in quality.mean]
+        # One that was never answered is nobody's choice, if there is any other.
+        priced = ("tokens", *self.weights)
+        allowed = [
+            index
+            for index in keeping
+            if math.isfinite(means[index]) and all(math.isfinite(points[index][name]) for name in priced)
+        ]
         if not allowed:
-            return None
+            return keeping[0] if keeping else None
         if self.weights:
-            # What is not known, as of a candidate that never answered, is worth nothing.
-            worth = {index: self.value(points[index], means[index]) for index in allowed}
-            return max(allowed, key=lambda index: (-math.inf if math.isnan(worth[index]) else worth[index], -index))
+            return max(allowed, key=lambda index: (self.value(points[index], means[index]), -index))
         best = max(allowed, key=lambda index: (means[index], -points[index]["tokens"], -index))
         no_worse = quality.probability_better(than=best, by=-self.tolerance)
         near = [index for index in allowed if index == best or no_worse[index] >= sure]

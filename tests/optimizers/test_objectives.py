@@ -113,6 +113,14 @@ def test_limits_come_first_and_none_is_chosen_where_none_keeps_them() -> None:
     assert Objectives(limits={"quality": 0.85}).choose(points, quality) == 0
 
 
+@pytest.mark.parametrize("weights", [{}, {"tokens": 0.001}])
+def test_what_was_never_answered_is_not_chosen(weights: dict[str, float]) -> None:
+    wanted = Objectives(weights=weights)
+    silent = point(math.nan, math.nan)
+    assert wanted.choose([silent, point(0.2, 900)], known([0.6, 0.2])) == 1
+    assert wanted.choose([silent, silent], known([0.6, 0.6])) == 0
+
+
 def test_a_stated_preference_decides_alone() -> None:
     points = [point(0.9, 500, toxicity=0.0), point(0.8, 200, toxicity=0.0), point(0.7, 90, toxicity=0.2)]
     quality = known([0.9, 0.8, 0.7])
