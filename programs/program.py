@@ -62,6 +62,11 @@ class _OwnManner(dspy.Adapter):
         answers: list[dict[str, Any]] = await adapter.acall(lm, lm_kwargs, signature, demos, inputs)
         return answers
 
+    def format_user_message_content(self, *args: Any, **kwargs: Any) -> str:
+        """Writes what a module formats itself, outside a predictor's call (``ReAct`` its trajectory), as DSPy does."""
+        content: str = dspy.ChatAdapter().format_user_message_content(*args, **kwargs)
+        return content
+
 
 class Program(dspy.Module):
     """Runs a module in its own manner, and with its own LM if it has one, whatever ``dspy.settings`` says.
