@@ -204,7 +204,7 @@ def compile(  # noqa: A001 — the public name
 
 def _notes(climbed: Climb, arena: Arena) -> list[str]:
     """What a person should know of the data and the judge."""
-    notes = [climbed.headroom.text]
+    notes = [climbed.headroom.text, *([climbed.ended] if climbed.ended else [])]
     cells = [cell for standing in arena.standings.values() for cell in standing.cells]
     if asks_an_lm(cells):
         best = climbed.winner.best

@@ -80,10 +80,12 @@ class Climb:
     Attributes:
         rungs: From the baseline up.
         headroom: What the data can tell, and how much there was to gain.
+        ended: Why rungs that were planned were not climbed; None where all were.
     """
 
     rungs: tuple[Rung, ...]
     headroom: Headroom
+    ended: str | None = None
 
     @property
     def winner(self) -> Rung:
@@ -157,8 +159,11 @@ class Ladder:
         self.told.rung("baseline")
         self._keep(self._baseline())
         headroom = self._headroom()
-        for plan in plans if headroom.worth_it else ():
-            if self.arena.matrix.meter.calls_left == 0:
+        ended = None if headroom.worth_it else "no gain could be told from luck"
+        for plan in plans:
+            ended = ended or self._nothing_left()
+            if ended:
+                ended = f"{plan.name}: not searched: {ended}."
                 break
             self.told.rung(plan.name)
             rung = self._search(plan)
@@ -166,7 +171,16 @@ class Ladder:
                 self._keep(rung)
         if any(rung.kept for rung in self.rungs[1:]):
             self._prove()
-        return Climb(tuple(self.rungs), headroom)
+        return Climb(tuple(self.rungs), headroom, ended)
+
+    def _nothing_left(self) -> str | None:
+        """Says why there is no point in the next rung, if there is none."""
+        if self.arena.matrix.meter.calls_left == 0:
+            return "the budget is spent"
+        best = self.incumbent
+        if len(best.scores) >= len(self.arena.raced) and min(best.scores) >= 1.0:
+            return f"all {len(best.scores)} dev examples that the winner ran on are right: nothing is left to gain"
+        return None
 
     def _headroom(self) -> Headroom:
         """Weighs, before anything is proposed, whether a gain could be told at all; a good baseline is looked at twice.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import hashlib
 import inspect
 import json
 import re
 import sys
+import threading
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -375,11 +377,20 @@ def _sources(module: dspy.Module) -> list[str]:
     return [_source(owner) for owner in owners if owner.__module__.split(".")[0] not in ("dspy", "progspace")]
 
 
-def _source(owner: type) -> str:
+_parsing = threading.Lock()
+
+
+@functools.lru_cache(maxsize=256)
+def _source_text(owner: type) -> str:
     try:
-        text = inspect.getsource(owner)
+        return inspect.getsource(owner)
     except (OSError, TypeError):
-        text = ""
+        return ""
+
+
+def _source(owner: type) -> str:
+    with _parsing:  # CPython's parser counts its depth for all threads together, and fails where two of them parse
+        text = _source_text(owner)
     if issubclass(owner, BaseModel):  # made by a call, it has no source
         with contextlib.suppress(PydanticUserError):
             text += json.dumps(owner.model_json_schema(), sort_keys=True, default=repr)

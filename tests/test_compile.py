@@ -43,14 +43,16 @@ def test_each_rung_is_searched_measured_and_kept_only_if_it_pays(rule_engine: An
     engine = rule_engine(rule)
     compiled = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=1000), store=store)
     report = compiled.report
-    assert [rung.name for rung in report.rungs] == ["baseline", "formats", "demonstrations"]
+    assert [rung.name for rung in report.rungs] == ["baseline", "formats", "prompts"]
     baseline, formats, demonstrations = (rung.test for rung in report.rungs)
     assert baseline is not None
     assert formats is not None
     assert demonstrations is not None
     assert baseline.score == 0.0
     assert baseline.score < formats.score < demonstrations.score == 1.0
-    assert report.winner.name == "demonstrations"
+    assert report.winner.name == "prompts"
+    assert "nothing is left to gain" in report.notes[-1]
+    assert [score for _, score in report.curve] == [0.0, formats.score, 1.0]
     assert report.winner.versus_baseline is not None
     assert report.winner.versus_baseline.p_value < 0.001
     assert sum(rung.calls for rung in report.rungs) <= 1000
@@ -60,7 +62,7 @@ def test_each_rung_is_searched_measured_and_kept_only_if_it_pays(rule_engine: An
     assert [point.tokens for point in compiled.front] == sorted(point.tokens for point in compiled.front)
     assert compiled.front[-1].score == 1.0
     told = str(report)
-    assert "demonstrations: compact" in told
+    assert "prompts: compact" in told
     assert "sealed test" in told
 
 
@@ -108,7 +110,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_end(rule_engine: Any, tmp_path:
             with pytest.raises(KeyboardInterrupt):
                 ps.compile(task, lm=rule_engine(stopping).lm(), budget=ps.Budget(calls=500), store=store)
             before = store.count("answers")
-            assert before >= stop_after - 1
+            assert before > stop_after // 2  # what was under way when it was stopped is lost, nothing else
             rest = rule_engine(rule)
             assert outcome(ps.compile(task, lm=rest.lm(), budget=ps.Budget(calls=500), store=store)) == whole
             assert before + len(rest.prompts) == total
@@ -117,7 +119,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_end(rule_engine: Any, tmp_path:
 @pytest.mark.parametrize("calls", [1, 40, 90, 200])
 def test_a_small_budget_gives_the_best_so_far(rule_engine: Any, store: Store, task: ps.Task, calls: int) -> None:
     budget = ps.Budget(calls=calls)
-    if calls < 50:
+    if calls < 20:  # the program as declared, on its first examples
         with pytest.raises(ps.BudgetExceeded):
             ps.compile(task, lm=rule_engine(rule).lm(), budget=budget, store=store)
         return
