@@ -25,7 +25,7 @@ from .space import Space
 
 __all__ = ["Bill", "Forecast", "Range", "forecast"]
 
-FIRST = 10  # examples on which the baseline, and at the least each format, are measured
+FIRST = 10  # examples on which the program as declared is measured first
 _RUNGS = 4
 _EXAMPLES = 5
 _MOSTLY = 0.9  # of its calls: the searches of `benchmarks/results/sentiment.jsonl` asked for 76 to 96 %
@@ -125,8 +125,8 @@ def forecast(
     """Tells what a compile will cost; no LM is called.
 
     Real prompts are rendered, of the program as declared and of candidates such as the search will try, on a few train
-    examples, and their tokens counted. A search mostly spends the calls that it may; the low end is one that stops as
-    soon as nothing it tried does better.
+    examples, and their tokens counted. A search mostly spends the calls that it may; the low end is one that finds
+    nothing to gain above the program as declared.
 
     Args:
         task: What will be searched.
@@ -152,8 +152,7 @@ def forecast(
     outputs = _outputs_a_call(rehearsed, judging)
     per_example = declared.calls + judging.calls
     pace = _pace(lm, store, tokens, outputs, notes)
-    formats = len({choice.format for each in candidates for choice in each.predictors.values()})
-    calls = _search_calls(lm, budget, tokens, outputs, pace, per_example, formats)
+    calls = _search_calls(lm, budget, tokens, outputs, pace, per_example)
     search = _bill(lm, calls, tokens, outputs, pace).within(budget)
     rows = min(task.test_size, test_rows or task.test_size)
     # A chat answer that cannot be read is asked for once more as JSON.
@@ -232,7 +231,7 @@ def _each(one: Rehearsed, judging: Rehearsed, outputs: float) -> float:
 
 
 def _search_calls(
-    lm: dspy.BaseLM, budget: Budget, tokens: Range, outputs: Range, pace: Range, per_example: float, candidates: int
+    lm: dspy.BaseLM, budget: Budget, tokens: Range, outputs: Range, pace: Range, per_example: float
 ) -> Range:
     def held(each: float, written: float, seconds: float) -> float:
         usd = price(lm, each - written, written)
@@ -245,8 +244,8 @@ def _search_calls(
         return float(min((limit for limit in limits if limit is not None), default=_UNLIMITED))
 
     most = held(tokens.low, outputs.low, pace.low)
-    # The program as declared and every format on a few examples: a search that sees at once that nothing helps.
-    least = min(held(tokens.high, outputs.high, pace.high), per_example * FIRST * (1 + candidates))
+    # The program as declared on a few examples: where that leaves nothing to gain, the search ends there.
+    least = min(held(tokens.high, outputs.high, pace.high), per_example * FIRST)
     mostly = _MOSTLY * held(tokens.expected, outputs.expected, pace.expected)
     return Range(least, max(least, mostly), most)
 

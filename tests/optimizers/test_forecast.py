@@ -184,14 +184,15 @@ def test_the_pace_of_this_lm_is_read_from_the_store(
 
 
 def test_a_real_compile_asks_what_was_told(local_lm: Any, tmp_path: Any) -> None:
-    lm, budget = ps.lm("local", max_tokens=8), ps.Budget(calls=120)
-    task = sentiment.task()
+    lm, budget = ps.lm("local", max_tokens=8), ps.Budget(calls=400)
+    task, space = sentiment.task(), Space(formats=("compact",), instructions=(), answers=("direct",), votes=(1,))
     with open_store(tmp_path / "store.db") as store:
-        told = forecast(task, lm, budget, store=store, test_rows=5)
+        told = forecast(task, lm, budget, space, store=store, test_rows=5)
         assert store.count("answers") == 0
-        report = ps.compile(task, lm=lm, budget=budget, store=store, test_rows=5).report
+        report = ps.compile(task, lm=lm, budget=budget, store=store, test_rows=5, space=space).report
     calls = sum(rung.calls for rung in report.rungs)
     tokens = sum(rung.input_tokens + rung.output_tokens for rung in report.rungs)
+    assert len(report.rungs) > 1
     assert told.search.calls.low <= calls <= told.search.calls.high
     assert told.search.tokens.low <= tokens <= told.search.tokens.high
     assert told.test.calls.low <= report.test_calls <= told.test.calls.high
