@@ -6,13 +6,12 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import dspy
-
-from ...programs.candidate import Candidate, PredictorChoice, demonstration
+from ...programs.candidate import Candidate, PredictorChoice
 from ..space import Space
 from ..standing import Standing
 from .base import SearchState
 from .novelty import novel
+from .pools import label_pools
 
 __all__ = ["CrossoverProposer"]
 
@@ -50,7 +49,7 @@ class CrossoverProposer:
             parents = [state.incumbent, *parents[: _PARENTS - 1]]
         searched = state.space.searched(state.task.program)
         generator = random.Random(state.seed)  # noqa: S311 — reproducible, not secret
-        pools = {name: _labelled(predictor.signature, state.task.train) for name, predictor in searched.items()}
+        pools = label_pools(state.task.program, state.task.train)
         for _ in range(_ATTEMPTS * count):
             child, told = _cross(parents, list(searched), generator)
             if any(child == parent.candidate for parent in parents) or generator.random() < self.mutations:
@@ -117,13 +116,3 @@ def _moves(shown: Sequence[dict[str, Any]], pool: Sequence[dict[str, Any]], spac
 
 def _hints_are_free(choice: PredictorChoice) -> bool:
     return choice.format is not None and choice.format.kind == "compact"
-
-
-def _labelled(signature: type[dspy.Signature], examples: Sequence[dspy.Example]) -> list[dict[str, Any]]:
-    """Examples that hold every field of a predictor, as its demonstrations."""
-    fields = list(signature.fields)
-    return [
-        demonstration({field: example[field] for field in fields})
-        for example in examples
-        if all(field in example for field in fields)
-    ]

@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import variance
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ...evaluation.statistics import shrunken_means
@@ -66,7 +66,7 @@ class Parts:
         return cls({key: known for key, known in values.items() if len(known) > 1})
 
     @property
-    def distributions(self) -> dict[str, CategoricalDistribution]:
+    def distributions(self) -> dict[str, BaseDistribution]:
         """Of the parts that leave a choice."""
         return {f"{name}.{part}": CategoricalDistribution(list(known)) for (name, part), known in self.values.items()}
 
@@ -102,7 +102,7 @@ class Parts:
 
 def _variance_of_mean(scores: Sequence[float]) -> float:
     """How uncertain a mean is, by the scores' own spread; Laplace's two scores more keep it above zero."""
-    return variance([*scores, 0.0, 1.0]) / (len(scores) + 2)
+    return float(np.var([*scores, 0.0, 1.0])) / (len(scores) + 2)
 
 
 def _told(standing: Standing) -> dict[str, Any]:
