@@ -150,9 +150,7 @@ def _found(optimizer: str, search: Search) -> tuple[Found, str | None]:
     """Runs an optimizer; gives what it found, and why it died where it did."""
     try:
         if optimizer == "CAPO":
-            from .peer_capo import capo  # promptolution is an extra
-
-            return capo(search), None
+            return _capo(search), None
         return DSPY_OPTIMIZERS[optimizer](search), None
     except ImportError:
         raise
@@ -160,6 +158,14 @@ def _found(optimizer: str, search: Search) -> tuple[Found, str | None]:
         logging.getLogger("dspy").exception("the search died")
         told = " ".join(f"{type(fault).__name__}: {fault}".split())
         return Found(None, "died"), f"it died: {told[:300]}"
+
+
+def _capo(search: Search) -> Found:
+    try:
+        from .peer_capo import capo
+    except ImportError as missing:
+        raise ImportError("CAPO is promptolution's, which is an extra: pip install progspace[peers]") from missing
+    return capo(search)
 
 
 def _unchanged(program: dspy.Module, start: dspy.Module) -> bool:

@@ -71,6 +71,13 @@ def test_a_peer_that_dies_is_told_and_scored_as_it_started(setup_of: Any) -> Non
     assert line["searched"] == "died"
 
 
+def test_progspace_is_one_more_optimizer(setup_of: Any) -> None:
+    line = run(Key("movie-sentiment", PROGSPACE, "own", 300, 0), setup_of())
+    assert line["n_test"] == 30
+    assert 0 < line["calls"] <= 300
+    assert line["low"] <= line["score"] <= line["high"]
+
+
 def test_the_budget_is_a_hard_stop(setup_of: Any) -> None:
     line = run(Key("movie-sentiment", "BootstrapFewShotWithRandomSearch", "best", 40, 0), setup_of())
     assert line["calls"] <= 40
@@ -78,7 +85,7 @@ def test_the_budget_is_a_hard_stop(setup_of: Any) -> None:
 
 def test_the_order_begins_with_every_peer_in_the_best_format(data: Path) -> None:
     keys = grid(["a", "b"], [*PEERS, PROGSPACE], [500, 2000], [0, 1], ["best", "default"])
-    assert len(keys) == len(set(keys)) == 2 * (len(PEERS) * 2 * 2 * 2 + 2 * 2)
+    assert len(keys) == len(set(keys)) == 2 * len(PEERS) * 8 + 2 * 4
     first = keys[: 2 * len(PEERS)]
     assert {(key.format, key.budget, key.seed) for key in first} == {("best", 500, 0)}
     assert keys[2 * len(PEERS)].format == "default"
