@@ -10,7 +10,7 @@ __all__ = ["is_usable", "read_instruction"]
 LONGEST = 1200  # characters of an instruction that was written
 _FEWEST = 3  # words
 _STEM = 6  # letters of a word that tell what it is about
-_RUN = 6  # words in a row that are no chance
+_RUN = 5  # words in a row that are no chance
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _MARKED = re.compile(r"<instruction>(.*?)(?:</instruction>|\Z)", re.DOTALL | re.IGNORECASE)
