@@ -90,7 +90,7 @@ def report_lines(report: Findings) -> list[str]:
         lines.append(f"Held-out score by calls: {told}.")
     bought = sum(rung.bought for rung in report.rungs)
     asked = sum(rung.calls for rung in report.rungs)
-    known = "" if bought == asked else f" ({numbers.count(asked - bought)} of them answered before, and free)"
+    known = "" if bought >= asked else f" ({numbers.count(asked - bought)} of them answered before, and free)"
     read = (
         f" Sealed test, read after the search: {numbers.count(report.test_calls)} calls, "
         f"{numbers.duration(report.test_seconds)}."

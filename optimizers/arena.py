@@ -123,13 +123,21 @@ class Arena:
         Raises:
             BudgetExceeded: Nothing is left; the candidates that have their cells keep them.
         """
-        if len(keys) == 1:
-            self.buy(keys[0], until)
-            return
-        with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="progspace-arena") as pool:
-            bought = [pool.submit(copy_context().run, self.buy, key, until) for key in keys]
-        for each in bought:
-            each.result()
+        first = {_asked(self.standings[key].candidate) or key: key for key in reversed(keys)}
+        riders = dict.fromkeys(each for key in first.values() for each in self._free_riders(key))
+        # Those that ask the same run afterwards: side by side, each would ask.
+        for wave in (list(first.values())[::-1], list(riders)):
+            with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="progspace-arena") as pool:
+                bought = [pool.submit(copy_context().run, self.buy, key, until) for key in wave]
+            for each in bought:
+                each.result()
+
+    def _free_riders(self, key: str) -> list[str]:
+        """Candidates that ask the very same: those that differ in what is taken off the scores afterwards."""
+        asked = _asked(self.standings[key].candidate)
+        if asked is None:
+            return []
+        return [other for other, each in self.standings.items() if other != key and _asked(each.candidate) == asked]
 
     def calls_a_cell(self, keys: Iterable[str]) -> float:
         """How many calls one more cell of these candidates takes, on average, as far as is known."""
@@ -248,6 +256,16 @@ def prompt_tokens(standing: Standing) -> float:
     """Tokens of a prompt, a mean over a candidate's calls."""
     calls = sum(cell.calls for cell in standing.cells)
     return sum(cell.input_tokens for cell in standing.cells) / max(1, calls)
+
+
+def _asked(candidate: Candidate) -> str | None:
+    """What a candidate asks of its LM, where another one may ask the same: calibration changes no prompt."""
+    choices = [choice for _, choice in sorted(candidate.predictors.items())]
+    # In a chain, what one predictor answers is asked of the next.
+    if len(choices) != 1 or choices[0].format is None or choices[0].format.decoding not in ("scored", "calibrated"):
+        return None
+    alike = choices[0].format.model_copy(update={"decoding": "scored", "biases": ()})
+    return choices[0].model_copy(update={"format": alike}).model_dump_json()
 
 
 def _parts(candidate: Candidate) -> tuple[str, ...]:

@@ -25,6 +25,11 @@ __all__ = ["Climb", "Ladder", "Listener", "Rung", "RungPlan"]
 
 ROUNDS_WITHOUT_GAIN = 2
 _GOOD = 0.9
+_NEAR = 0.1
+
+
+def _formats(candidate: Candidate) -> tuple[str, ...]:
+    return tuple(choice.format.label if choice.format else "" for choice in candidate.predictors.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +245,10 @@ class _Search:
         left = self.arena.matrix.meter.calls_left
         self.calls = None if left is None else int(left * plan.share)
         self.number = len(ladder.rungs)
-        self.keys = [ladder._key]
+        # What earlier rungs measured runs on: what was second without demonstrations may be first with them.
+        earlier = [key for key, each in self.arena.standings.items() if each.cells and key != ladder._key]
+        self.keys = [ladder._key, *earlier]
+        self.earlier = len(self.keys)
         self.race: Race = ladder.make_race(self._seed(0))
         self.bandit = Bandit([each.name for each in plan.proposers])
         self.dropped: dict[str, str] = {}
@@ -264,9 +272,11 @@ class _Search:
         shares = self.bandit.shares(places, np.random.default_rng(self._seed(2 * turn)))
         joined = 0
         try:
-            for proposer in self.plan.proposers:
-                if share := shares.get(proposer.name):
-                    joined += self._propose(proposer, share, turn)
+            asked = [proposer for proposer in self.plan.proposers if shares.get(proposer.name)]
+            bases = self._bases()
+            for index, proposer in enumerate(asked):
+                base = bases[(turn + index) % len(bases)]
+                joined += self._propose(proposer, shares[proposer.name], self._state(turn, base))
         except BudgetExceeded as error:
             return str(error)
         if not joined:
@@ -295,11 +305,28 @@ class _Search:
         aside = int(2 * len(self.arena.fresh) * self.arena.calls_a_cell(self.keys[:1]) * self.arena.repeats)
         return max(0, self.calls - aside - (self.arena.matrix.meter.spent.calls - self.before.calls))
 
-    def _propose(self, proposer: Proposer, share: int, turn: int) -> int:
+    def _bases(self) -> list[str]:
+        """Whom to build on: the leader and, where it is near, the best one of another format."""
+        leader = self._leader()
+        quality = self.ladder.promotion.quality(self.arena.board(self.keys))
+        formats = [_formats(self.arena.standings[key].candidate) for key in self.keys]
+        at = self.keys.index(leader)
+        rivals = [row for row in range(len(self.keys)) if formats[row] != formats[at] and self._cells(row)]
+        if not rivals:
+            return [leader]
+        rival = max(rivals, key=lambda row: quality.mean[row])
+        near = quality.probability_better(at)[rival] > _NEAR
+        # The leader first, and more often.
+        return [leader, self.keys[rival], leader] if near else [leader]
+
+    def _cells(self, row: int) -> int:
+        return len(self.arena.standings[self.keys[row]].cells)
+
+    def _propose(self, proposer: Proposer, share: int, state: SearchState) -> int:
         before = self.arena.matrix.meter.spent.calls
         joined: list[str] = []
         try:
-            candidates = proposer.propose(self._state(turn), share)
+            candidates = proposer.propose(state, share)
             joined = self.arena.add(candidates, proposer.name)
         finally:
             calls = self.arena.matrix.meter.spent.calls - before
@@ -309,7 +336,7 @@ class _Search:
         self.ladder.told.proposed(proposer.name, len(joined))
         return len(joined)
 
-    def _state(self, turn: int) -> SearchState:
+    def _state(self, turn: int, base: str) -> SearchState:
         ranked = sorted(
             (each for each in self.arena.standings.values() if each.cells),
             key=lambda each: (-each.mean, each.tokens, each.order),
@@ -320,7 +347,7 @@ class _Search:
             space=self.ladder.space,
             matrix=self.arena.matrix,
             writer=self.ladder.writer,
-            incumbent=self.arena.standings[self._leader()],
+            incumbent=self.arena.standings[base],
             standings=(*ranked, *unseen),
             seed=self._seed(2 * turn + 1),
         )
@@ -351,7 +378,7 @@ class _Search:
         self.bandit.settle(promises, costs)
 
     def _result(self, stopped: str | None) -> Rung | None:
-        measured = [key for key in self.keys[1:] if self.arena.standings[key].cells]
+        measured = [key for key in self.keys[self.earlier :] if self.arena.standings[key].cells]
         if not measured:
             return None
         outcome = self.ladder.promotion.decide(self.arena, self.keys)

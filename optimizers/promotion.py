@@ -76,6 +76,10 @@ class Promotion:
     sure: float = 0.5
     beyond_luck: float = 0.9
 
+    def quality(self, board: Board) -> Quality:
+        """What is known of how good each row is."""
+        return posterior(board)
+
     def chances(self, board: Board) -> list[float]:
         """How probably each row beats the first one."""
         return [float(chance) for chance in posterior(board).probability_better(0)]

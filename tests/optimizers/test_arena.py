@@ -148,3 +148,18 @@ def test_a_gain_of_a_lucky_draw_is_not_taken_for_one(rule_engine: Any, store: St
     kept, verdict = Promotion().against_baseline(there, keys, keys[1])
     assert not kept
     assert verdict.better == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_asks_the_same_runs_along_for_nothing(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), test=())
+    engine = rule_engine(str, logprobs=lambda prompt, choice: float(choice.strip() == "glad"))
+    meter = Meter()
+    there = Arena(task, task.dev, Matrix(store, task.metric, engine.lm(), meter))
+    declared = Candidate.declared(dspy.Predict(mood))
+    formats = [Format(kind="compact", decoding=each) for each in ("scored", "calibrated", "constrained")]
+    keys = there.add([declared.with_choice(format=each) for each in formats], "me")
+    there.buy_all(keys[:1], 12)
+    assert [len(there.standings[key].cells) for key in keys] == [12, 12, 0]
+    assert meter.spent.bought == meter.spent.calls == 12
+    there.buy_all(keys[:2], 20)
+    assert meter.spent.bought == 20
