@@ -25,7 +25,8 @@ import progspace as ps
 from ..evaluation.matrix import Matrix
 from ..lms.budget import Meter
 from ..optimizers.calibration import calibrate
-from ..optimizers.demonstration_proposer import label_pools, propose_demonstrations
+from ..optimizers.proposers.draws import propose_demonstrations
+from ..optimizers.proposers.pools import label_pools
 from ..programs.candidate import Candidate
 from ..programs.fields import choices_of
 from ..programs.formats import Format
@@ -77,7 +78,7 @@ def candidates(task: ps.Task, pool: list[dspy.Example], seed: int) -> list[Candi
     return list(drawn.values())
 
 
-def record(name: str, data: Path, store: Path) -> dict[str, Any]:
+def record(name: str, data: Path, store: Path, precision: str) -> dict[str, Any]:
     """Fills one matrix; known cells cost nothing."""
     rows = 450 if TASKS[name].read(data)[1] is not None else 250
     task = real_task(name, data, seed=0, rows=rows, test_rows=1)
@@ -85,7 +86,7 @@ def record(name: str, data: Path, store: Path) -> dict[str, Any]:
     random.Random(0).shuffle(train)  # noqa: S311 — reproducible, not secret
     all_rows = [dspy.Example(**row).with_inputs(*task.inputs) for row in train[:rows]]
     examples, pool = all_rows[:EXAMPLES], all_rows[EXAMPLES:]
-    lm = ps.lm("local", max_tokens=48)
+    lm = ps.lm("local", max_tokens=48, precision=precision)
     started, recorded = time.monotonic(), []
     with open_store(store) as opened:
         meter = Meter()
@@ -110,7 +111,14 @@ def record(name: str, data: Path, store: Path) -> dict[str, Any]:
                 f"{time.monotonic() - started:6.0f} s  {candidate.origin}",
                 flush=True,
             )
-    return {"task": name, "lm": "local/smollm2-135m", "seed": 0, "examples": len(examples), "candidates": recorded}
+    return {
+        "task": name,
+        "lm": "local/smollm2-135m",
+        "precision": precision,
+        "seed": 0,
+        "examples": len(examples),
+        "candidates": recorded,
+    }
 
 
 def main() -> None:
@@ -119,11 +127,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--tasks", nargs="*", default=list(RECORDED), choices=RECORDED)
     parser.add_argument("--store", type=Path, default=Path(".progspace/recordings.db"))
+    parser.add_argument(
+        "--precision", choices=["f32", "bf16"], default="f32", help="bf16 is faster where the CPU has it"
+    )
     arguments = parser.parse_args()
     logging.getLogger("dspy").setLevel(logging.ERROR)
     RECORDINGS.mkdir(exist_ok=True)
     for name in arguments.tasks:
-        recording = record(name, arguments.data, arguments.store)
+        recording = record(name, arguments.data, arguments.store, arguments.precision)
         (RECORDINGS / f"{name}.json").write_text(json.dumps(recording) + "\n", encoding="utf-8")
 
 
