@@ -171,24 +171,26 @@ def forecast(
 
 
 def _typical(task: Task, lm: dspy.BaseLM, space: Space) -> list[Candidate]:
-    """Candidates such as the search tries: each format, the likeliest with demonstrations and with reasoning."""
+    """Candidates such as the search tries: every format; two of them with demonstrations, and with reasoning.
+
+    The declared format is among them, for it stays where no other one beats it.
+    """
     predictors = space.searched(task.program)
     declared = Candidate.declared(task.program)
     formats = space.formats_for([predictor.signature for predictor in predictors.values()], lm)
     typical = [declared.with_choice(format=each, origin=each.label) for each in formats]
     likeliest = formats[0] if formats else Format()
-    for size in space.demonstrations:
-        shown = declared.with_choice(format=likeliest, origin=f"{size} demonstrations")
-        for name, predictor in predictors.items():
-            fields = list(predictor.signature.fields)
-            rows = [row for row in task.train if all(field in row for field in fields)][:size]
-            demos = tuple(demonstration({field: row[field] for field in fields}) for row in rows)
-            shown = shown.with_choice(predictor=name, demonstrations=demos)
-        if size and any(choice.demonstrations for choice in shown.predictors.values()):
+    for base in (declared, declared.with_choice(format=likeliest)):
+        for size in filter(None, space.demonstrations):
+            shown = base
+            for name, predictor in predictors.items():
+                fields = list(predictor.signature.fields)
+                rows = [row for row in task.train if all(field in row for field in fields)][:size]
+                demos = tuple(demonstration({field: row[field] for field in fields}) for row in rows)
+                shown = shown.with_choice(predictor=name, demonstrations=demos)
             typical.append(shown)
-    if "chain_of_thought" in space.answers:
-        reasoning = Answering(reasoning=True)
-        typical.append(declared.with_choice(format=likeliest, answering=reasoning, origin=reasoning.label))
+        if "chain_of_thought" in space.answers:
+            typical.append(base.with_choice(answering=Answering(reasoning=True)))
     return typical
 
 
@@ -207,21 +209,21 @@ def _judging(task: Task, examples: Sequence[dspy.Example], lm: dspy.BaseLM, note
 
 
 def _tokens_a_call(rehearsed: Sequence[Rehearsed], judging: Rehearsed, *, exact: bool) -> Range:
-    """Tokens in and out of a call."""
+    """Tokens in and out of a call: at least as the shorter half of the candidates, at most as the longest."""
     short = sorted(_each(one, judging, one.output_tokens + judging.output_tokens) for one in rehearsed)
-    long = sorted(_each(one, judging, one.most_output_tokens + judging.most_output_tokens) for one in rehearsed)
+    long = [_each(one, judging, one.most_output_tokens + judging.most_output_tokens) for one in rehearsed]
     doubt = 1.0 if exact else 1.3
-    return Range(_half(short) / doubt, sum(short) / len(short), _half(long[::-1]) * doubt)
+    return Range(_half(short) / doubt, sum(short) / len(short), max(long) * doubt)
 
 
 def _outputs_a_call(rehearsed: Sequence[Rehearsed], judging: Rehearsed) -> Range:
     short = [(one.output_tokens + judging.output_tokens) / (one.calls + judging.calls) for one in rehearsed]
     long = [(one.most_output_tokens + judging.most_output_tokens) / (one.calls + judging.calls) for one in rehearsed]
-    return Range(_half(sorted(short)), sum(short) / len(short), _half(sorted(long)[::-1]))
+    return Range(_half(sorted(short)), sum(short) / len(short), max(long))
 
 
 def _half(ordered: Sequence[float]) -> float:
-    """The mean of the first half: a search runs many candidates, so its own mean lies within those of the halves."""
+    """The mean of the first half: a search runs many candidates, the cheapest not alone."""
     first = ordered[: max(1, len(ordered) // 2)]
     return sum(first) / len(first)
 

@@ -184,8 +184,9 @@ def test_the_pace_of_this_lm_is_read_from_the_store(
 
 
 def test_a_real_compile_asks_what_was_told(local_lm: Any, tmp_path: Any) -> None:
-    lm, budget = ps.lm("local", max_tokens=8), ps.Budget(calls=400)
-    task, space = sentiment.task(), Space(formats=("compact",), instructions=(), answers=("direct",), votes=(1,))
+    lm, budget = ps.lm("local", max_tokens=8), ps.Budget(calls=220)
+    task = sentiment.task()
+    space = Space(formats=("compact",), instructions=(), answers=("direct",), votes=(1,), demonstrations=(2,))
     with open_store(tmp_path / "store.db") as store:
         told = forecast(task, lm, budget, space, store=store, test_rows=5)
         assert store.count("answers") == 0
