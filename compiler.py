@@ -160,7 +160,12 @@ def compile(  # noqa: A001 — the public name
         test = task.unseal_test("final report")[: test_rows or None]
     sealed = Matrix(store, task.metric, lm, test_meter, workers=workers, on_cells=told.cells)
     programs = [_program(rung, winner, climbed, arena) for rung in climbed.rungs]
-    compared = _compare_on_test(programs, test, sealed, seed)
+    unread: list[str] = []
+    compared: Sequence[Comparison | None] = [None] * len(programs)
+    try:
+        compared = _compare_on_test(programs, test, sealed, seed)
+    except LMError as error:  # what the search found is paid for
+        unread.append(f"The sealed test could not be scored: {error}. Run the same again: only that is left to do.")
     values = {key: promotion.values(arena, key) for key in arena.measured}
     indices = promotion.objectives.front(list(values.values()))
     front = sorted(
@@ -171,7 +176,7 @@ def compile(  # noqa: A001 — the public name
         lm=lm.model,
         seed=seed,
         sizes={"train": len(task.train), "dev": len(arena.dev), "test": len(test)},
-        notes=(*task.splits.notes, *_notes(climbed, arena)),
+        notes=(*task.splits.notes, *_notes(climbed, arena), *unread),
         rungs=tuple(
             _rung_report(rung, arena, comparison, seed)
             for rung, comparison in zip(climbed.rungs, compared, strict=True)

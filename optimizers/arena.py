@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import dspy
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import BudgetExceeded
 from ..evaluation.matrix import Matrix
@@ -140,20 +141,20 @@ class Arena:
         return [other for other, each in self.standings.items() if other != key and _asked(each.candidate) == asked]
 
     def calls_a_cell(self, keys: Iterable[str]) -> float:
-        """How many calls one more cell of these candidates takes, on average, as far as is known."""
+        """How many calls one more cell takes, a judge's included: a mean over these candidates, as far as is known."""
         known = [
-            sum(cell.calls for cell in self.standings[key].cells) / len(self.standings[key].cells)
+            sum(len(cell.asked) for cell in self.standings[key].cells) / len(self.standings[key].cells)
             for key in keys
             if self.standings[key].cells
         ]
-        return max(1.0, sum(known) / len(known)) if known else float(len(self.task.program.predictors()))
+        return max(1.0, sum(known) / len(known)) if known else float(len(self.task.program.predictors())) * self.repeats
 
     def affordable(self, keys: Sequence[str], calls: int | None = None) -> int | None:
         """How many more cells the budget, or so many calls of it, hold; None without a limit."""
         left = self.matrix.meter.calls_left
         if calls is not None:
             left = calls if left is None else min(left, calls)
-        return None if left is None else int(left / self.calls_a_cell(keys) / self.repeats)
+        return None if left is None else int(left / self.calls_a_cell(keys))
 
     def board(self, keys: Sequence[str], *, fresh: bool = False, affordable: int | None = None) -> Board:
         """What a race looks at; the first key is the incumbent's.
@@ -176,13 +177,14 @@ class Arena:
         tokens = [self.standings[key].tokens if self.standings[key].cells else np.nan for key in keys]
         return Board(scores, bought, np.array(tokens), self._groups(keys), affordable)
 
-    def _groups(self, keys: Sequence[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    def _groups(self, keys: Sequence[str]) -> NDArray[np.int64]:
         parts = [_parts(self.standings[key].candidate) for key in keys]
         columns = []
         for column in zip(*parts, strict=True):
             codes = {value: code for code, value in enumerate(dict.fromkeys(column))}
             columns.append([codes[value] for value in column])
-        return np.array(columns, np.int64).T.reshape(len(keys), -1)
+        groups: NDArray[np.int64] = np.array(columns, np.int64).T.reshape(len(keys), -1)
+        return groups
 
     def run(
         self,

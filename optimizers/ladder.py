@@ -25,6 +25,8 @@ __all__ = ["Climb", "Ladder", "Listener", "Rung", "RungPlan"]
 
 ROUNDS_WITHOUT_GAIN = 2
 _GOOD = 0.9
+_LEAST = 120  # calls of a rung, where there are so many
+_ASIDE = 0.4
 _NEAR = 0.1
 
 
@@ -243,7 +245,7 @@ class _Search:
         self.ladder, self.arena, self.plan = ladder, ladder.arena, plan
         self.before = self.arena.matrix.meter.spent
         left = self.arena.matrix.meter.calls_left
-        self.calls = None if left is None else int(left * plan.share)
+        self.calls = None if left is None else min(left, max(int(left * plan.share), _LEAST))
         self.number = len(ladder.rungs)
         # What earlier rungs measured runs on: what was second without demonstrations may be first with them.
         earlier = [key for key, each in self.arena.standings.items() if each.cells and key != ladder._key]
@@ -295,14 +297,15 @@ class _Search:
 
     def _round_calls(self, joined: int) -> int:
         """What a round with so many new candidates may ask for: a first look at each, and as much again and a half."""
-        return int(2.5 * FIRST * joined * self.arena.calls_a_cell(self.keys) * self.arena.repeats)
+        return int(2.5 * FIRST * joined * self.arena.calls_a_cell(self.keys))
 
     @property
     def _left(self) -> int | None:
         """Calls that the rounds may still ask for: what the confirmation takes is put aside."""
         if self.calls is None:
             return None
-        aside = int(2 * len(self.arena.fresh) * self.arena.calls_a_cell(self.keys[:1]) * self.arena.repeats)
+        confirmation = len(self.arena.fresh) * self.arena.calls_a_cell(self.keys[1:])
+        aside = int(min(2 * confirmation, _ASIDE * self.calls))
         return max(0, self.calls - aside - (self.arena.matrix.meter.spent.calls - self.before.calls))
 
     def _bases(self) -> list[str]:
@@ -374,7 +377,7 @@ class _Search:
             standing = self.arena.standings[key]
             if standing.proposer in promises:
                 promises[standing.proposer] += chance
-                costs[standing.proposer] += sum(cell.calls for cell in standing.cells)
+                costs[standing.proposer] += sum(len(cell.asked) for cell in standing.cells)
         self.bandit.settle(promises, costs)
 
     def _result(self, stopped: str | None) -> Rung | None:
