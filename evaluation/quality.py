@@ -14,9 +14,11 @@ __all__ = ["Quality", "Scored", "Spread", "posterior"]
 
 Array = NDArray[np.float64]
 
-_ROUNDS = 4  # of EM; a race that hands on its spread goes on where it was
-_PRIOR_COUNT = 2.0  # how many effects each prior spread is worth
-_PRIOR_SPREAD = 0.06  # of effects of each kind, as a share of the scores' variance
+_ROUNDS = 20  # at most, to find the variances; a race that hands on its spread goes on where it was, with
+_MORE_ROUNDS = 2
+_STILL = 0.02  # variances that change less than this share have been found
+_PRIOR_COUNT = 1.0  # how many effects each prior spread is worth
+_PRIOR_SPREAD = 0.02  # of effects of each kind, as a share of the scores' variance
 _DIFFICULT = 0.3  # share of the scores' variance that is the examples', before any was seen
 _DRAWS = 512
 
@@ -102,8 +104,8 @@ def posterior(board: Scored, start: Spread | None = None) -> Quality:
     A score is a common level + what the candidate shares with others of its kind (its format, say) + what is its own +
     how easy the example is + noise, all normal. The examples' effects are integrated out, so that candidates are
     compared on the examples that they share, and one that was bought more of is not favoured for easy examples. The
-    variances come from the scores: those of noise and difficulty by moments, the candidates' by expectation
-    maximisation (with a weak prior, as there may be few candidates). What it gives is an empirical Bayes estimate
+    variances come from the scores: those of noise and difficulty by moments, the candidates' by
+    likelihood (with a weak prior, as there may be few of them). What it gives is an empirical Bayes estimate
     (`Efron & Morris 1975 <https://doi.org/10.1080/01621459.1975.10479864>`_): the lucky are drawn towards their like,
     so that the highest of the means is not too high on average (the winner's curse), however unevenly cells were
     bought.
@@ -128,7 +130,6 @@ def posterior(board: Scored, start: Spread | None = None) -> Quality:
     total = max(float((centred**2).sum() + 0.2) / (cells + 1), 1e-6)
     noise, difficulty = _cell_variances(centred, mask, counts, total)
     kinships = _kinships(board.groups, candidates)
-    levels = [float(candidates), *(float(len(set(column.tolist()))) for column in board.groups.T)]
     usual = _PRIOR_SPREAD * total
     variances = [usual] * len(kinships)
     if start is not None and len(start.shared) == len(kinships) - 1:
@@ -141,14 +142,11 @@ def posterior(board: Scored, start: Spread | None = None) -> Quality:
     seen = [kinship if everyone else kinship[np.ix_(bought, bought)] for kinship in kinships]
     base = uncertainty + level[: measured.size, : measured.size]
     if measured.size:
-        for _ in range(_ROUNDS if start is None else 1):
-            inverse = _inverse(base + sum(v * k for v, k in zip(variances, seen, strict=True)))
-            weighed = inverse @ measured
-            for index, (kinship, count) in enumerate(zip(seen, levels, strict=True)):
-                fit = float(weighed @ kinship @ weighed) - float((inverse * kinship).sum())
-                now = variances[index]
-                updated = (count * now + now**2 * fit + _PRIOR_COUNT * usual) / (count + _PRIOR_COUNT)
-                variances[index] = max(updated, 1e-9)
+        for _ in range(_ROUNDS if start is None else _MORE_ROUNDS):
+            before = variances
+            variances = _updated(before, seen, measured, base, usual)
+            if max(abs(v - b) for v, b in zip(variances, before, strict=True)) < _STILL * max(before):
+                break
     prior = level + sum(v * k for v, k in zip(variances, kinships, strict=True))
     spread = Spread(noise, difficulty, variances[0], tuple(variances[1:]))
     if not measured.size:
@@ -158,6 +156,21 @@ def posterior(board: Scored, start: Spread | None = None) -> Quality:
     gain = across @ inverse
     covariance = prior - gain @ across.T
     return Quality(centre + gain @ measured, (covariance + covariance.T) / 2, spread)
+
+
+def _updated(variances: list[float], kinships: list[Array], measured: Array, base: Array, usual: float) -> list[float]:
+    """One round towards the likeliest variances of the candidates' effects (an MM algorithm).
+
+    `Zhou et al. 2019 <https://doi.org/10.1080/10618600.2018.1529601>`_, with a few effects of the usual spread added.
+    """
+    inverse = _inverse(base + sum(v * k for v, k in zip(variances, kinships, strict=True)))
+    weighed = inverse @ measured
+    found = []
+    for now, kinship in zip(variances, kinships, strict=True):
+        fit = now**2 * float(weighed @ kinship @ weighed) + _PRIOR_COUNT * usual
+        expected = now**2 * float((inverse * kinship).sum()) + _PRIOR_COUNT * now
+        found.append(max(now * float(np.sqrt(fit / expected)), 1e-9))
+    return found
 
 
 def _cell_variances(centred: Array, mask: Array, counts: Array, total: float) -> tuple[float, float]:
