@@ -47,6 +47,15 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
+def test_the_readmes_second_block_makes_what_it_names() -> None:
+    code = blocks("python")[1]
+    made: dict[str, object] = {}
+    exec(compile("import dspy, progspace as ps\n" + code, "README.md", "exec"), made)  # noqa: S102 — our own README
+    assert isinstance(made["space"], progspace.Space)
+    assert isinstance(made["wanted"], progspace.Objectives)
+    assert isinstance(made["mipro"], progspace.optimizers.FromDSPy)
+
+
 def test_the_readmes_python_runs(local_lm: dspy.LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, but for a smaller budget."""
     monkeypatch.chdir(tmp_path)
