@@ -53,7 +53,7 @@ def test_the_readmes_second_block_makes_what_it_names() -> None:
     exec(compile("import dspy, progspace as ps\n" + code, "README.md", "exec"), made)  # noqa: S102 — our own README
     assert isinstance(made["space"], progspace.Space)
     assert isinstance(made["wanted"], progspace.Objectives)
-    assert isinstance(made["mipro"], progspace.optimizers.FromDSPy)
+    assert isinstance(made["bootstrap"], progspace.optimizers.FromDSPy)
 
 
 def test_the_readmes_python_runs(local_lm: dspy.LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
