@@ -133,7 +133,7 @@ class Generator:
                 running.clear()
                 continue
             before = len(running)
-            running = [(request, handle) for request, handle in running if not self._finish(request, handle)]
+            running = [(request, handle) for request, handle in running if not self._finished(request, handle)]
             self._await_successors(before - len(running))
 
     def _await_successors(self, finished: int) -> None:
@@ -158,6 +158,14 @@ class Generator:
         except Exception as error:
             request.future.set_exception(error)
 
+    def _finished(self, request: _Request, handle: Any) -> bool:
+        """Tells whether a request has its answer; one that cannot be read fails alone, and the others go on."""
+        try:
+            return self._finish(request, handle)
+        except Exception as error:
+            request.future.set_exception(error)
+            return True
+
     def _finish(self, request: _Request, handle: Any) -> bool:
         status = handle.get_status()
         if status == self._genai.GenerationStatus.RUNNING:
@@ -165,7 +173,11 @@ class Generator:
         if status != self._genai.GenerationStatus.FINISHED:
             request.future.set_exception(MemoryError(f"the engine gave the request up ({status.name.lower()})"))
             return True
-        output = handle.read_all()[0]
+        outputs = handle.read_all()
+        if not outputs:  # it ended before its first token
+            request.future.set_result(Generation("", 0, "stop"))
+            return True
+        output = outputs[0]
         text = self._tokenizer.decode(list(output.generated_ids))
         cut = min((at for stop in request.options.stop if (at := text.find(stop)) >= 0), default=len(text))
         by_length = output.finish_reason == self._genai.GenerationFinishReason.LENGTH
