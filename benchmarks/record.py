@@ -57,8 +57,8 @@ def candidates(task: ps.Task, pool: list[dspy.Example], seed: int) -> list[Candi
     decodings = ["free", "constrained", *(["scored", "calibrated"] if labels else [])]
     good = [Format(kind="compact", decoding=each, hints=hints) for each in decodings[-3:] for hints in (False, True)]
     every = [
-        *good, *good, Format(kind="compact"), Format(kind="compact", hints=True), Format(kind="json", decoding="constrained"),
-        Format(kind="json"), Format(),
+        *good, *good, Format(kind="compact"), Format(kind="compact", hints=True),
+        Format(kind="json", decoding="constrained"), Format(kind="json"), Format(),
     ]  # fmt: skip
     pools = {"labelled": label_pools(module, pool)}
     sizes = (1, 2, 4) if "passage" in signature.input_fields else (2, 4, 8)

@@ -53,7 +53,9 @@ def power_of(gain: float, n: int, discordance: float, level: float = 0.05) -> fl
 def _needed(n: int, level: float) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """For each number of pairs that disagree: how many must be won for the test to reject; more than all where none."""
     pairs = np.arange(n + 1)
-    needed: np.ndarray[tuple[int], np.dtype[np.int64]] = stats.binom.isf(level / 2, pairs, 0.5).astype(np.int64) + 1
+    needed: np.ndarray[tuple[int], np.dtype[np.int64]] = (
+        np.asarray(stats.binom.isf(level / 2, pairs, 0.5), np.int64) + 1
+    )
     return needed
 
 

@@ -303,7 +303,8 @@ def _curve(report: Findings) -> str:
         anchor = "start" if index == 0 else "end"
         parts.append(
             f'<circle class="{_class(rung, report)}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
-            f"<title>{html.escape(rung.name)}: {numbers.percent(point[1])} after {numbers.count(point[0])} calls</title>"
+            f"<title>{html.escape(rung.name)}: {numbers.percent(point[1])} after {numbers.count(point[0])} calls"
+            "</title>"
             f'</circle><text x="{x:.1f}" y="{height - 6}" class="dim" text-anchor="{anchor}">'
             f"{numbers.count(point[0])}</text>"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 import optuna
@@ -135,6 +135,7 @@ class Objectives(BaseModel):
         >>> Objectives().front(points)
         [0, 1]
         """
+        directions: list[Literal["maximize", "minimize"]]
         directions = ["maximize" if self.higher_is_better(axis) else "minimize" for axis in self.axes]
         trials, seen = [], set[tuple[float, ...]]()
         for index, point in enumerate(points):

@@ -10,9 +10,9 @@ from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
 
 
-def program(mood: Any, way: Answering, format: Format | None = None) -> dspy.Module:
+def program(mood: Any, way: Answering, shown: Format | None = None) -> dspy.Module:
     declared = Candidate.declared(dspy.Predict(mood))
-    return declared.with_choice(answering=way, format=format).apply(dspy.Predict(mood))
+    return declared.with_choice(answering=way, format=shown).apply(dspy.Predict(mood))
 
 
 def chat(prompt: str) -> str:
@@ -48,7 +48,7 @@ def test_the_majority_of_the_samples_is_taken_and_unreadable_ones_have_no_vote(r
 
 
 def test_no_sample_that_can_be_read_is_an_error_of_the_prompt(rule_engine: Any, mood: Any) -> None:
-    with dspy.context(lm=rule_engine(lambda _: "nonsense").lm()), pytest.raises(Exception, match="(?i)parse|field"):
+    with dspy.context(lm=rule_engine(lambda _: "nonsense").lm()), pytest.raises(Exception, match=r"(?i)parse|field"):
         program(mood, Answering(votes=3))(text="rain")
 
 
