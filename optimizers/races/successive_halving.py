@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,13 +35,19 @@ class SuccessiveHalving:
     def step(self, board: Board) -> Purchase | None:
         """Gives the next round, or what is missing of this one."""
         racing = [row for row in range(board.candidates) if row not in self._dropped]
-        if self._until and any(board.bought[row] < self._until for row in racing):
-            return affordable_purchase(board, racing, self._until)
+        behind = [row for row in racing if board.bought[row] < self._until]
+        if behind:
+            # Who joined late gets what the others have, or, where that is too dear, a round's share of examples: then
+            # all are compared on these.
+            self._until = min(self._until, self._reach(board, behind, len(racing)))
+            purchase = affordable_purchase(board, behind, self._until)
+            if purchase is not None:
+                return purchase
         gone: list[tuple[int, str]] = []
         if self._until:
             if len(racing) == 1:
                 return None
-            kept, lost = _halves(board, racing)
+            kept, lost = _halves(board, racing, self._until)
             gone = [(row, f"in the worse half on {self._until} examples") for row in lost]
             self._dropped.update(lost)
             racing = sorted(kept)
@@ -60,9 +67,15 @@ class SuccessiveHalving:
         rounds = max(1, math.ceil(math.log2(max(2, len(racing)))))
         if board.affordable is None:
             return max(self._until + 1, math.ceil(board.examples / 2.0 ** (rounds - 1)))
-        share = board.affordable / rounds
-        behind = int(np.minimum(board.bought[racing], self._until).sum())
-        return min(board.examples, max(self._until + 1, int((share + behind) / len(racing))))
+        return min(board.examples, max(self._until + 1, self._reach(board, racing, len(racing))))
+
+    def _reach(self, board: Board, rows: list[int], racing: int) -> int:
+        """Up to which example a round's share of the cells brings these rows; those that have more wait for them."""
+        if board.affordable is None:
+            return board.examples
+        share = board.affordable / max(1, math.ceil(math.log2(max(2, racing))))
+        bought = np.minimum(board.bought[rows], self._until)
+        return max(int(bought.min()) + 1, int((share + int(bought.sum())) / len(rows)))
 
 
 def _furthest(board: Board, rows: set[int]) -> list[int]:
@@ -70,8 +83,10 @@ def _furthest(board: Board, rows: set[int]) -> list[int]:
     return [row for row in rows if board.bought[row] == most and most] or sorted(rows)
 
 
-def _halves(board: Board, racing: list[int]) -> tuple[list[int], list[int]]:
-    means, tokens = board.means, np.nan_to_num(board.tokens, nan=np.inf)
+def _halves(board: Board, racing: list[int], until: int) -> tuple[list[int], list[int]]:
+    """The better and the worse half, on the first examples, which all have."""
+    means = replace(board, scores=board.scores[:, :until]).means
+    tokens = np.nan_to_num(board.tokens, nan=np.inf)
     ranked = sorted(racing, key=lambda row: (-round(float(means[row]), 9), float(tokens[row]), row))
     keep = (len(ranked) + 1) // 2
     return ranked[:keep], ranked[keep:]
