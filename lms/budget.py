@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import BudgetExceeded
 
-__all__ = ["Budget", "Meter", "Spent"]
+__all__ = ["Budget", "Meter", "Spent", "UnderWay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,33 @@ class Spent:
         )
 
 
+class UnderWay:
+    """Lets one thread at a time ask for a key: who comes second finds the answer, and buys nothing.
+
+    >>> with UnderWay().alone("a prompt"):
+    ...     pass
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[str, list[Any]] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Waits while another thread holds the same key."""
+        with self._lock:
+            held = self._keys.setdefault(key, [threading.Lock(), 0])
+            held[1] += 1
+        try:
+            with held[0]:
+                yield
+        finally:
+            with self._lock:
+                held[1] -= 1
+                if not held[1]:
+                    del self._keys[key]
+
+
 class Meter:
     """Counts what is asked and bought against a budget; shared by threads.
 
@@ -104,6 +133,7 @@ class Meter:
         self._calls = self._bought = self._input_tokens = self._output_tokens = 0
         self._usd = 0.0
         self._asked: set[str] = set()
+        self.under_way = UnderWay()
         self._lock = threading.Lock()
 
     @property

@@ -178,17 +178,18 @@ class JournaledLM(dspy.BaseLM):
         """
         key, prompt, kwargs = self._asked(prompt, messages, kwargs)
         first = self.meter.ask(key)
-        if (known := self._recall(key, first)) is not None:
-            return known
-        listener = _Listener()
-        started = time.perf_counter()
-        try:
-            with dspy.context(**self._listening(listener)):
-                outputs = self.lm(prompt, messages=messages, **kwargs)
-        except Exception as fault:
-            self._failed(key, fault)
-            raise
-        return self._remember(key, outputs, listener, time.perf_counter() - started, first)
+        with self.meter.under_way.alone(key):
+            if (known := self._recall(key, first)) is not None:
+                return known
+            listener = _Listener()
+            started = time.perf_counter()
+            try:
+                with dspy.context(**self._listening(listener)):
+                    outputs = self.lm(prompt, messages=messages, **kwargs)
+            except Exception as fault:
+                self._failed(key, fault)
+                raise
+            return self._remember(key, outputs, listener, time.perf_counter() - started, first)
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """As a call, for tasks."""

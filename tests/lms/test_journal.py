@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -88,3 +89,23 @@ def test_a_failed_call_is_not_remembered(store: Store, rule_engine: Any) -> None
         lm("hello")
     assert lm("hello") == ["fine"]
     assert store.count("answers") == 1
+
+
+def test_who_asks_while_another_asks_the_same_gets_that_answer(rule_engine: Any, store: Store) -> None:
+    begun, both = threading.Event(), threading.Event()
+
+    def slow(prompt: str) -> str:
+        begun.set()
+        both.wait(5)
+        return "yes"
+
+    engine = rule_engine(slow)
+    lm = JournaledLM(engine.lm(), Meter(), StoreAnswers(store))
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(lm, "Is it?")
+        begun.wait(5)
+        others = [pool.submit(lm, "Is it?") for _ in range(3)]
+        both.set()
+        assert {tuple(each.result()) for each in (first, *others)} == {("yes",)}
+    assert len(engine.prompts) == 1
+    assert lm.meter.spent.bought == 1
