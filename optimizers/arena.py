@@ -30,6 +30,8 @@ RACED = 0.75
 _SIDE_BY_SIDE = 8
 """Candidates that run at a time: blocks are small, and an LM that batches wants more than one of them."""
 
+_BLOCK = 4
+
 Dropped = Callable[[Standing, str], None]
 """Is told who a race gave up, and why."""
 
@@ -216,7 +218,8 @@ class Arena:
             for row, reason in purchase.dropped:
                 if on_dropped is not None:
                     on_dropped(self.standings[keys[row]], reason)
-            wanted = [row for row in purchase.candidates if board.bought[row] < min(purchase.until, width)]
+            until = min(_whole_block(purchase.until), width)
+            wanted = [row for row in purchase.candidates if board.bought[row] < until]
             if not wanted:
                 if not purchase.dropped:
                     return None  # it wants what is there already
@@ -225,9 +228,9 @@ class Arena:
                 return "its share of the calls is spent"
             named = [keys[row] for row in wanted]
             if on_step is not None:
-                on_step(named, min(purchase.until, width))
+                on_step(named, until)
             try:
-                self.buy_all(named, min(purchase.until, width))
+                self.buy_all(named, until)
             except BudgetExceeded as error:
                 return str(error)
             if self.max_prompt_tokens is not None:
@@ -252,6 +255,11 @@ class Arena:
         known = {key: len(each.scores) for key, each in self.standings.items() if each.scores}
         most = max(known.values(), default=0)
         return [key for key, count in known.items() if 2 * count >= most]
+
+
+def _whole_block(until: int) -> int:
+    """Rounds up what is bought of a candidate that has been looked at: single cells leave the LM's batches empty."""
+    return until if until < _BLOCK else -(-until // _BLOCK) * _BLOCK
 
 
 def prompt_tokens(standing: Standing) -> float:

@@ -250,7 +250,7 @@ class _Search:
         # What earlier rungs measured runs on: what was second without demonstrations may be first with them.
         earlier = [key for key, each in self.arena.standings.items() if each.cells and key != ladder._key]
         self.keys = [ladder._key, *earlier]
-        self.earlier = len(self.keys)
+        self.earlier = {key: self._bought(key) for key in self.keys}
         self.race: Race = ladder.make_race(self._seed(0))
         self.bandit = Bandit([each.name for each in plan.proposers])
         self.dropped: dict[str, str] = {}
@@ -314,7 +314,7 @@ class _Search:
         quality = self.ladder.promotion.quality(self.arena.board(self.keys))
         formats = [_formats(self.arena.standings[key].candidate) for key in self.keys]
         at = self.keys.index(leader)
-        rivals = [row for row in range(len(self.keys)) if formats[row] != formats[at] and self._cells(row)]
+        rivals = [row for row in range(len(self.keys)) if formats[row] != formats[at] and self._bought(self.keys[row])]
         if not rivals:
             return [leader]
         rival = max(rivals, key=lambda row: quality.mean[row])
@@ -322,8 +322,8 @@ class _Search:
         # The leader first, and more often.
         return [leader, self.keys[rival], leader] if near else [leader]
 
-    def _cells(self, row: int) -> int:
-        return len(self.arena.standings[self.keys[row]].cells)
+    def _bought(self, key: str) -> int:
+        return len(self.arena.standings[key].cells)
 
     def _propose(self, proposer: Proposer, share: int, state: SearchState) -> int:
         before = self.arena.matrix.meter.spent.calls
@@ -381,10 +381,11 @@ class _Search:
         self.bandit.settle(promises, costs)
 
     def _result(self, stopped: str | None) -> Rung | None:
-        measured = [key for key in self.keys[self.earlier :] if self.arena.standings[key].cells]
+        # Of those of earlier rungs, the ones that the race went on with.
+        measured = [key for key in self.keys[1:] if self._bought(key) > self.earlier.get(key, 0)]
         if not measured:
             return None
-        outcome = self.ladder.promotion.decide(self.arena, self.keys)
+        outcome = self.ladder.promotion.decide(self.arena, self.keys, measured)
         standings = sorted(
             (self.arena.standings[key] for key in measured), key=lambda each: (-len(each.cells), -each.mean, each.order)
         )

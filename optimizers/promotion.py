@@ -84,9 +84,15 @@ class Promotion:
         """How probably each row beats the first one."""
         return [float(chance) for chance in posterior(board).probability_better(0)]
 
-    def decide(self, arena: Arena, keys: Sequence[str]) -> Outcome:
-        """Runs the finalists on the fresh part of dev and says who stays; the first key is the incumbent's."""
-        finalists, stopped = self._finalists(arena, keys), None
+    def decide(self, arena: Arena, keys: Sequence[str], eligible: Sequence[str] | None = None) -> Outcome:
+        """Runs the finalists on the fresh part of dev and says who stays.
+
+        Args:
+            arena: Where they are measured.
+            keys: All that were in the race, the incumbent's first.
+            eligible: Those among them that may take its place; None for all.
+        """
+        finalists, stopped = self._finalists(arena, keys, keys[1:] if eligible is None else eligible), None
         try:
             # An incumbent that is beaten beyond doubt need not be confirmed: the program as declared is often dear.
             chance = self.chances(arena.board(keys, fresh=True))[finalists[0]]
@@ -125,10 +131,10 @@ class Promotion:
         examples = [*arena.raced[: len(standing.cells)], *arena.fresh]
         return self.objectives.measure_cells((*standing.cells, *standing.fresh), examples)
 
-    def _finalists(self, arena: Arena, keys: Sequence[str]) -> list[int]:
+    def _finalists(self, arena: Arena, keys: Sequence[str], eligible: Sequence[str]) -> list[int]:
         board = arena.board(keys, fresh=True)
         mean = posterior(board).mean
-        rows = [row for row in range(1, len(keys)) if board.bought[row]]
+        rows = [row for row in range(1, len(keys)) if board.bought[row] and keys[row] in eligible]
         likely = sorted(rows, key=lambda row: (-mean[row], board.tokens[row], row))
         allowed = [
             row
