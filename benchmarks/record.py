@@ -34,7 +34,7 @@ from ..store.database import open_store
 from .tasks import TASKS, real_task
 
 RECORDINGS = Path(__file__).parent / "recordings"
-RECORDED = ("movie-sentiment", "sports-understanding", "boolean-expressions", "squad-reading")
+RECORDED = ("movie-sentiment", "sports-understanding", "boolean-expressions", "navigate")
 CANDIDATES, EXAMPLES = 64, 200
 
 

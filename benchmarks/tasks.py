@@ -59,6 +59,13 @@ class Boolean(dspy.Signature):
     answer: Literal["True", "False"] = dspy.OutputField()
 
 
+class Navigate(dspy.Signature):
+    """Tell whether one who follows the instructions returns to the starting point."""
+
+    question: str = dspy.InputField()
+    answer: Literal["Yes", "No"] = dspy.OutputField()
+
+
 class Gist(dspy.Signature):
     """Say in a few words what the reviewer thinks of the movie."""
 
@@ -145,6 +152,11 @@ def _reading(data: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return train, test
 
 
+def _navigate(data: Path) -> tuple[list[dict[str, Any]], None]:
+    rows = _lines(data / "bbh/navigate.jsonl")
+    return [{"question": row["question"].split("\nOptions:")[0], "answer": row["answer"]} for row in rows], None
+
+
 def _bbh(name: str) -> Callable[[Path], tuple[list[dict[str, Any]], None]]:
     return lambda data: (_lines(data / f"bbh/{name}.jsonl"), None)
 
@@ -165,6 +177,7 @@ TASKS = {
                  _bbh("sports_understanding")),
         RealTask("boolean-expressions", lambda: dspy.Predict(Boolean), ("question",), ps.metrics.choice("answer"),
                  _bbh("boolean_expressions")),
+        RealTask("navigate", lambda: dspy.Predict(Navigate), ("question",), ps.metrics.choice("answer"), _navigate),
         RealTask("gist-chain", GistThenVerdict, ("review",), ps.metrics.choice("sentiment"), _sentiment),
     )
 }  # fmt: skip

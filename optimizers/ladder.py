@@ -296,8 +296,8 @@ class _Search:
         return (ended or "the race is decided") if last else None
 
     def _round_calls(self, joined: int) -> int:
-        """What a round with so many new candidates may ask for: a first look at each, and as much again and a half."""
-        return int(2.5 * FIRST * joined * self.arena.calls_a_cell(self.keys))
+        """What a round with so many new candidates may ask for: most are given up early, and what is left goes deep."""
+        return int(FIRST * joined * self.arena.calls_a_cell(self.keys))
 
     @property
     def _left(self) -> int | None:

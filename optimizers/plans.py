@@ -26,7 +26,7 @@ from .space import Space
 
 __all__ = ["default_plans"]
 
-_PLACES = 8
+_PLACES = 12
 
 
 def default_plans(
