@@ -387,7 +387,8 @@ class _Search:
             return None
         outcome = self.ladder.promotion.decide(self.arena, self.keys, measured)
         standings = sorted(
-            (self.arena.standings[key] for key in measured), key=lambda each: (-len(each.cells), -each.mean, each.order)
+            (self.arena.standings[key] for key in measured if key not in self.earlier or key == outcome.key),
+            key=lambda each: (-len(each.cells), -each.mean, each.order),
         )
         return Rung(
             name=self.plan.name,
