@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import optuna
 import pytest
 
 import progspace as ps
 from progspace.artifacts.compiled import Compiled
+from progspace.optimizers.races.registry import RACES
 from progspace.programs import sentiment
 from progspace.store.database import Store, open_store
 
@@ -132,6 +134,53 @@ def test_test_rows_limits_what_is_unsealed(rule_engine: Any, store: Store, task:
     assert compiled.report.sizes["test"] == 7
 
 
+def chatty(prompt: str) -> str:
+    """Right in the chat format, which is the declared one."""
+    return f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt.rsplit('## text ##', 1)[-1] else 'sad'}"
+
+
+def test_where_there_is_nothing_to_gain_nothing_is_searched(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    compiled = ps.compile(task, lm=rule_engine(chatty).lm(), budget=ps.Budget(calls=500), store=store)
+    assert [rung.name for rung in compiled.report.rungs] == ["baseline"]
+    assert any("formats: not searched: no gain could be told from luck" in note for note in compiled.report.notes)
+    assert compiled.report.baseline.calls <= len(task.dev)
+
+
+def test_a_space_of_one_point_gives_the_program_as_declared(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    point = ps.Space(formats=[], instructions=[], demonstrations=[], answers=["direct"], votes=[1])
+    compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=500), store=store, space=point)
+    assert [rung.name for rung in compiled.report.rungs] == ["baseline"]
+
+
+def test_limits_hold_for_the_winner(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    def compiled(objectives: ps.Objectives) -> Compiled:
+        return ps.compile(
+            task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=600), store=store, objectives=objectives
+        )
+
+    free = compiled(ps.Objectives()).report.winner.dev
+    assert free.tokens > 25
+    assert free.score == 1.0
+    bound = compiled(ps.Objectives(limits={"tokens": 25})).report.winner.dev
+    assert bound.tokens <= 25
+    assert 0 < bound.score < 1.0
+
+
+def test_the_search_stands_in_the_store_as_a_study(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=400), store=store)
+    (study,) = optuna.get_all_study_summaries(store.url)
+    assert study.n_trials >= sum(len(rung.tried) for rung in compiled.report.rungs[1:])
+    assert study.best_trial is not None
+
+
+def test_every_race_compiles(rule_engine: Any, tmp_path: Path, task: ps.Task) -> None:
+    for race in RACES:
+        with open_store(tmp_path / f"{race}.db") as store:
+            compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=500), store=store, race=race)
+            assert sum(rung.calls for rung in compiled.report.rungs) <= 500
+            assert compiled.report.winner.dev.score > 0.5, race
+
+
 class Chain(dspy.Module):
     def __init__(self, mood: Any) -> None:
         super().__init__()
@@ -160,6 +209,7 @@ def test_a_chain_is_compiled_predictor_by_predictor(rule_engine: Any, store: Sto
 
 SCRIPT = """
 import sys, progspace as ps
+from progspace.optimizers.races.registry import RACES
 from progspace.programs import sentiment
 compiled = ps.compile(
     sentiment.task(), lm=ps.lm("local", max_tokens=8), budget=ps.Budget(calls=250), store=sys.argv[1], test_rows=10
