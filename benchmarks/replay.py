@@ -35,7 +35,7 @@ from ..optimizers.races.registry import DEFAULT_RACE, RACES
 from ..optimizers.races.wilcoxon import Wilcoxon
 from .results import RESULTS, read_results, write_results
 
-__all__ = ["Recording", "recordings", "replay", "summary"]
+__all__ = ["Recording", "nicely", "recordings", "replay", "summary"]
 
 RECORDINGS = Path(__file__).parent / "recordings"
 CELLS = (250, 500, 1000, 2000, 4000)
@@ -153,7 +153,8 @@ def _chunk(job: tuple[Recording, str, int, int, tuple[int, ...]]) -> list[tuple[
     return outcomes
 
 
-def _nice() -> None:
+def nicely() -> None:
+    """Lets others go first."""
     os.nice(10)
 
 
@@ -275,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"there are no recordings in {RECORDINGS}: python -m progspace.benchmarks.record")
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # small matrices: threads only stand in their way
             os.environ.setdefault(name, "1")
-        with multiprocessing.get_context("spawn").Pool(arguments.workers, _nice) as pool:
+        with multiprocessing.get_context("spawn").Pool(arguments.workers, nicely) as pool:
             lines = [line for matrix in matrices for line in _run(matrix, arguments.races, arguments.runs, pool)]
         write_results("replay", lines, arguments.results)
     lines = read_results("replay", arguments.results)

@@ -8,18 +8,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.optimize import nnls
 from scipy.special import ndtr
 
 __all__ = ["Quality", "Scored", "Spread", "posterior"]
 
 Array = NDArray[np.float64]
 
-_ROUNDS = 20  # at most, to find the variances; a race that hands on its spread goes on where it was, with
-_MORE_ROUNDS = 2
+_ROUNDS = 8  # at most, to find the variances; a race that hands on its spread needs one or two
 _STILL = 0.02  # variances that change less than this share have been found
-_PRIOR_COUNT = 1.0  # how many effects each prior spread is worth
+_LEAST = 0.02  # of the usual variance of effects: no kind of effect is ever taken to be nothing at all
 _PRIOR_SPREAD = 0.02  # of effects of each kind, as a share of the scores' variance
-_DIFFICULT = 0.3  # share of the scores' variance that is the examples', before any was seen
+_DIFFICULT, _TASTE = 0.25, 0.05  # shares of the scores' variance that are the examples', before any was seen
+_PRIOR_EXAMPLES = 4.0  # what these shares are worth
 _DRAWS = 512
 
 
@@ -41,13 +42,15 @@ class Spread:
 
     Attributes:
         noise: Of a cell, given its candidate and its example.
-        difficulty: Of the examples' effects.
+        difficulty: Of the examples' effects on all candidates.
+        tastes: Of an example's effects on those that share a part: for each column of the groups.
         own: Of what is a candidate's own.
         shared: Of the effects of each column of the groups.
     """
 
     noise: float
     difficulty: float
+    tastes: tuple[float, ...]
     own: float
     shared: tuple[float, ...] = ()
 
@@ -98,21 +101,25 @@ class Quality:
         return lead
 
 
-def posterior(board: Scored, start: Spread | None = None) -> Quality:
+def posterior(board: Scored, start: Spread | None = None, *, least_own: float = 0.0, tastes: bool = True) -> Quality:
     """Fits the model to the scores bought so far.
 
     A score is a common level + what the candidate shares with others of its kind (its format, say) + what is its own +
-    how easy the example is + noise, all normal. The examples' effects are integrated out, so that candidates are
-    compared on the examples that they share, and one that was bought more of is not favoured for easy examples. The
-    variances come from the scores: those of noise and difficulty by moments, the candidates' by
-    likelihood (with a weak prior, as there may be few of them). What it gives is an empirical Bayes estimate
-    (`Efron & Morris 1975 <https://doi.org/10.1080/01621459.1975.10479864>`_): the lucky are drawn towards their like,
-    so that the highest of the means is not too high on average (the winner's curse), however unevenly cells were
-    bought.
+    how easy the example is (for all, and for those of its kind) + noise, all normal. The examples' effects are
+    integrated out, so that candidates are compared on the examples that they share, and one that was bought more of is
+    not favoured for easy examples. The variances come from the scores: those of noise and examples by moments, the
+    candidates' by likelihood (with a weak prior, as there may be few of them). What it gives is an empirical Bayes
+    estimate (`Efron & Morris 1975 <https://doi.org/10.1080/01621459.1975.10479864>`_): the lucky are drawn towards
+    their like, so that the highest of the means is not too high on average (the winner's curse), however unevenly
+    cells were bought.
 
     Args:
         board: Scores and groups. Any order of buying will do, as long as it looked at nothing but scores.
         start: Variances of an earlier fit, to begin with: fewer rounds are needed then.
+        least_own: What is a candidate's own varies at least so much, as a share of the scores' variance. A race should
+            not take candidates of a kind for equals too early; what is told of the winner should, if they seem to be.
+        tastes: Whether examples are different things to different kinds of candidates. Leads within a kind are surer
+            then, and leads of one kind over another less so.
 
     >>> from types import SimpleNamespace as Board
     >>> scores = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [0, 0, 1, np.nan]])
@@ -128,73 +135,94 @@ def posterior(board: Scored, start: Spread | None = None) -> Quality:
     centre = float(np.nansum(board.scores) / cells) if cells else 0.5
     centred = np.where(known, board.scores - centre, 0.0)
     total = max(float((centred**2).sum() + 0.2) / (cells + 1), 1e-6)
-    noise, difficulty = _cell_variances(centred, mask, counts, total)
-    kinships = _kinships(board.groups, candidates)
+    effects, kinds = _effects(board.groups, candidates)
+    kinships = [effects[:, kinds == kind] @ effects[:, kinds == kind].T for kind in range(1, kinds[-1] + 1)]
+    noise, difficulty, *by_kind = _cell_variances(centred, mask, counts, kinships if tastes else [], total)
     usual = _PRIOR_SPREAD * total
-    variances = [usual] * len(kinships)
-    if start is not None and len(start.shared) == len(kinships) - 1:
-        variances = [start.own, *start.shared]
-    bought = counts > 0
-    everyone = bool(bought.all())
-    rows = slice(None) if everyone else np.flatnonzero(bought)
-    measured, uncertainty = _measured(centred[rows], mask[rows], counts[rows], noise, difficulty)
-    level = np.full((candidates, candidates), 4 * total)  # a flat prior of the common level
-    seen = [kinship if everyone else kinship[np.ix_(bought, bought)] for kinship in kinships]
-    base = uncertainty + level[: measured.size, : measured.size]
-    if measured.size:
-        for _ in range(_ROUNDS if start is None else _MORE_ROUNDS):
-            before = variances
-            variances = _updated(before, seen, measured, base, usual)
-            if max(abs(v - b) for v, b in zip(variances, before, strict=True)) < _STILL * max(before):
-                break
-    prior = level + sum(v * k for v, k in zip(variances, kinships, strict=True))
-    spread = Spread(noise, difficulty, variances[0], tuple(variances[1:]))
+    variances = np.full(kinds[-1] + 1, usual)
+    if start is not None and len(start.shared) == variances.size - 1:
+        variances = np.array([start.own, *start.shared])
+    variances[0] = max(variances[0], least_own * total)
+    bought = np.flatnonzero(counts)
+    measured, uncertainty = _measured(centred[bought], mask[bought], counts[bought], noise, difficulty)
+    # What examples are to those of a kind does not average out over candidates: of two rows, over the longer one.
+    longer = np.maximum.outer(counts[bought], counts[bought])
+    for taste, kinship in zip(by_kind, kinships, strict=False):
+        uncertainty += taste * kinship[np.ix_(bought, bought)] / longer
+    base = uncertainty + 4 * total  # a flat prior of the common level
+    for _ in range(_ROUNDS if measured.size else 0):
+        before, variances = variances, _updated(variances, effects[bought], kinds, measured, base, usual)
+        variances[0] = max(variances[0], least_own * total)
+        if np.abs(variances - before).max() < _STILL * before.max():
+            break
+    prior = 4 * total + (effects * variances[kinds]) @ effects.T
+    spread = Spread(noise, difficulty, tuple(by_kind), float(variances[0]), tuple(variances[1:].tolist()))
     if not measured.size:
         return Quality(np.full(candidates, centre), prior, spread)
-    across = prior[:, rows]
-    inverse = _inverse(base + sum(v * k for v, k in zip(variances, seen, strict=True)))
-    gain = across @ inverse
+    across = prior[:, bought]
+    gain = across @ _inverse(uncertainty + across[bought])
     covariance = prior - gain @ across.T
     return Quality(centre + gain @ measured, (covariance + covariance.T) / 2, spread)
 
 
-def _updated(variances: list[float], kinships: list[Array], measured: Array, base: Array, usual: float) -> list[float]:
-    """One round towards the likeliest variances of the candidates' effects (an MM algorithm).
+def _updated(
+    variances: Array, effects: Array, kinds: NDArray[np.int64], measured: Array, base: Array, usual: float
+) -> Array:
+    """One round of Fisher scoring towards the likeliest variances of the candidates' effects, none below 0.
 
-    `Zhou et al. 2019 <https://doi.org/10.1080/10618600.2018.1529601>`_, with a few effects of the usual spread added.
+    A prior as of one effect of the usual size stands for what few candidates, or few kinds, do not tell.
     """
-    inverse = _inverse(base + sum(v * k for v, k in zip(variances, kinships, strict=True)))
-    weighed = inverse @ measured
-    found = []
-    for now, kinship in zip(variances, kinships, strict=True):
-        fit = now**2 * float(weighed @ kinship @ weighed) + _PRIOR_COUNT * usual
-        expected = now**2 * float((inverse * kinship).sum()) + _PRIOR_COUNT * now
-        found.append(max(now * float(np.sqrt(fit / expected)), 1e-9))
-    return found
+    inverse = _inverse(base + (effects * variances[kinds]) @ effects.T)
+    across = inverse @ effects
+    weighed, inner = measured @ across, effects.T @ across
+    count = variances.size
+    by_kind = (kinds[:, None] == np.arange(count)).astype(np.float64)
+    information = by_kind.T @ (inner**2) @ by_kind / 2
+    slope = ((weighed**2 - inner.diagonal()) @ by_kind) / 2
+    weight = 1 / (2 * usual**2)
+    information[np.diag_indices(count)] += weight
+    aim = information @ variances + slope + weight * (usual - variances)
+    root = np.linalg.cholesky(information)
+    found, _ = nnls(root.T, np.linalg.solve(root, aim))
+    return np.maximum(found, _LEAST * usual)
 
 
-def _cell_variances(centred: Array, mask: Array, counts: Array, total: float) -> tuple[float, float]:
-    """The variance of noise and that of difficulty, from the cells' deviations from their candidates' means."""
+def _cell_variances(
+    centred: Array, mask: Array, counts: Array, kinships: list[Array], total: float
+) -> tuple[float, ...]:
+    """The variances of noise, of difficulty, and of what examples are to each kind: by moments (Haseman & Elston).
+
+    They are told by the products of two candidates' deviations from their own means on one example.
+    """
     means = centred.sum(axis=1) / np.maximum(counts, 1)
     rest = (centred - means[:, None]) * mask
     both = float((rest**2).sum() + 4 * total) / float(np.maximum(counts - 1, 0).sum() + 4)
-    by_example = rest.sum(axis=0)
-    products = float((by_example**2).sum() - (rest**2).sum())
-    # Taking the means off takes off some of the difficulty, too: of two rows, what the longer one's mean holds.
+    # Taking the means off takes off some of what is shared, too: of two rows, what the longer one's mean holds.
     longer = np.maximum.outer(counts, counts)
     pairs = np.minimum.outer(counts, counts) * (1 - 1 / np.maximum(longer, 1))
     np.fill_diagonal(pairs, 0.0)
+    products = rest @ rest.T
+    np.fill_diagonal(products, 0.0)
+    shared = [np.ones_like(pairs), *kinships]
+    normal = np.array([[float((pairs * a * b).sum()) for a in shared] for b in shared])
+    right = np.array([float((products * a).sum()) for a in shared])
+    usual = both * np.array([_DIFFICULT, *(_TASTE for _ in kinships)])
     # Products of one example hang together, so that many of them are worth little more than one.
-    prior = 4 * max(1.0, float(pairs.sum()) / max(1.0, float(mask.any(axis=0).sum())))
-    difficulty = (products + prior * _DIFFICULT * both) / (float(pairs.sum()) + prior)
-    difficulty = min(max(difficulty, 0.0), 0.95 * both)
-    return both - difficulty, difficulty
+    prior = _PRIOR_EXAMPLES * max(1.0, normal[0, 0] / max(1.0, float(mask.any(axis=0).sum())))
+    normal[np.diag_indices(len(shared))] += prior
+    root = np.linalg.cholesky(normal)
+    found, _ = nnls(root.T, np.linalg.solve(root, right + prior * usual))
+    found *= min(1.0, 0.9 * both / max(float(found.sum()), 1e-12))
+    return (both - float(found.sum()), *found.tolist())
 
 
-def _kinships(groups: NDArray[np.int64], candidates: int) -> list[Array]:
-    """For each kind of effect which candidates share it; the first is what is their own."""
+def _effects(groups: NDArray[np.int64], candidates: int) -> tuple[Array, NDArray[np.int64]]:
+    """Candidates × effects, 1 where a candidate has it, and of which kind each effect is; kind 0 is one's own."""
     columns = groups.T if groups.size else np.zeros((0, candidates), np.int64)
-    return [np.eye(candidates), *((column[:, None] == column[None, :]).astype(np.float64) for column in columns)]
+    codes = [np.arange(candidates), *columns]
+    each = [(column[:, None] == np.unique(column)).astype(np.float64) for column in codes]
+    kinds = np.repeat(np.arange(len(each)), [block.shape[1] for block in each])
+    return np.concatenate(each, axis=1), kinds
 
 
 def _measured(centred: Array, mask: Array, counts: Array, noise: float, difficulty: float) -> tuple[Array, Array]:
