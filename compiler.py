@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import dspy
+from threadpoolctl import threadpool_limits
 
 from .artifacts.artifact import Provenance
 from .artifacts.compiled import Compiled, FrontPoint
@@ -150,7 +151,9 @@ def compile(  # noqa: A001 — the public name
         seed=seed,
         listener=Listener(rung=told.rung, kept=told.kept, round=told.round),
     )
-    climbed = ladder.climb(default_plans(space, task.program, lm, proposers))
+    # The quality model inverts small matrices: threads of linear algebra would wait for the LM's, and for each other.
+    with threadpool_limits(limits=1, user_api="blas"):
+        climbed = ladder.climb(default_plans(space, task.program, lm, proposers))
     winner = _refit(climbed, arena)
     record_study(store, task, seed, list(arena.standings.values()))
     test_meter = Meter()
