@@ -6,8 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaln, logsumexp
-from scipy.stats import beta as beta_distribution
+from scipy.special import betainc, betaln, logsumexp
 
 from .statistics import Interval
 
@@ -66,7 +65,8 @@ def mcnemar_e_values(
     log_e = (won + lost) * np.log(2.0) + betaln(prior + won, prior + lost) - betaln(prior, prior)
     if alternative != "two-sided":
         first, second = (won, lost) if alternative == "less" else (lost, won)
-        log_e = log_e + beta_distribution.logcdf(0.5, prior + first, prior + second) + np.log(2.0)
+        with np.errstate(divide="ignore"):
+            log_e = log_e + np.log(betainc(prior + first, prior + second, 0.5)) + np.log(2.0)
     evidence: Array = np.exp(np.minimum(log_e, 700.0))
     return evidence
 

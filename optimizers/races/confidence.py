@@ -72,22 +72,18 @@ class Confidence:
 
     def verdict(self, board: Board, row: int) -> str:
         """Says of a candidate what is shown: ``better``, ``worse``, or ``undecided``, than the incumbent."""
-        if row == self.incumbent:
-            return "undecided"
-        if self._evidence(board, row, "greater") >= self._threshold(board):
-            return "better"
-        return "worse" if self._evidence(board, row, "less") >= self._threshold(board) else "undecided"
+        return self._verdicts(board, [row])[0]
 
     def _left(self, board: Board) -> list[int]:
         return [row for row in range(board.candidates) if row not in self._dropped]
 
     def _judge(self, board: Board, racing: list[int]) -> list[tuple[int, str]]:
-        better = [row for row in racing if row != self.incumbent and self.verdict(board, row) == "better"]
+        better = [row for row, said in zip(racing, self._verdicts(board, racing), strict=True) if said == "better"]
         gone: list[tuple[int, str]] = []
         if better:
             before, self.incumbent = self.incumbent, highest_mean(board, better)
             gone.append((before, f"shown to be worse than candidate {self.incumbent}"))
-        lost = [row for row in racing if row != self.incumbent and self.verdict(board, row) == "worse"]
+        lost = [row for row, said in zip(racing, self._verdicts(board, racing), strict=True) if said == "worse"]
         gone += [(row, "shown to be worse than the incumbent") for row in lost if row not in dict(gone)]
         self._dropped.update(row for row, _ in gone)
         return gone
@@ -96,18 +92,21 @@ class Confidence:
         comparisons = board.candidates if self.incumbent == 0 else board.candidates * (board.candidates - 1)
         return e_threshold(self.alpha / 2, max(1, 2 * comparisons))  # two-sided: better, and worse
 
-    def _evidence(self, board: Board, row: int, alternative: Alternative) -> float:
-        pair = board.scores[[row, self.incumbent]]
-        known = ~np.isnan(pair).any(axis=0)
-        lead = pair[0, known] - pair[1, known]
-        if not lead.size:
-            return 0.0
-        if _binary(pair[:, known]):
-            return float(mcnemar_e_values((lead > 0).sum(), (lead < 0).sum(), alternative=alternative))
-        scores = board.scores[~np.isnan(board.scores)]
-        bound = max(1.0, float(scores.max() - scores.min()))
-        return float(betting_e_values(lead, board.examples, alternative=alternative, bound=bound)[-1])
+    def _verdicts(self, board: Board, rows: list[int]) -> list[str]:
+        enough = self._threshold(board)
+        better, worse = (self._evidence(board, rows, alternative) >= enough for alternative in ("greater", "less"))
+        return ["better" if up else "worse" if down else "undecided" for up, down in zip(better, worse, strict=True)]
 
-
-def _binary(scores: NDArray[np.float64]) -> bool:
-    return bool(((scores == 0) | (scores == 1)).all())
+    def _evidence(self, board: Board, rows: list[int], alternative: Alternative) -> NDArray[np.float64]:
+        lead = board.scores[rows] - board.scores[self.incumbent]
+        known = board.scores[~np.isnan(board.scores)]
+        if ((known == 0) | (known == 1)).all():
+            return mcnemar_e_values((lead > 0).sum(axis=1), (lead < 0).sum(axis=1), alternative=alternative)
+        bound = max(1.0, float(known.max() - known.min()))
+        evidence = np.zeros(len(rows))
+        for index, (row, differences) in enumerate(zip(rows, lead, strict=True)):
+            seen = min(board.bought[row], board.bought[self.incumbent])
+            if seen and row != self.incumbent:
+                drawn = differences[:seen]
+                evidence[index] = betting_e_values(drawn, board.examples, alternative=alternative, bound=bound)[-1]
+        return evidence

@@ -32,7 +32,7 @@ class TopTwo(Modelled):
     """
 
     def __init__(
-        self, seed: int = 0, *, enough: float = ENOUGH, steps: int = 12, negligible: float = 1 / _DRAWS
+        self, seed: int = 0, *, enough: float = ENOUGH, steps: int = 6, negligible: float = 1 / _DRAWS
     ) -> None:
         super().__init__(seed, enough=enough)
         self.steps, self.negligible = steps, negligible
