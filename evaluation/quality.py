@@ -15,10 +15,10 @@ __all__ = ["Quality", "Scored", "Spread", "posterior"]
 
 Array = NDArray[np.float64]
 
-_ROUNDS = 8  # at most, to find the variances; a race that hands on its spread needs one or two
+_ROUNDS = 8  # at most, to find the variances; a race that hands on its spread goes on where it was, with
+_MORE_ROUNDS = 2
 _STILL = 0.02  # variances that change less than this share have been found
 _LEAST = 0.02  # of the usual variance of effects: no kind of effect is ever taken to be nothing at all
-_PRIOR_SPREAD = 0.02  # of effects of each kind, as a share of the scores' variance
 _DIFFICULT, _TASTE = 0.25, 0.05  # shares of the scores' variance that are the examples', before any was seen
 _PRIOR_EXAMPLES = 4.0  # what these shares are worth
 _DRAWS = 512
@@ -101,7 +101,9 @@ class Quality:
         return lead
 
 
-def posterior(board: Scored, start: Spread | None = None, *, least_own: float = 0.0, tastes: bool = True) -> Quality:
+def posterior(
+    board: Scored, start: Spread | None = None, *, usual: float = 0.005, least_own: float = 0.0, tastes: bool = True
+) -> Quality:
     """Fits the model to the scores bought so far.
 
     A score is a common level + what the candidate shares with others of its kind (its format, say) + what is its own +
@@ -116,6 +118,7 @@ def posterior(board: Scored, start: Spread | None = None, *, least_own: float = 
     Args:
         board: Scores and groups. Any order of buying will do, as long as it looked at nothing but scores.
         start: Variances of an earlier fit, to begin with: fewer rounds are needed then.
+        usual: How much effects of each kind vary where little is known of it, as a share of the scores' variance.
         least_own: What is a candidate's own varies at least so much, as a share of the scores' variance. A race should
             not take candidates of a kind for equals too early; what is told of the winner should, if they seem to be.
         tastes: Whether examples are different things to different kinds of candidates. Leads within a kind are surer
@@ -138,8 +141,7 @@ def posterior(board: Scored, start: Spread | None = None, *, least_own: float = 
     effects, kinds = _effects(board.groups, candidates)
     kinships = [effects[:, kinds == kind] @ effects[:, kinds == kind].T for kind in range(1, kinds[-1] + 1)]
     noise, difficulty, *by_kind = _cell_variances(centred, mask, counts, kinships if tastes else [], total)
-    usual = _PRIOR_SPREAD * total
-    variances = np.full(kinds[-1] + 1, usual)
+    variances = np.full(kinds[-1] + 1, usual * total)
     if start is not None and len(start.shared) == variances.size - 1:
         variances = np.array([start.own, *start.shared])
     variances[0] = max(variances[0], least_own * total)
@@ -150,8 +152,9 @@ def posterior(board: Scored, start: Spread | None = None, *, least_own: float = 
     for taste, kinship in zip(by_kind, kinships, strict=False):
         uncertainty += taste * kinship[np.ix_(bought, bought)] / longer
     base = uncertainty + 4 * total  # a flat prior of the common level
-    for _ in range(_ROUNDS if measured.size else 0):
-        before, variances = variances, _updated(variances, effects[bought], kinds, measured, base, usual)
+    rounds = _ROUNDS if start is None else _MORE_ROUNDS
+    for _ in range(rounds if measured.size else 0):
+        before, variances = variances, _updated(variances, effects[bought], kinds, measured, base, usual * total)
         variances[0] = max(variances[0], least_own * total)
         if np.abs(variances - before).max() < _STILL * before.max():
             break
@@ -242,7 +245,6 @@ def _inverse(matrix: Array) -> Array:
     factor, failed = dpotrf(matrix, lower=1)
     if failed:
         return np.asarray(np.linalg.pinv(matrix, hermitian=True))
-    lower = np.tril(dpotri(factor, lower=1)[0])
-    inverse: Array = lower + lower.T
-    inverse[np.diag_indices_from(inverse)] /= 2
+    lower, _ = dpotri(factor, lower=1)
+    inverse: Array = np.where(np.tri(len(lower), dtype=bool), lower, lower.T)
     return inverse
