@@ -18,7 +18,8 @@ Array = NDArray[np.float64]
 _ROUNDS = 8  # at most, to find the variances; a race that hands on its spread goes on where it was, with
 _MORE_ROUNDS = 2
 _STILL = 0.02  # variances that change less than this share have been found
-_LEAST = 0.02  # of the usual variance of effects: no kind of effect is ever taken to be nothing at all
+_WIDE = 0.02  # how sure the usual variance of effects is: as if it was this one, as a share, and seen once
+_LEAST = 0.02  # of it: no kind of effect is ever taken to be nothing at all
 _DIFFICULT, _TASTE = 0.25, 0.05  # shares of the scores' variance that are the examples', before any was seen
 _PRIOR_EXAMPLES = 4.0  # what these shares are worth
 _DRAWS = 512
@@ -102,7 +103,7 @@ class Quality:
 
 
 def posterior(
-    board: Scored, start: Spread | None = None, *, usual: float = 0.005, least_own: float = 0.0, tastes: bool = True
+    board: Scored, start: Spread | None = None, *, usual: float = 0.002, least_own: float = 0.0, tastes: bool = True
 ) -> Quality:
     """Fits the model to the scores bought so far.
 
@@ -154,7 +155,10 @@ def posterior(
     base = uncertainty + 4 * total  # a flat prior of the common level
     rounds = _ROUNDS if start is None else _MORE_ROUNDS
     for _ in range(rounds if measured.size else 0):
-        before, variances = variances, _updated(variances, effects[bought], kinds, measured, base, usual * total)
+        before, variances = (
+            variances,
+            _updated(variances, effects[bought], kinds, measured, base, usual * total, _WIDE * total),
+        )
         variances[0] = max(variances[0], least_own * total)
         if np.abs(variances - before).max() < _STILL * before.max():
             break
@@ -169,7 +173,7 @@ def posterior(
 
 
 def _updated(
-    variances: Array, effects: Array, kinds: NDArray[np.int64], measured: Array, base: Array, usual: float
+    variances: Array, effects: Array, kinds: NDArray[np.int64], measured: Array, base: Array, usual: float, wide: float
 ) -> Array:
     """One round of Fisher scoring towards the likeliest variances of the candidates' effects, none below 0.
 
@@ -182,12 +186,12 @@ def _updated(
     by_kind = (kinds[:, None] == np.arange(count)).astype(np.float64)
     information = by_kind.T @ (inner**2) @ by_kind / 2
     slope = ((weighed**2 - inner.diagonal()) @ by_kind) / 2
-    weight = 1 / (2 * usual**2)
+    weight = 1 / (2 * wide**2)
     information[np.diag_indices(count)] += weight
     aim = information @ variances + slope + weight * (usual - variances)
     root = np.linalg.cholesky(information)
     found, _ = nnls(root.T, np.linalg.solve(root, aim))
-    return np.maximum(found, _LEAST * usual)
+    return np.maximum(found, _LEAST * wide)
 
 
 def _cell_variances(

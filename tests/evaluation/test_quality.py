@@ -115,7 +115,7 @@ def test_who_is_alike_is_expected_to_be_as_good() -> None:
     scores = np.full((8, 12), np.nan)
     scores[:3], scores[4:7] = [1, 1, 1, 0] * 3, [0, 1, 0, 0] * 3
     with_groups, without = posterior(Scores(scores, groups)), posterior(Scores(scores))
-    assert with_groups.mean[3] > with_groups.mean[7] + 0.2
+    assert with_groups.mean[3] > with_groups.mean[7] + 0.1
     assert without.mean[3] == pytest.approx(without.mean[7])
 
 
