@@ -9,8 +9,8 @@ a dev set of 120 is itself but a sample is another matter, and no race can mend 
 all 200 examples for the truth, and the ``full`` line of each task is the regret of someone who bought every cell.
 
 No race knows the recordings beforehand. The shape of ``posterior_halving`` (rank by posterior mean, halve, begin with
-one example) and the one number that was tuned, ``least_own``, were chosen on ``movie-sentiment`` and on made-up matrices
-(``synthetic_matrix`` in ``benchmarks/selection.py``); the other recordings were replayed, not tuned on.
+one example) and the one number that was tuned, ``least_own``, were chosen on ``movie-sentiment`` and on made-up
+matrices (``synthetic_matrix`` in ``benchmarks/selection.py``); the other recordings were replayed, not tuned on.
 """
 
 from __future__ import annotations

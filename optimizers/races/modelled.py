@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...evaluation.quality import Quality, Spread, posterior
 from ..board import Board
@@ -48,18 +49,12 @@ class Modelled:
         """The candidate of the highest posterior mean; of equals, the one of fewer tokens."""
         return cheapest_of_best(board, range(board.candidates), self.quality(board).mean)
 
-    def gains(self, board: Board) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        """By how much each candidate is expected to beat the chosen one, a loss counting as 0."""
-        drawn = self.quality(board).draws(_DRAWS, self.generator)
-        lead = drawn - drawn[:, [self.best(board)]]
-        expected: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = np.maximum(lead, 0.0).mean(axis=0)
-        return expected
+    def draws(self, board: Board) -> NDArray[np.float64]:
+        """True mean scores of all candidates as they may be: draws × candidates."""
+        return self.quality(board).draws(_DRAWS, self.generator)
 
-    def settled(self, board: Board) -> bool:
+    def settled(self, board: Board, drawn: NDArray[np.float64]) -> bool:
         """Whether more cells are not worth it: nobody can be expected to beat the chosen candidate by ``enough``."""
-        if board.candidates == 1:
-            return True
-        drawn = self.quality(board).draws(_DRAWS, self.generator)
         return float((drawn.max(axis=1) - drawn[:, self.best(board)]).mean()) < self.enough
 
 

@@ -47,7 +47,7 @@ class PosteriorHalving(Modelled):
             self._known = board.candidates
             if joined:
                 return affordable_purchase(board, self._first(joined, affordable), 1)
-        if self.settled(board):
+        if self.settled(board, self.draws(board)):
             return None
         return self._round(board, affordable)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..board import Board
 from .base import Purchase
@@ -12,8 +13,6 @@ from .modelled import ENOUGH, Modelled, level_until
 from .purchases import affordable_purchase
 
 __all__ = ["TopTwo"]
-
-_DRAWS = 256
 
 
 class TopTwo(Modelled):
@@ -28,12 +27,10 @@ class TopTwo(Modelled):
         seed: Of all draws.
         enough: The race is over when the best candidate is expected to be better than the chosen one by no more.
         steps: Into how many purchases what may be spent is divided.
-        negligible: A candidate that was the best in fewer of the draws is dropped.
+        negligible: A candidate that is the best with a lower probability is dropped.
     """
 
-    def __init__(
-        self, seed: int = 0, *, enough: float = ENOUGH, steps: int = 6, negligible: float = 1 / _DRAWS
-    ) -> None:
+    def __init__(self, seed: int = 0, *, enough: float = ENOUGH, steps: int = 4, negligible: float = 0.004) -> None:
         super().__init__(seed, enough=enough)
         self.steps, self.negligible = steps, negligible
         self._known = 0
@@ -49,32 +46,28 @@ class TopTwo(Modelled):
             self._known = board.candidates
             if joined:
                 return affordable_purchase(board, joined[: max(1, int(min(affordable, 2 * len(joined)) / 2))], 1)
-        if self.settled(board):
-            return None
-        return self._batch(board, affordable)
+        drawn = self.draws(board)
+        return None if self.settled(board, drawn) else self._batch(board, affordable, drawn)
 
-    def _batch(self, board: Board, affordable: float) -> Purchase | None:
-        drawn = self.quality(board).draws(_DRAWS, self.generator)
-        top = np.argpartition(-drawn, 1, axis=1)[:, :2] if board.candidates > 2 else np.argsort(-drawn, axis=1)[:, :2]
-        swap = np.take_along_axis(drawn, top[:, :1], 1) < np.take_along_axis(drawn, top[:, 1:], 1)
-        top = np.where(swap, top[:, ::-1], top)
-        chance = np.bincount(top[:, 0], minlength=board.candidates) / _DRAWS
+    def _batch(self, board: Board, affordable: float, drawn: NDArray[np.float64]) -> Purchase | None:
+        count = len(drawn)
+        first = drawn.argmax(axis=1)
+        drawn[np.arange(count), first] = -np.inf
+        second = drawn.argmax(axis=1)
+        chance = np.bincount(first, minlength=board.candidates) / count
         gone = [
             (row, f"the best with a probability under {self.negligible:.1%}")
             for row in range(1, board.candidates)
             if chance[row] < self.negligible and board.bought[row] > 3 and row not in self._dropped
         ]
         self._dropped.update(row for row, _ in gone)
-        second = self.generator.random(_DRAWS) < 0.5
-        wanted = [int(row) for row in np.where(second, top[:, 1], top[:, 0])]
-        racing = list(dict.fromkeys(row for row in wanted if board.bought[row] < board.examples))
-        racing = [row for row in racing if row not in self._dropped] or racing
-        if not racing:
-            racing = [int(row) for row in np.argsort(-chance) if board.bought[row] < board.examples][:2]
+        wanted = np.where(self.generator.random(count) < 0.5, second, first).tolist()
+        likely = [*dict.fromkeys(wanted), *np.argsort(-chance, kind="stable").tolist()]
+        unfinished = [row for row in dict.fromkeys(likely) if board.bought[row] < board.examples]
+        racing = [row for row in unfinished if row not in self._dropped and row in wanted] or unfinished[:2]
         if not racing:
             return None
         most = float(board.bought.sum()) if math.isinf(affordable) else affordable
-        cells = max(4.0, most / self.steps)
-        return affordable_purchase(
-            board, racing[: max(2, int(cells // 2))], level_until(board, racing[: max(2, int(cells // 2))], cells), gone
-        )
+        cells = max(8.0, most / self.steps)
+        racing = racing[: max(2, int(cells // 2))]
+        return affordable_purchase(board, racing, level_until(board, racing, cells), gone)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from progspace.benchmarks.replay import CELLS, DEV, Recording, drawn, main, recordings, replay, summary
+from progspace.benchmarks.selection import simulate, synthetic_matrix
+from progspace.optimizers.races.blocks import Blocks
+from progspace.optimizers.races.successive_halving import SuccessiveHalving
+
+
+def test_a_replay_buys_no_more_than_it_may() -> None:
+    matrix = synthetic_matrix(0, candidates=20, examples=100)
+    told = replay(SuccessiveHalving(), matrix, [100, 300, 900])
+    assert [spent <= mark for (_, spent, _), mark in zip(told, [100, 300, 900], strict=True)] == [True] * 3
+    for best, spent, board in told:
+        assert spent == board.bought.sum() == (~np.isnan(board.scores)).sum()
+        assert board.bought[best] > 0 or not spent
+        known = ~np.isnan(board.scores)
+        assert (board.scores[known] == matrix.scores[known]).all()
+
+
+def test_who_buys_everything_regrets_nothing() -> None:
+    matrix, dev, _ = drawn(synthetic_matrix(1, candidates=12, examples=200), DEV, seed=0)
+    ((best, spent, _),) = replay(Blocks(alpha=1e-12), matrix, [12 * DEV])
+    assert spent == 12 * DEV
+    assert dev[best] == dev.max()
+
+
+def test_a_draw_takes_other_examples_and_another_order() -> None:
+    matrix = synthetic_matrix(2, candidates=10, examples=200)
+    first, second, again = (drawn(matrix, DEV, seed) for seed in (0, 1, 0))
+    assert first[0].scores.shape == (10, DEV)
+    assert not np.array_equal(first[1], second[1])
+    assert np.array_equal(first[0].scores, again[0].scores)
+    assert sorted(first[2]) == pytest.approx(sorted(matrix.scores.mean(axis=1)))
+
+
+def test_the_script_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    there = recordings()
+    if not there:
+        pytest.skip("there are no recordings: python -m progspace.benchmarks.record")
+    task = there[0].task
+    arguments = ["--runs", "4", "--tasks", task, "--workers", "1", "--results", str(tmp_path)]
+    main([*arguments, "--races", "successive_halving", "posterior_halving"])
+    main([*arguments, "--races", "blocks"])
+    lines = [json.loads(line) for line in (tmp_path / "replay.jsonl").read_text().splitlines()]
+    assert len(lines) == 1 + 3 * len(CELLS)
+    assert all(line["low"] <= line["regret"] <= line["high"] and line["spent"] <= line["cells"] for line in lines)
+    assert (tmp_path / "replay.svg").read_text().startswith("<?xml")
+    assert task in capsys.readouterr().out
+    assert "posterior_halving" in summary(lines)
+
+
+def test_a_lucky_winner_is_told_from_a_good_one() -> None:
+    outcomes = [each for seed in range(6) for each in simulate(("synthetic, alike", DEV, seed))]
+    off = {way: np.mean([bias for other, _, bias, _ in outcomes if other == way]) for way, *_ in outcomes}
+    assert off["argmax"] > 0.1
+    assert abs(off["race, model"]) < off["race, raw"] < off["argmax"]
+
+
+def test_recordings_have_the_groups_that_a_search_knows() -> None:
+    for recording in recordings():
+        assert isinstance(recording, Recording)
+        assert recording.scores.shape == (64, 200)
+        assert recording.groups.shape == (64, 4)
