@@ -45,6 +45,7 @@ from .store.database import Store, open_store
 
 __all__ = ["Progress", "compile"]
 
+_DEAR = 2.0
 _JUDGED = 10  # outputs on which a judge's own variance is measured
 
 
@@ -93,7 +94,7 @@ def compile(  # noqa: A001 — the public name
     The search climbs a ladder: the program as declared is the baseline; then prompt formats and decodings; then
     prompts, that is instructions and demonstrations together; then ways to answer. A rung is kept only if its best
     beats the one below on dev, and what cannot be told from luck leaves the baseline. At the end the sealed test split
-    is read, once, for the baseline and each rung's best.
+    is read, once, for the baseline and each rung's best (but for one that lost, and asks far more than the winner).
 
     The same task, LM, seed and budget give the same winner. What has been bought is in the store: a compile that was
     stopped, or is run again, buys no answer twice.
@@ -162,7 +163,9 @@ def compile(  # noqa: A001 — the public name
         told.rung("sealed test")
         test = task.unseal_test("final report")[: test_rows or None]
     sealed = Matrix(store, task.metric, lm, test_meter, workers=workers, on_cells=told.cells)
-    programs = [_program(rung, winner, climbed, arena) for rung in climbed.rungs]
+    programs = [
+        _program(rung, winner, climbed, arena) if _worth_reading(rung, climbed) else None for rung in climbed.rungs
+    ]
     unread: list[str] = []
     compared: Sequence[Comparison | None] = [None] * len(programs)
     try:
@@ -264,14 +267,26 @@ def _program(rung: Rung, winner: Standing, climbed: Climb, arena: Arena) -> dspy
     return arena.apply((winner if rung is climbed.winner else rung.best).candidate)
 
 
+def _worth_reading(rung: Rung, climbed: Climb) -> bool:
+    """Tells whether a rung's best runs on the sealed test: not where it lost, and asks far more than the winner."""
+    if rung.kept or rung is climbed.rungs[0]:
+        return True
+
+    def asks(standing: Standing) -> float:
+        return sum(cell.calls for cell in standing.cells) / max(1, len(standing.cells))
+
+    return asks(rung.best) <= _DEAR * max(1.0, asks(climbed.winner.best))
+
+
 def _compare_on_test(
-    programs: Sequence[dspy.Module], test: Sequence[dspy.Example], matrix: Matrix, seed: int
+    programs: Sequence[dspy.Module | None], test: Sequence[dspy.Example], matrix: Matrix, seed: int
 ) -> Sequence[Comparison | None]:
     """Compares each program with the first one, the baseline; with nothing where no test is sealed."""
-    if not test:
+    if not test or programs[0] is None:
         return [None] * len(programs)
-    cells = [matrix.fill(program, test) for program in programs]
-    return [compare_cells(each, cells[0], test, seed=seed) for each in cells]
+    cells = [None if program is None else matrix.fill(program, test) for program in programs]
+    declared = cells[0] or []
+    return [None if each is None else compare_cells(each, declared, test, seed=seed) for each in cells]
 
 
 def _rung_report(rung: Rung, arena: Arena, on_test: Comparison | None, seed: int) -> RungReport:
