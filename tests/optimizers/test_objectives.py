@@ -24,7 +24,7 @@ from progspace.store.records import Cell
 
 
 def known(means: list[float], deviation: float = 0.0) -> Quality:
-    return Quality(np.array(means), deviation**2 * np.eye(len(means)), Spread(0.0, 0.0, 0.0))
+    return Quality(np.array(means), deviation**2 * np.eye(len(means)), Spread(0.0, 0.0, (), 0.0))
 
 
 def point(quality: float, tokens: float, **more: float) -> dict[str, float]:
