@@ -52,7 +52,8 @@ def default_plans(
     if space.lms:
         chains.append(LMProposer())
     if chains:
-        plans.append(RungPlan("chaining", tuple(chains), share=1.0))
+        # One way of each at a time, the cheaper first: votes on reasoning ask ten times what the winner asks.
+        plans.append(RungPlan("chaining", tuple(chains), share=1.0, places=len(chains)))
     return tuple(plans)
 
 
