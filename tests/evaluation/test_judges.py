@@ -172,10 +172,12 @@ def test_a_judges_own_spread_is_told_from_the_programs(
 ) -> None:
     generator = np.random.default_rng(1)
     level = {row["text"]: 0.5 + between * generator.standard_normal() for row in mood_rows}
+    # One for each text: threads ask in any order.
+    moods = {row["text"]: np.random.default_rng([1, index]) for index, row in enumerate(mood_rows)}
 
     def unsteady(prompt: str) -> str:
         text = prompt.rsplit("## text ##", 1)[-1].split("\n")[1]
-        return f"[[ ## score ## ]]\n{level[text] + own * generator.standard_normal()}"
+        return f"[[ ## score ## ]]\n{level[text] + own * moods[text].standard_normal()}"
 
     rows = rows_of(mood_rows, 100)
     lm = rule_engine(unsteady).lm("rule/unsteady", temperature=0.7)
