@@ -45,7 +45,7 @@ from .store.database import Store, open_store
 
 __all__ = ["Progress", "compile"]
 
-_DEAR = 2.0
+_DEAR = 1.5
 _JUDGED = 10  # outputs on which a judge's own variance is measured
 
 
