@@ -30,7 +30,7 @@ def main() -> None:
     console.print("Searching for a better sentiment program on the embedded LM (SmolLM2-135M) …", highlight=False)
     with CompileProgress(Console(stderr=True)) as progress:
         compiled = ps.compile(
-            sentiment.task(), lm=ps.lm("local"), budget=ps.Budget(calls=1000), store=STORE, progress=progress
+            sentiment.task(), lm=ps.lm("local"), budget=ps.Budget(calls=600), store=STORE, progress=progress
         )
     console.print(report_view(compiled.report))
     path = compiled.save(ARTIFACT)
