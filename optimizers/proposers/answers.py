@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ...programs.answering import REASONING, Answering
 from ...programs.candidate import Candidate, PredictorChoice
 from .base import SearchState
+from .novelty import novel
 
 __all__ = ["AnswerProposer", "LMProposer"]
 
@@ -21,9 +22,7 @@ class AnswerProposer:
 
     def propose(self, state: SearchState, count: int) -> list[Candidate]:
         """Gives at most so many ways that were not measured yet."""
-        known = {standing.candidate.hash for standing in state.standings}
-        fresh = (candidate for candidate in self._all(state) if candidate.hash not in known)
-        return [candidate for candidate, _ in zip(fresh, range(count), strict=False)]
+        return novel(self._all(state), state, count)
 
     @staticmethod
     def _all(state: SearchState) -> Iterator[Candidate]:
@@ -56,9 +55,7 @@ class LMProposer:
 
     def propose(self, state: SearchState, count: int) -> list[Candidate]:
         """Gives at most so many that were not measured yet."""
-        known = {standing.candidate.hash for standing in state.standings}
-        fresh = (candidate for candidate in self._all(state) if candidate.hash not in known)
-        return [candidate for candidate, _ in zip(fresh, range(count), strict=False)]
+        return novel(self._all(state), state, count)
 
     @staticmethod
     def _all(state: SearchState) -> Iterator[Candidate]:

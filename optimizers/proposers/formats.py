@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ...programs.candidate import Candidate
 from .base import SearchState
+from .novelty import novel
 
 __all__ = ["FormatProposer"]
 
@@ -20,9 +21,7 @@ class FormatProposer:
 
     def propose(self, state: SearchState, count: int) -> list[Candidate]:
         """Gives at most so many formats that were not measured yet."""
-        known = {standing.candidate.hash for standing in state.standings}
-        fresh = (candidate for candidate in self._all(state) if candidate.hash not in known)
-        return [candidate for candidate, _ in zip(fresh, range(count), strict=False)]
+        return novel(self._all(state), state, count)
 
     @staticmethod
     def _all(state: SearchState) -> Iterator[Candidate]:
