@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import dspy
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ..evaluation.quality import Quality
 from ..programs.metrics import JudgeMetric, scored
 from ..store.records import Cell
+from .quiet import quiet
 from .standing import Standing
 
 __all__ = ["COSTS", "QUALITY", "Objectives"]
@@ -143,7 +143,7 @@ class Objectives(BaseModel):
             if self.allowed(point) and all(map(math.isfinite, values)) and values not in seen:
                 seen.add(values)
                 trials.append(optuna.trial.create_trial(values=values, user_attrs={"index": index}))
-        with _quietly():
+        with quiet():
             study = optuna.create_study(directions=directions)
         study.add_trials(trials)
         best = study.best_trials if len(directions) > 1 else _best_of_one(study)
@@ -195,14 +195,3 @@ def _score(metric: Callable[..., Any], example: dspy.Example, cell: Cell) -> flo
 
 def _best_of_one(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return [study.best_trial] if study.trials else []
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Optuna tells of each study that is made, as though it were a person's."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

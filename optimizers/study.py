@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial
 
 from ..programs.task import Task
 from ..store.database import Store
-from .proposers.parts import Parts, quiet
+from .proposers.parts import Parts
+from .quiet import quiet
 from .standing import Standing
 
 __all__ = ["record_study", "study_name"]

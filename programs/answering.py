@@ -122,11 +122,15 @@ class AnsweringAdapter(dspy.Adapter):
             return [lm_kwargs]
         temperature = lm_kwargs.get("temperature") or lm.kwargs.get("temperature") or _TEMPERATURE
         base = lm_kwargs.get("rollout_id") or 0
+        seeded = "seed" in getattr(lm, "supported_params", ())
         return [
-            {**lm_kwargs, "temperature": temperature, "rollout_id": base * self.way.votes + vote + 1, "seed": vote + 1}
-            if "seed" in getattr(lm, "supported_params", ())
-            else {**lm_kwargs, "temperature": temperature, "rollout_id": base * self.way.votes + vote + 1}
-            for vote in range(self.way.votes)
+            {
+                **lm_kwargs,
+                "temperature": temperature,
+                "rollout_id": base * self.way.votes + vote,
+                **({"seed": vote} if seeded else {}),
+            }
+            for vote in range(1, self.way.votes + 1)
         ]
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import optuna
 
 from ...programs.candidate import Candidate
+from ..quiet import quiet
 from ..standing import Standing
 from .base import SearchState
 from .novelty import novel, unfitted
-from .parts import Parts, quiet
+from .parts import Parts
 
 __all__ = ["CombinationProposer"]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -19,7 +17,7 @@ from ...programs.candidate import Candidate, PredictorChoice
 from ..standing import Standing
 from .novelty import unfitted
 
-__all__ = ["Parts", "quiet"]
+__all__ = ["Parts"]
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "instruction": ("instruction",),
@@ -29,17 +27,6 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "lm": ("lm",),
 }
 """A predictor's parts, each with the fields that it is made of."""
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps Optuna from telling each study and trial on standard error."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import optuna
 from numpy.typing import NDArray
 
 from ..board import Board
+from ..quiet import quiet
 from .base import Purchase
 from .purchases import affordable_purchase, highest_mean
 
@@ -105,9 +106,5 @@ def _intermediate(scores: NDArray[np.float64]) -> dict[int, float]:
 
 def _quiet_study(pruner: optuna.pruners.BasePruner) -> optuna.Study:
     """A study whose beginning is not told on the terminal."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
+    with quiet():
         return optuna.create_study(direction="maximize", pruner=pruner)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
