@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import optimizers, teleprompters
+    from . import optimizers, retrievers, teleprompters
     from .artifacts.load import load
     from .compiler import compile  # noqa: A004 — the public name
     from .errors import (
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ModelNotFound,
         ProgramError,
         ProgspaceError,
+        RetrievalError,
         StoreError,
     )
     from .evaluation.scoring import compare, evaluate
@@ -45,6 +46,7 @@ _HOMES = {
     "Objectives": "optimizers.objectives",
     "ProgramError": "errors",
     "ProgspaceError": "errors",
+    "RetrievalError": "errors",
     "Space": "optimizers.space",
     "StoreError": "errors",
     "Task": "programs.task",
@@ -55,9 +57,10 @@ _HOMES = {
     "load": "artifacts.load",
     "metrics": "programs.metrics",
     "optimizers": "optimizers",
+    "retrievers": "retrievers",
     "teleprompters": "teleprompters",
 }
-_MODULES = ("metrics", "optimizers", "teleprompters")
+_MODULES = ("metrics", "optimizers", "retrievers", "teleprompters")
 
 __all__ = [
     "ArtifactError",
@@ -70,6 +73,7 @@ __all__ = [
     "Objectives",
     "ProgramError",
     "ProgspaceError",
+    "RetrievalError",
     "Space",
     "StoreError",
     "Task",
@@ -80,6 +84,7 @@ __all__ = [
     "load",
     "metrics",
     "optimizers",
+    "retrievers",
     "teleprompters",
 ]
 

@@ -9,6 +9,7 @@ ProgspaceError
 │   └── ModelNotFound  an embedded model that is not provisioned
 ├── BudgetExceeded     nothing left to spend                (best: the best so far)
 ├── ArtifactError      a file that cannot be loaded
+├── RetrievalError     a collection or its server that cannot be used (retryable or not)
 └── StoreError         a store that cannot be used
 ```
 """
@@ -26,6 +27,7 @@ __all__ = [
     "ModelNotFound",
     "ProgramError",
     "ProgspaceError",
+    "RetrievalError",
     "StoreError",
 ]
 
@@ -104,6 +106,18 @@ class BudgetExceeded(ProgspaceError):  # noqa: N818 — the name is part of the 
 
 class ArtifactError(ProgspaceError):
     """An artifact is damaged, foreign, too new or edited, or needs what the app does not have."""
+
+
+class RetrievalError(ProgspaceError):
+    """A collection of passages, its server or its embedder cannot be used.
+
+    Attributes:
+        retryable: Whether the same call may go through later.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        self.retryable = retryable
+        super().__init__(message)
 
 
 class StoreError(ProgspaceError):

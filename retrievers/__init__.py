@@ -1,0 +1,1 @@
+"""Knowledge: passages in Qdrant, and what finds them."""
