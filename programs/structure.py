@@ -21,6 +21,7 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticUndefined
 
 from ..errors import ArtifactError
+from .retrieval import retrievers_of
 from .types import NotEncodable, TypeCode, decode_type, encode_type
 
 __all__ = ["describe", "restore", "structure_hash"]
@@ -296,7 +297,9 @@ def structure_hash(module: dspy.Module) -> str:
         ]
         for name, predictor in [*named, *sorted(frozen, key=lambda pair: pair[0])]
     ]
-    content = [describe(module), _sources(module), _attributes(module), predictors]
+    content: list[Any] = [describe(module), _sources(module), _attributes(module), predictors]
+    if knowledge := {path: retriever.identity for path, retriever in retrievers_of(module).items()}:
+        content.append(knowledge)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

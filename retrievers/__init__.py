@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .collection import Collection
-    from .ingest import ingest
+    from .ingestion import ingest
     from .passage import Passage, Passages
     from .retriever import Retriever
     from .search import Search
@@ -23,7 +23,7 @@ _HOMES = {
     "Passages": "passage",
     "Retriever": "retriever",
     "Search": "search",
-    "ingest": "ingest",
+    "ingest": "ingestion",
 }
 
 __all__ = ["Collection", "Passage", "Passages", "Retriever", "Search", "ingest"]
