@@ -63,7 +63,7 @@ class RetrievalEvaluation:
             f"{name:<10}{numbers.percent(measure.mean):>8}  {numbers.interval(measure.interval):>11}"
             for name, measure in rows
         ]
-        return "\n".join([f"{numbers.count(self.n)} queries      95 %".rjust(31), *lines])
+        return "\n".join([f"{f'queries: {numbers.count(self.n)}':<18}{'95 %':>13}", *lines])
 
 
 def recall(gains: Sequence[float], relevant: int, k: int) -> float:
@@ -90,7 +90,7 @@ def reciprocal_rank(gains: Sequence[float]) -> float:
 
 
 def ndcg(gains: Sequence[float], ideal: Sequence[float], k: int) -> float:
-    """Gives the normalised discounted cumulative gain: each gain over the logarithm of its rank, over the best there is.
+    """Gives the normalised discounted cumulative gain: grades over the logarithms of ranks, over the best there is.
 
     The gain is the grade itself, as in `Järvelin & Kekäläinen 2002 <https://doi.org/10.1145/582415.582418>`_ and in
     ``trec_eval``.
@@ -138,16 +138,16 @@ def evaluate_retrieval(
         DataError: There are no queries, not as many judgements, or a query without anything relevant, told by its row.
         ValueError: A k is less than 1.
 
-    >>> from progspace.retrievers import Passage
+    >>> from progspace.retrievers.passage import Passage
     >>> def retriever(query, k):
     ...     return [Passage(id=name, text=query, source=name) for name in ("b.md", "a.md", "a.md")[:k]]
     >>> print(evaluate_retrieval(retriever, ["holidays"], ["a.md"], ks=[1, 2]))
-               1 queries      95 %
-    recall@1     0.0 %    0.0–79.3
-    recall@2   100.0 %  20.7–100.0
-    MRR         50.0 %   0.0–100.0
-    nDCG@1       0.0 %    0.0–79.3
-    nDCG@2      63.1 %   0.0–100.0
+    queries: 1              95 %
+    recall@1     0.0 %     0.0–79.3
+    recall@2   100.0 %   20.7–100.0
+    MRR         50.0 %    0.0–100.0
+    nDCG@1       0.0 %     0.0–79.3
+    nDCG@2      63.1 %    0.0–100.0
     """
     if not ks or min(ks) < 1:
         raise ValueError(f"how far down to look is told by whole numbers from 1; ks is {list(ks)}")
