@@ -21,8 +21,9 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.exceptions import LMError as DspyLMError
 
-from ..errors import BudgetExceeded, LMError, MetricError
+from ..errors import BudgetExceeded, LMError, MetricError, SandboxMissing
 from .blocklist import Blocklist, blocklist
+from .checks import PassesTests, passes_tests
 from .judging import JudgeMetric, UnreadableJudgement, judge
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "FieldMetric",
     "JudgeMetric",
     "Judgement",
+    "PassesTests",
     "blocklist",
     "choice",
     "contains",
@@ -39,6 +41,7 @@ __all__ = [
     "judge",
     "metric_identity",
     "numeric",
+    "passes_tests",
     "scored",
 ]
 
@@ -188,6 +191,7 @@ def scored(metric: Callable[..., Any], example: dspy.Example, prediction: Any) -
 
     Raises:
         MetricError: The metric raised, or gave what is no score; it names metric and example.
+        SandboxMissing: The metric runs code, and there is nowhere to run it.
         Exception: One of `JUDGE_FAULTS`, as it is.
 
     >>> scored(lambda example, prediction: example.label == prediction.label, *2 * [dspy.Example(label=1)])
@@ -195,7 +199,7 @@ def scored(metric: Callable[..., Any], example: dspy.Example, prediction: Any) -
     """
     try:
         given = metric(*(example, prediction, None, None, None)[: _arity_of(metric)])
-    except (BudgetExceeded, *JUDGE_FAULTS):
+    except (BudgetExceeded, SandboxMissing, *JUDGE_FAULTS):
         raise
     except Exception as error:
         raise _metric_error(metric, example, f"raised {type(error).__name__}: {error}") from error
@@ -243,7 +247,7 @@ _known_arity = functools.lru_cache(maxsize=64)(_arity)
 
 
 def _metric_name(metric: Callable[..., Any]) -> str:
-    if isinstance(metric, FieldMetric | JudgeMetric | Blocklist):
+    if isinstance(metric, FieldMetric | JudgeMetric | Blocklist | PassesTests):
         return metric.name
     if isinstance(metric, functools.partial):
         return _metric_name(metric.func)
@@ -256,7 +260,7 @@ def metric_identity(metric: Callable[..., Any]) -> str:
     >>> metric_identity(exact_match("label"))
     'exact_match(label)'
     """
-    if isinstance(metric, FieldMetric | JudgeMetric | Blocklist):
+    if isinstance(metric, FieldMetric | JudgeMetric | Blocklist | PassesTests):
         return metric.name
     if isinstance(metric, functools.partial):
         bound = f"{metric.args!r}{sorted(metric.keywords.items())!r}"
