@@ -20,6 +20,7 @@ __all__ = ["Check", "PassesTests", "passes_tests"]
 
 LIMITS = Limits(seconds=5.0, cpu_seconds=2, memory=256 * 2**20)
 """Of one check."""
+_SANDBOX = Sandbox(LIMITS)
 _SHOWN = 2  # failures that a feedback tells of
 _LENGTH = 160  # characters of each value in it
 
@@ -45,6 +46,7 @@ def plain(value):
 
 answers = os.dup(1)
 os.dup2(2, 1)
+sys.stdout = sys.stderr
 solution = sys.modules["solution"] = types.ModuleType("solution")
 exec(compile({code!r}, "solution.py", "exec"), solution.__dict__)
 value = eval(compile({expression!r}, "check", "eval"), solution.__dict__)
@@ -103,7 +105,7 @@ class PassesTests:
 
     field: str = "code"
     tests: str = "tests"
-    sandbox: Sandbox = Sandbox(LIMITS)
+    sandbox: Sandbox = _SANDBOX
 
     @cached_property
     def name(self) -> str:
@@ -128,7 +130,7 @@ class PassesTests:
             faults = [f"the output has no {self.field}"] * len(checks)
         if trace is not None:
             return not faults
-        return dspy.Prediction(score=1 - len(faults) / len(checks), feedback=_feedback(faults, len(checks)))
+        return dspy.Prediction(score=(len(checks) - len(faults)) / len(checks), feedback=_feedback(faults, len(checks)))
 
     def _checks(self, example: dspy.Example) -> list[Check]:
         texts = example.get(self.tests)
