@@ -1,1 +1,35 @@
-"""Knowledge: passages in Qdrant, and what finds them."""
+"""Knowledge: passages in Qdrant, and what finds them.
+
+>>> from progspace import retrievers
+>>> retrievers.Search(mode="dense", k=3).k
+3
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .collection import Collection
+    from .ingest import ingest
+    from .passage import Passage, Passages
+    from .retriever import Retriever
+    from .search import Search
+
+_HOMES = {
+    "Collection": "collection",
+    "Passage": "passage",
+    "Passages": "passage",
+    "Retriever": "retriever",
+    "Search": "search",
+    "ingest": "ingest",
+}
+
+__all__ = ["Collection", "Passage", "Passages", "Retriever", "Search", "ingest"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

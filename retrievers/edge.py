@@ -1,0 +1,334 @@
+"""Qdrant's engine in this process: a collection is a folder, held by one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from ..errors import RetrievalError
+from .engine import EF, EF_CONSTRUCT, FORMAT, Found, M, Making, Point
+from .plan import BM25, DENSE, Condition, Diverse, Fused, Nearest, Step
+from .search import FIELDS
+from .sparse import Sparse
+
+if TYPE_CHECKING:
+    import qdrant_edge
+
+__all__ = ["EdgeEngine"]
+
+_MAKING = "collection.json"
+_SHARD = "shard"
+_PAGE = 1_000
+_Result = TypeVar("_Result")
+
+
+class EdgeEngine:
+    """A folder with a Qdrant Edge shard, its making beside it, and a lock file that says who holds it.
+
+    All who open the same folder in one process share one engine; the last to close it lets the folder go. The operating
+    system frees the lock of a process that was killed.
+
+    >>> import tempfile
+    >>> made = Making(embedder="mine", dimension=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     engine = EdgeEngine.open(Path(folder) / "policies", lambda: made)
+    ...     engine.count()
+    ...     engine.close()
+    0
+    """
+
+    def __init__(self, folder: Path, making: Making, shard: qdrant_edge.EdgeShard, lock: FileLock) -> None:
+        self.place, self.making = f"the collection in {folder}", making
+        self._folder, self._lock = folder, lock
+        self._shard: qdrant_edge.EdgeShard | None = shard
+        self._process, self._users, self._changes = os.getpid(), 0, 0
+        self._writing = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path, maker: Callable[[], Making] | None) -> EdgeEngine:
+        """Opens a folder, or makes it; what it was made by is the engine's ``making``.
+
+        Args:
+            folder: Where it is, or shall be.
+            maker: Gives what a new one is made by; None to open only what is there.
+
+        Raises:
+            RetrievalError: Another process holds it, it is damaged or not there, or the disk is full.
+        """
+        folder = folder.resolve()
+        with _opening:
+            engine = _opened.get(folder)
+            if engine is None or engine._shard is None or engine._process != os.getpid():
+                engine = _opened[folder] = cls._load(folder, maker)
+            engine._users += 1
+            return engine
+
+    @classmethod
+    def _load(cls, folder: Path, maker: Callable[[], Making] | None) -> EdgeEngine:
+        if maker is None and not folder.exists():
+            raise RetrievalError(f"there is no collection in {folder}; ingest something into it first")
+        lock = FileLock(folder.parent / f"{folder.name}.lock", timeout=0)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise RetrievalError(
+                f"another process uses the collection in {folder}, and an embedded one serves one process at a time; "
+                f"close it there, or give both a Qdrant server by its url",
+                retryable=True,
+            ) from None
+        except OSError as error:
+            raise RetrievalError(f"the collection in {folder} cannot be opened: {error}") from error
+        try:
+            if maker is not None and not folder.exists():
+                _make(folder, maker())
+            making = _making(folder)
+            return cls(folder, making, _loaded(folder), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Stores points; they are in the write-ahead log when this returns."""
+        from qdrant_edge import Point as Stored
+        from qdrant_edge import SparseVector, UpdateOperation
+
+        stored = [
+            Stored(
+                point.id,
+                {DENSE: point.dense.tolist(), BM25: SparseVector(point.sparse.indices, point.sparse.values)},
+                point.payload,
+            )
+            for point in points
+        ]
+        self._write(lambda shard: shard.update(UpdateOperation.upsert_points(stored)))
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Removes points."""
+        from qdrant_edge import UpdateOperation
+
+        self._write(lambda shard: shard.update(UpdateOperation.delete_points(list(ids))))
+
+    def query(self, steps: Sequence[Step]) -> list[list[Found]]:
+        """Runs searches together."""
+        if len(steps) == 1:
+            request = _request(steps[0])
+            found = [self._run(lambda shard: shard.query(request))]
+        else:
+            from qdrant_edge import QueryBatchRequest
+
+            batch = QueryBatchRequest([_request(step) for step in steps])
+            found = self._run(lambda shard: shard.query_batch(batch))
+        return [[(str(point.id), point.score, point.payload or {}) for point in points] for points in found]
+
+    def points(self, fields: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Gives every point's id and those fields of its payload."""
+        from qdrant_edge import ScrollRequest
+
+        asked: Any = list(fields) or False
+        offset = None
+        while True:
+            page, offset = self._scroll(ScrollRequest(offset=offset, limit=_PAGE, with_payload=asked))
+            for record in page:
+                yield str(record.id), record.payload or {}
+            if offset is None:
+                return
+
+    def _scroll(self, request: qdrant_edge.ScrollRequest) -> tuple[list[qdrant_edge.Record], Any]:
+        return self._run(lambda shard: shard.scroll(request))
+
+    def count(self) -> int:
+        """How many points there are."""
+        from qdrant_edge import CountRequest
+
+        return self._run(lambda shard: shard.count(CountRequest(exact=True)))
+
+    def revision(self) -> object:
+        """The number of writes: nobody else can change what this process holds."""
+        return self._changes
+
+    def flush(self) -> None:
+        """Returns when what was stored is on the disk."""
+        self._run(lambda shard: shard.flush())
+
+    def optimize(self) -> None:
+        """Builds the index of segments that are large enough for one."""
+        self._run(lambda shard: shard.optimize())
+
+    def close(self) -> None:
+        """Lets go of it; the last who does closes the folder."""
+        with _opening:
+            self._users -= 1
+            if self._users > 0 or self._shard is None:
+                return
+            shard, self._shard = self._shard, None
+            _opened.pop(self._folder, None)
+            try:
+                if self._process == os.getpid():
+                    shard.close()
+            finally:
+                self._lock.release()
+
+    def _write(self, change: Callable[[qdrant_edge.EdgeShard], object]) -> None:
+        with self._writing:
+            self._changes += 1
+            self._run(change)
+
+    def _run(self, call: Callable[[qdrant_edge.EdgeShard], _Result]) -> _Result:
+        shard = self._shard
+        if shard is None:
+            raise RetrievalError(f"{self.place} is closed; open it again")
+        if self._process != os.getpid():
+            raise RetrievalError(
+                f"{self.place} was opened before this process was forked from its parent, which holds it; start the "
+                f"process by 'spawn', or give both a Qdrant server by its url"
+            )
+        with _faults(self.place):
+            return call(shard)
+
+
+class _faults:  # noqa: N801 — used as a function is
+    """Turns the engine's exceptions, which have no class of their own, into errors that name the place."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, (RetrievalError, KeyboardInterrupt, SystemExit, GeneratorExit)):
+            return
+        # A panic of the Rust code is a BaseException.
+        text = " ".join(str(error).split())
+        if any(sign in text.lower() for sign in ("no space left", "os error 28", "os error 27", "file too large")):
+            raise RetrievalError(
+                f"{self.place}: the disk is full, or the file as large as it may be ({text}); make room, close the "
+                f"collection, open it and go on: nothing that was stored before is lost",
+                retryable=True,
+            ) from error
+        raise RetrievalError(f"{self.place}: {text}") from error
+
+
+def _config(making: Making) -> qdrant_edge.EdgeConfig:
+    from qdrant_edge import Distance, EdgeConfig, EdgeSparseVectorParams, EdgeVectorParams, HnswIndexConfig, Modifier
+
+    return EdgeConfig(
+        vectors={DENSE: EdgeVectorParams(making.dimension, Distance.Cosine)},
+        sparse_vectors={BM25: EdgeSparseVectorParams(modifier=Modifier.Idf)},
+        hnsw_config=HnswIndexConfig(m=M, ef_construct=EF_CONSTRUCT, full_scan_threshold=10_000),
+    )
+
+
+def _make(folder: Path, making: Making) -> None:
+    """Makes all of a collection in a folder beside it, then gives it its name: it is there whole, or not at all."""
+    from qdrant_edge import EdgeShard, PayloadSchemaType, UpdateOperation
+
+    draft = folder.parent / f".{folder.name}.new"
+    place = f"the collection in {folder}"
+    with _faults(place):
+        shutil.rmtree(draft, ignore_errors=True)
+        (draft / _SHARD).mkdir(parents=True)
+        shard = EdgeShard.create(str(draft / _SHARD), _config(making))
+        for field, kind in FIELDS.items():
+            schema = PayloadSchemaType.Integer if kind is int else PayloadSchemaType.Keyword
+            shard.update(UpdateOperation.create_field_index(field, schema))
+        shard.flush()
+        shard.close()
+        with (draft / _MAKING).open("w", encoding="utf-8") as file:
+            file.write(making.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(folder)
+
+
+def _making(folder: Path) -> Making:
+    try:
+        text = (folder / _MAKING).read_text(encoding="utf-8")
+        stored = json.loads(text)
+        if isinstance(stored, dict) and stored.get("format", 0) > FORMAT:
+            raise RetrievalError(f"the collection in {folder} is of a newer progspace; upgrade this one")
+        return Making.model_validate(stored)
+    except (OSError, ValueError, ValidationError, TypeError) as error:
+        raise RetrievalError(
+            f"the folder {folder} holds no collection, or a damaged one: {_MAKING} cannot be read ({error}); "
+            f"remove the folder and ingest again"
+        ) from error
+
+
+def _loaded(folder: Path) -> qdrant_edge.EdgeShard:
+    from qdrant_edge import EdgeShard
+
+    try:
+        with _faults(f"the collection in {folder}"):
+            shard = EdgeShard.load(str(folder / _SHARD))
+    except RetrievalError as error:
+        if error.retryable:
+            raise
+        raise RetrievalError(f"{error}; if the folder is damaged, remove it and ingest again") from error
+    return shard
+
+
+def _request(step: Step) -> qdrant_edge.QueryRequest:
+    from qdrant_edge import QueryRequest
+
+    return QueryRequest(
+        limit=step.limit,
+        query=_query(step),
+        prefetches=[_prefetch(each) for each in step.inner] or None,
+        filter=_filter(step.conditions),
+        score_threshold=step.min_score,
+        params=_params(step),
+        with_payload=True,
+    )
+
+
+def _prefetch(step: Step) -> qdrant_edge.Prefetch:
+    from qdrant_edge import Prefetch
+
+    return Prefetch(
+        limit=step.limit,
+        query=_query(step),
+        prefetches=[_prefetch(each) for each in step.inner] or None,
+        filter=_filter(step.conditions),
+        params=_params(step),
+        score_threshold=step.min_score,
+    )
+
+
+def _query(step: Step) -> Any:
+    from qdrant_edge import Fusion, Mmr, Query, SparseVector
+
+    query = step.query
+    if isinstance(query, Fused):
+        return Fusion.Rrf(k=2) if query.by == "rrf" else Fusion.Dbsf()
+    if isinstance(query, Diverse):
+        return Mmr(query.vector.tolist(), 1 - query.diversity, query.candidates, using=DENSE)
+    if isinstance(query.vector, Sparse):
+        return Query.Nearest(SparseVector(query.vector.indices, query.vector.values), using=BM25)
+    return Query.Nearest(query.vector.tolist(), using=DENSE)
+
+
+def _params(step: Step) -> qdrant_edge.SearchParams | None:
+    from qdrant_edge import SearchParams
+
+    dense = isinstance(step.query, Nearest) and not isinstance(step.query.vector, Sparse)
+    return SearchParams(hnsw_ef=max(EF, step.limit)) if dense or isinstance(step.query, Diverse) else None
+
+
+def _filter(conditions: Sequence[Condition]) -> qdrant_edge.Filter:
+    from qdrant_edge import FieldCondition, Filter, MatchAny
+
+    return Filter(must=[FieldCondition(each.key, match=MatchAny(list(each.values))) for each in conditions])  # type: ignore[arg-type]
+
+
+_opened: dict[Path, EdgeEngine] = {}
+_opening = threading.RLock()
