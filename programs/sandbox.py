@@ -3,13 +3,13 @@
 A run is a new process in namespaces of its own, made by `bubblewrap <https://github.com/containers/bubblewrap>`_, with
 the kernel's limits on what it may use (``setrlimit``) and a filter of system calls (`progspace.programs.seccomp`).
 
-**It protects against** a program that reads files (it sees the interpreter, its standard library and the system's
-shared libraries, read-only; no home, no configuration, no installed packages, no ``/proc``), that reads the caller's
-environment and open files (it has none of them), that writes (a private ``/tmp`` of bounded size, gone afterwards),
-that reaches a network (there is none, not even the machine's own; of sockets there are ``AF_UNIX`` only), that sends
-signals to or looks at other processes (it sees none), that leaves something behind (all dies with the run), and that
-uses time, memory, disk, threads or output without end. It cannot make processes at all: a limit of memory is one of a
-process, and many processes would have many times as much.
+**It protects against** a program that reads files (it sees the interpreter, its standard library and the shared
+libraries that these need, read-only; no home, no configuration, no installed packages, no ``/proc``), that reads the
+caller's environment and open files (it has none of them), that writes (a private ``/tmp`` of bounded size, gone
+afterwards), that reaches a network (there is none, not even the machine's own; of sockets there are ``AF_UNIX`` only),
+that sends signals to or looks at other processes (it sees none), that leaves something behind (all dies with the run),
+and that uses time, memory, disk, threads or output without end. It cannot make processes at all: a limit of memory is
+one of a process, and many processes would have many times as much.
 
 **It does not protect against** faults of the kernel, of bubblewrap or of the processor (side channels); who runs code
 of a determined attacker runs it in a virtual machine besides. The filter refuses what is known to be dangerous, and
@@ -50,7 +50,7 @@ Stopped = Literal["wall time", "CPU time", "memory", "output", "signal"]
 _MODULES, _PROGRAM, _TMP = "/sandbox/modules", "/sandbox/program.py", "/tmp"  # noqa: S108 — of the sandbox, not ours
 _NOBODY = "65534"
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
-_SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")
+_SYSTEM = ("/etc/ld.so.cache", "/usr/share/zoneinfo")
 _MEND = "install bubblewrap 0.8 or newer (apt-get install bubblewrap)"
 
 # Limits are set by the interpreter on itself, before it takes up the program: lowered, they cannot be raised again.
@@ -65,10 +65,34 @@ with open({program!r}, "rb") as file:
 del resource, sys, name, soft, hard, file
 exec(compile(source, {program!r}, "exec"))
 """
+# Asks an interpreter which files it takes to run it: its libraries, and what they in turn load from the system.
 _ASK = """
-import json, os, sys, sysconfig
+import ctypes, importlib, json, os, sys
+
+class Loaded(ctypes.Structure):
+    _fields_ = [("address", ctypes.c_void_p), ("name", ctypes.c_char_p)]
+
+shared = set()
+
+@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Loaded), ctypes.c_size_t, ctypes.c_void_p)
+def note(loaded, size, data):
+    shared.add(os.path.abspath(os.fsdecode(loaded.contents.name)) if loaded.contents.name else "")
+    return 0
+
+for folder in sys.path:
+    for name in os.listdir(folder) if folder.endswith("lib-dynload") else ():
+        if not name.startswith(("_test", "_tkinter", "xx")):
+            try:
+                importlib.import_module(name.partition(".")[0])
+            except Exception:
+                pass
+try:
+    ctypes.CDLL("libgcc_s.so.1")  # the C library asks for it when a thread is ended
+except OSError:
+    pass
+ctypes.CDLL(None).dl_iterate_phdr(note, None)
 own = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-print(json.dumps([own, sys.base_prefix, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]))
+print(json.dumps([own, [path for path in sys.path if os.path.isabs(path)], sorted(shared - {""})]))
 """
 
 
@@ -200,21 +224,14 @@ def _mounts(interpreter: str) -> tuple[str, tuple[str, ...]]:
         told = subprocess.run(  # noqa: S603 — the caller's own interpreter
             [interpreter, "-I", "-S", "-c", _ASK], capture_output=True, text=True, check=True, timeout=60, env={}
         ).stdout
-        own, prefix, *libraries = json.loads(told)
+        own, libraries, shared = json.loads(told)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise SandboxMissing(f"{interpreter} is no Python that can be run: {error}") from error
-    shown = [*_SYSTEM, *(str(folder) for folder in Path(prefix).glob("lib*")), *libraries, own]
     # The longer path second: what is mounted on a folder hides what was mounted below it.
-    seen = sorted({path for path in shown if Path(path).exists()}, key=len)
-    packages = {
-        str(each)
-        for folder in {Path(prefix), Path("/usr")}
-        for kind in ("site-packages", "dist-packages")
-        for each in [*folder.glob(f"lib*/python*/{kind}"), *folder.glob(f"local/lib*/python*/{kind}")]
-    } | {str(Path(folder) / "site-packages") for folder in libraries if (Path(folder) / "site-packages").is_dir()}
-    mounts = [word for path in seen for word in ("--ro-bind", path, path)]
-    for path in sorted(each for each in packages if any(Path(each).is_relative_to(folder) for folder in seen)):
-        mounts += ["--tmpfs", path, "--remount-ro", path]
+    shown = sorted({path for path in (*_SYSTEM, *libraries, *shared, own) if Path(path).exists()}, key=len)
+    mounts = [word for path in shown for word in ("--ro-bind", path, path)]
+    packages = [Path(folder, kind) for folder in libraries for kind in ("site-packages", "dist-packages")]
+    mounts += [word for path in packages if path.is_dir() for word in ("--tmpfs", str(path), "--remount-ro", str(path))]
     return own, tuple(mounts)
 
 
