@@ -27,7 +27,7 @@ _LENGTH = 160  # characters of each value in it
 # What the code prints goes elsewhere: only a value is an answer. Values are told as JSON, in which lists stand for what
 # JSON lacks, each with its kind first.
 _DRIVER = """
-import json, os, sys, types
+import json, os, sys
 
 def plain(value):
     if value is None or value is True or value is False:
@@ -47,7 +47,7 @@ def plain(value):
 answers = os.dup(1)
 os.dup2(2, 1)
 sys.stdout = sys.stderr
-solution = sys.modules["solution"] = types.ModuleType("solution")
+solution = sys.modules["solution"] = type(sys)("solution")
 exec(compile({code!r}, "solution.py", "exec"), solution.__dict__)
 value = eval(compile({expression!r}, "check", "eval"), solution.__dict__)
 with open(answers, "w") as told:

@@ -227,8 +227,9 @@ def _mounts(interpreter: str) -> tuple[str, tuple[str, ...]]:
         own, libraries, shared = json.loads(told)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise SandboxMissing(f"{interpreter} is no Python that can be run: {error}") from error
+    apart = [path for path in shared if not any(Path(path).is_relative_to(folder) for folder in libraries)]
     # The longer path second: what is mounted on a folder hides what was mounted below it.
-    shown = sorted({path for path in (*_SYSTEM, *libraries, *shared, own) if Path(path).exists()}, key=len)
+    shown = sorted({path for path in (*_SYSTEM, *libraries, *apart, own) if Path(path).exists()}, key=len)
     mounts = [word for path in shown for word in ("--ro-bind", path, path)]
     packages = [Path(folder, kind) for folder in libraries for kind in ("site-packages", "dist-packages")]
     mounts += [word for path in packages if path.is_dir() for word in ("--tmpfs", str(path), "--remount-ro", str(path))]

@@ -65,7 +65,10 @@ def test_every_plain_value_comes_through(metric: PassesTests) -> None:
     assert score(metric, "def give():\n    return [6, {'a': 1}]", example)[0] == 0.0
 
 
-GUESS = "import os\nfor n in range(1, 64):\n    try:\n        os.write(n, b{!r})\n    except OSError:\n        pass\nos._exit(0)"
+GUESS = (
+    "import os\nfor n in range(1, 64):\n    try:\n        os.write(n, b{!r})\n    except OSError:\n        pass\n"
+    "os._exit(0)"
+)
 EQUAL = (
     "class Any:\n    def __eq__(self, other): return True\n    def __ne__(self, other): return False\n"
     "    __hash__ = None\n    def __repr__(self): return '6'\ndef area(a, b): return Any()"
@@ -87,10 +90,11 @@ EQUAL = (
         GUESS.format('"\\udcff'),
         GUESS.format("9" * 5000),
         EQUAL,
-        "import builtins, json\nbuiltins.eval = builtins.exec = lambda *a: True\njson.dump = lambda v, f: f.write('true')",
+        "import builtins, json\nbuiltins.eval = builtins.exec = lambda *a: True\n"
+        "json.dump = lambda v, f: f.write('true')",
         "import sys\nsys.modules['json'] = None\nraise AssertionError",
-        "import sys, re\nframe = sys._getframe()\nwhile frame.f_back: frame = frame.f_back\nfound = repr(frame.f_globals)\n"
-        "def area(a, b): return found",
+        "import sys\nframe = sys._getframe()\nwhile frame.f_back: frame = frame.f_back\n"
+        "found = repr(frame.f_globals)\ndef area(a, b): return found",
         "import gc\nfound = [o for o in gc.get_objects() if isinstance(o, dict) and 'expected' in o]\n"
         "def area(a, b): return found and found[0]['expected']",
         "import atexit, os\natexit.register(lambda: os.write(1, b'true'))\ndef area(a, b): 1 / 0",
@@ -104,11 +108,13 @@ def test_a_verdict_is_not_forged(metric: PassesTests, code: str) -> None:
 def test_what_is_expected_never_enters_the_sandbox(metric: PassesTests) -> None:
     """All that the program can reach of its own process is looked through."""
     code = (
-        "import gc, sys\nframe = sys._getframe()\ntexts = []\nwhile frame:\n    texts += map(repr, frame.f_globals.values())\n"
+        "import gc, sys\nframe = sys._getframe()\ntexts = []\nwhile frame:\n"
+        "    texts += map(repr, frame.f_globals.values())\n"
         "    texts += map(repr, frame.f_code.co_consts)\n    frame = frame.f_back\n"
         "texts += [repr(o) for o in gc.get_objects() if isinstance(o, (dict, list, tuple))]\n"
         "texts += [open('/sandbox/program.py').read()]\n"
-        "def look(word): return [any(part in text for text in texts) for part in (word, 'expected-' + 'value')]"
+        "value = '-'.join(('expected', 'value'))\n"
+        "def look(word): return [any(part in text for text in texts) for part in (word, value)]"
     )
     example = dspy.Example(tests=["look('look(') == 'expected-value'"])
     assert "gave [True, False], not" in score(metric, code, example)[1]
