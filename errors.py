@@ -4,6 +4,7 @@
 ProgspaceError
 ├── DataError          an example, a file, a split          (file, row, field)
 ├── ProgramError       a module that cannot be searched or run
+│   └── SandboxMissing nowhere to run code that an LM wrote
 ├── MetricError        a metric that failed                 (example)
 ├── LMError            a language model that did not answer (retryable or not)
 │   └── ModelNotFound  an embedded model that is not provisioned
@@ -28,6 +29,7 @@ __all__ = [
     "ProgramError",
     "ProgspaceError",
     "RetrievalError",
+    "SandboxMissing",
     "StoreError",
 ]
 
@@ -62,6 +64,10 @@ class DataError(ProgspaceError):
 
 class ProgramError(ProgspaceError):
     """A module cannot be searched, or fails on every example."""
+
+
+class SandboxMissing(ProgramError):  # noqa: N818 — named as the state it tells of
+    """There is no sandbox here, or it does not work: no code was run, and the message says how to mend it."""
 
 
 class MetricError(ProgspaceError):

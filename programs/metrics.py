@@ -19,9 +19,10 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.exceptions import LMError as DspyLMError
 
-from ..errors import BudgetExceeded, LMError, MetricError
+from ..errors import BudgetExceeded, LMError, MetricError, SandboxMissing
 from .answered import abstention, answer_exact, answer_f1, hallucination
 from .blocklist import Blocklist, blocklist
+from .checks import PassesTests, passes_tests
 from .citing import citation_precision, citation_recall
 from .gold import GroundingMetric
 from .grounding import groundedness, groundedness_judge
@@ -35,6 +36,7 @@ __all__ = [
     "GroundingMetric",
     "JudgeMetric",
     "Judgement",
+    "PassesTests",
     "abstention",
     "answer_exact",
     "answer_f1",
@@ -51,6 +53,7 @@ __all__ = [
     "judge",
     "metric_identity",
     "numeric",
+    "passes_tests",
     "scored",
 ]
 
@@ -173,7 +176,7 @@ def _last_number(value: Any) -> float | None:
     return float(found[-1].replace(",", "").replace("−", "-")) if found else None
 
 
-_NAMED = (FieldMetric, GroundingMetric, JudgeMetric, Blocklist)
+_NAMED = (FieldMetric, GroundingMetric, JudgeMetric, Blocklist, PassesTests)
 """Metrics whose name tells all that their score depends on."""
 
 
@@ -190,6 +193,7 @@ def scored(metric: Callable[..., Any], example: dspy.Example, prediction: Any) -
 
     Raises:
         MetricError: The metric raised, or gave what is no score; it names metric and example.
+        SandboxMissing: The metric runs code, and there is nowhere to run it.
         Exception: One of `JUDGE_FAULTS`, as it is.
 
     >>> scored(lambda example, prediction: example.label == prediction.label, *2 * [dspy.Example(label=1)])
@@ -197,7 +201,7 @@ def scored(metric: Callable[..., Any], example: dspy.Example, prediction: Any) -
     """
     try:
         given = metric(*(example, prediction, None, None, None)[: _arity_of(metric)])
-    except (BudgetExceeded, *JUDGE_FAULTS):
+    except (BudgetExceeded, SandboxMissing, *JUDGE_FAULTS):
         raise
     except Exception as error:
         raise _metric_error(metric, example, f"raised {type(error).__name__}: {error}") from error
