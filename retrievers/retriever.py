@@ -8,12 +8,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RetrievalError
 from .collection import Collection
 from .passage import Passage, Passages
 from .search import Search
+
+if TYPE_CHECKING:
+    from .ingest import IngestReport
 
 __all__ = ["Retriever"]
 
@@ -33,6 +36,7 @@ class Retriever:
         search: How.
         groups: Whom it answers; None for a caller without any, who is given public passages only.
         variants: Retrievers of the same documents split otherwise, by name.
+        ingested: What the ingest that made it did; None where it was made otherwise.
 
     ``retriever("how much leave?", k=3)`` gives `Passages`; a list of queries is answered by one list, fused by
     reciprocal rank (`Cormack, Clarke & Buettcher 2009 <https://doi.org/10.1145/1571941.1572114>`_).
@@ -42,6 +46,7 @@ class Retriever:
     search: Search = field(default_factory=Search)
     groups: tuple[str, ...] | None = None
     variants: Mapping[str, Retriever] = field(default_factory=dict)
+    ingested: IngestReport | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "variants", MappingProxyType(dict(self.variants)))
