@@ -29,7 +29,8 @@ from ..programs.policies import CONFIDENTIAL, questions, write_policies
 from ..programs.program import Manner, Program
 from ..programs.rag import ClosedBook, QuestionAnswering
 from ..programs.wording import holds
-from ..retrievers import Retriever, ingest
+from ..retrievers import Retriever
+from ..retrievers.ingest import ingest
 from .results import write_results
 
 GROUPS = ("hr", "finance", "board")

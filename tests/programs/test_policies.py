@@ -10,7 +10,8 @@ from progspace.evaluation.ranking import evaluate_retrieval
 from progspace.lms.models import installed
 from progspace.programs.policies import CONFIDENTIAL, questions, task, write_policies
 from progspace.programs.wording import holds
-from progspace.retrievers import Retriever, ingest
+from progspace.retrievers import Retriever
+from progspace.retrievers.ingest import ingest
 
 
 @pytest.fixture(scope="module")
