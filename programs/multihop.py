@@ -109,8 +109,7 @@ class _Trail:
 
     def add(self, found: Passages) -> None:
         """Keeps what no earlier hop has found."""
-        new = Passages(passage for passage in found if passage.id not in self._seen)
-        new.layout = found.layout
+        new = Passages((passage for passage in found if passage.id not in self._seen), found.layout)
         self._seen.update(passage.id for passage in new)
         self._hops.append(new)
 
@@ -125,6 +124,5 @@ class _Trail:
 
     def found(self) -> Passages:
         """Gives all passages, the first of each hop before the second of any."""
-        merged = Passages(passage for rank in zip_longest(*self._hops) for passage in rank if passage is not None)
-        merged.layout = self._hops[0].layout
-        return merged
+        ranks = zip_longest(*self._hops)
+        return Passages((passage for rank in ranks for passage in rank if passage is not None), self._hops[0].layout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from ..lms.context import Context, context_of
 from ..retrievers.passage import Passage, Passages
 from .wording import passage_text
 
-__all__ = ["Read", "aread", "as_passages", "first", "read", "room_for"]
+__all__ = ["Read", "aread", "as_passages", "read", "room_for"]
 
 _FORMAT_TOKENS = 512
 """What a prompt format may write around the values: DSPy's chat format takes about 300."""
@@ -40,14 +39,7 @@ def _as_passage(found: Any) -> Passage:
     get = found.get if hasattr(found, "get") else lambda name: getattr(found, name, None)
     text, source = passage_text(found), "" if isinstance(found, str) else str(get("source") or get("title") or "")
     own = None if isinstance(found, str) else get("id")
-    return Passage(id=str(own or uuid.uuid5(uuid.NAMESPACE_URL, f"{source}\n{text}")), text=text, source=source)
-
-
-def first(passages: Passages, count: int) -> Passages:
-    """Gives the first passages, to be written as all of them would be."""
-    few = Passages(passages[:count])
-    few.layout = passages.layout
-    return few
+    return Passage(str(own), text, source) if own else Passage.of(text, source=source)
 
 
 def room_for(predictor: dspy.Predict, inputs: Mapping[str, Any], lm: dspy.BaseLM | None) -> tuple[int, Context]:
@@ -131,8 +123,8 @@ def _readings(
 
 def _fitted(found: Passages, room: int, count: Callable[[str], int]) -> tuple[Passages, str]:
     for number in range(len(found), 1, -1):
-        shown = first(found, number)
+        shown = found[:number]
         if count(text := shown.text()) <= room:
             return shown, text
-    one = first(found, 1)
+    one = found[:1]
     return one, one.text(max_tokens=room, count=count)
