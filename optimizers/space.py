@@ -41,8 +41,8 @@ class Space(BaseModel):
         votes: How many sampled answers vote; 1 for none.
         lms: Other LMs that a predictor may run on, by a name for the report.
         retrieval: How a program that looks things up may do so; None to leave it as declared.
-        passages_in_demonstrations: Whether demonstrations may hold retrieved passages. They would stand in the artifact,
-            and be shown to whoever uses it, whatever that person's rights.
+        passages_in_demonstrations: Whether demonstrations may hold retrieved passages. They would stand in the
+            artifact, and be shown to whoever uses it, whatever that person's rights.
         predictors: Names of those that may be changed; None for all.
         max_prompt_tokens: Candidates whose prompts are longer on average are dropped.
 

@@ -20,8 +20,8 @@ from .program import Manner, give_manner
 __all__ = ["ChosenRetriever", "QueryWriting", "RetrievalChoice", "place_retriever", "retrievers_of"]
 
 QueryWriting = Literal["as given", "rewritten", "expanded", "hypothetical"]
-"""The module's own query; one that the LM writes of it; both, fused; or a passage that the LM makes up, whose neighbours
-are looked for (`Gao et al. 2023, HyDE <https://arxiv.org/abs/2212.10496>`_)."""
+"""The module's own query; one that the LM writes of it; both, fused; or a passage that the LM makes up, whose
+neighbours are looked for (`Gao et al. 2023, HyDE <https://arxiv.org/abs/2212.10496>`_)."""
 
 
 class RetrievalChoice(BaseModel):
@@ -31,7 +31,7 @@ class RetrievalChoice(BaseModel):
         search: Mode, k, fusion, diversity; None leaves the retriever's own.
         chunking: Another chunking of the same documents, by its name among the retriever's variants.
         query: How the query is written; all but ``as given`` ask the LM once.
-        judged: Of so many passages the LM is asked, one by one, whether they help; those that do come first. 0 for none.
+        judged: Of so many passages the LM is asked, one by one, whether they help; those that do come first.
         order: Of the passages in the prompt.
         layout: How passages are delimited in the prompt.
 
@@ -187,7 +187,7 @@ class ChosenRetriever:
         return self
 
 
-def _asked(predictor: dspy.Predict, **inputs: str) -> Any:
+def _asked(predictor: dspy.Predict, **inputs: Any) -> Any:
     """What an LM says; None where it cannot be read: a step that helps must not end the program."""
     try:
         return _only(predictor(**inputs))
@@ -195,7 +195,7 @@ def _asked(predictor: dspy.Predict, **inputs: str) -> Any:
         return None
 
 
-async def _aasked(predictor: dspy.Predict, **inputs: str) -> Any:
+async def _aasked(predictor: dspy.Predict, **inputs: Any) -> Any:
     try:
         return _only(await predictor.acall(**inputs))
     except AdapterParseError:

@@ -17,7 +17,7 @@ from .recording import record
 from .search import Search
 
 if TYPE_CHECKING:
-    from .ingest import IngestReport
+    from .ingestion import IngestReport
 
 __all__ = ["Retriever"]
 

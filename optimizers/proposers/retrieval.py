@@ -1,4 +1,4 @@
-"""Proposes ways to retrieve: first those that rank best on qrels, which costs no LM call, then what is near the best."""
+"""Proposes ways to retrieve: first those that rank best on qrels without an LM call, then what is near the best."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import pytest
 import progspace as ps
 from progspace.evaluation.matrix import Matrix
 from progspace.lms.budget import Budget, Meter
-from progspace.optimizers.proposers.base import SearchState
 from progspace.optimizers.plans import default_plans
+from progspace.optimizers.proposers.base import SearchState
 from progspace.optimizers.proposers.from_dspy import FromDSPy
 from progspace.optimizers.space import Space
 from progspace.optimizers.standing import Standing
