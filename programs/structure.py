@@ -363,14 +363,18 @@ def _of_a_library(owner: type) -> bool:
 
 
 def _attributes(module: dspy.Module) -> list[Any]:
-    """Plain values that the user's modules hold: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
+    """Plain values that modules hold, but DSPy's own: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
     held = []
     for name, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0]):
-        if type(each).__module__.split(".")[0] not in ("dspy", "progspace"):
+        library = type(each).__module__.split(".")[0]
+        if library != "dspy":
             plain = {
-                key: value for key, value in vars(each).items() if isinstance(value, str | int | float | tuple | list)
+                key: _stable_repr(value)
+                for key, value in sorted(vars(each).items())
+                if isinstance(value, str | int | float | tuple | list) and key not in _DSPYS_OWN
             }
-            held.append([name, {key: _stable_repr(plain[key]) for key in sorted(plain) if key not in _DSPYS_OWN}])
+            if plain or library != "progspace":
+                held.append([name, plain])
     return held
 
 

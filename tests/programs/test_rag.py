@@ -18,6 +18,7 @@ from progspace.programs.formats import Format
 from progspace.programs.multihop import MultiHop
 from progspace.programs.program import Manner, Program
 from progspace.programs.rag import CitedAnswerFromPassages, ClosedBook, QuestionAnswering
+from progspace.programs.structure import structure_hash
 from progspace.retrievers.passage import Passage, Passages
 
 LEAVE = Passage.of("Everyone has 27 days of leave. Six may be carried over.", source="leave.md", title="Leave")
@@ -111,6 +112,21 @@ def test_what_is_no_retriever_or_no_signature_for_it_is_refused() -> None:
         ClosedBook(dspy.Signature("text -> answer"))
     with pytest.raises(ps.ProgramError, match="hops"):
         MultiHop(retriever, hops=0)
+
+
+def test_each_setting_makes_another_program() -> None:
+    """Or stored scores of one would be taken for the other's."""
+    modules = [
+        QuestionAnswering(retriever),
+        QuestionAnswering(retriever, min_support=0.5),
+        QuestionAnswering(retriever, max_tokens=100),
+        QuestionAnswering(retriever, verify=True),
+        QuestionAnswering(retriever, abstentions=["pass"]),
+        MultiHop(retriever, hops=2),
+        MultiHop(retriever, hops=3),
+    ]
+    assert len({structure_hash(module) for module in modules}) == len(modules)
+    assert structure_hash(QuestionAnswering(retriever)) == structure_hash(modules[0])
 
 
 def test_the_closed_book_reads_nothing(rule_engine: Any) -> None:
