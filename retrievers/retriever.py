@@ -16,7 +16,7 @@ from .passage import Passage, Passages
 from .search import Search
 
 if TYPE_CHECKING:
-    from .ingest import IngestReport
+    from .ingesting import IngestReport
 
 __all__ = ["Retriever"]
 
