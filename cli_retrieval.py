@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .errors import DataError
 
 if TYPE_CHECKING:
-    from .retrievers.ingestion import IngestReport
+    from .retrievers.ingesting import IngestReport
 
 __all__ = ["add_retrieval"]
 
@@ -81,7 +81,7 @@ def ingest(
     """
     from .evaluation.numbers import count
     from .retrievers.embedders import find_embedder
-    from .retrievers.ingestion import ingest as run
+    from .retrievers.ingesting import ingest as run
 
     console = Console(stderr=True)
     bar = Progress(

@@ -30,7 +30,7 @@ from ..programs.program import Manner, Program
 from ..programs.rag import ClosedBook, QuestionAnswering
 from ..programs.wording import holds
 from ..retrievers import Retriever
-from ..retrievers.ingestion import ingest
+from ..retrievers.ingesting import ingest
 from .results import write_results
 
 GROUPS = ("hr", "finance", "board")

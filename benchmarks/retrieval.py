@@ -4,10 +4,10 @@
 
 ``path/to/squad-mini`` holds ``passages.jsonl``, ``train.jsonl`` and ``test.jsonl``. The passages are ingested into an
 embedded collection. 200 rows of train are searched; the sealed test is read at the end, by four programs on the
-embedded LM: closed book, plain retrieval (``dspy.Predict`` over the declared retriever, in DSPy's chat format), the ready-made
-module as declared, and what `ps.compile` makes of it. Ranking is measured on the answerable questions of the whole test
-file, by the passage that each was asked of; a third of the test's questions have no answer in their passage, and are
-there for abstention.
+embedded LM: closed book, plain retrieval (``dspy.Predict`` over the declared retriever, in DSPy's chat format), the
+ready-made module as declared, and what `ps.compile` makes of it. Ranking is measured on the answerable questions of the
+whole test file, by the passage that each was asked of; a third of the test's questions have no answer in their passage,
+and are there for abstention.
 """
 
 from __future__ import annotations

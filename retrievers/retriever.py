@@ -17,7 +17,7 @@ from .recording import record
 from .search import Search
 
 if TYPE_CHECKING:
-    from .ingestion import IngestReport
+    from .ingesting import IngestReport
 
 __all__ = ["Retriever"]
 

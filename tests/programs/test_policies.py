@@ -11,7 +11,7 @@ from progspace.lms.models import installed
 from progspace.programs.policies import CONFIDENTIAL, questions, task, write_policies
 from progspace.programs.wording import holds
 from progspace.retrievers import Retriever
-from progspace.retrievers.ingestion import ingest
+from progspace.retrievers.ingesting import ingest
 
 
 @pytest.fixture(scope="module")

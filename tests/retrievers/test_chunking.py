@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,8 +80,8 @@ def test_small_sections_of_one_parent_are_one_passage(embedder: EmbeddedEmbedder
     (whole,) = Chunker(embedder, 256).split(document)
     assert whole.text.split() == document.text.split()
     assert whole.title == ""
-    titles = [passage.title for passage in Chunker(embedder, 32).split(document)]
-    assert titles == ["Leave", "Leave > Sick leave", "Travel"] or "Leave" in " ".join(titles)
+    titles = list(dict.fromkeys(passage.title for passage in Chunker(embedder, 16).split(document)))
+    assert titles == ["", "Leave > Carried over", "Leave > Sick leave", "Travel"]
 
 
 def test_a_heading_alone_is_no_passage(embedder: EmbeddedEmbedder) -> None:
@@ -104,7 +106,7 @@ def test_neighbours_overlap(embedder: EmbeddedEmbedder) -> None:
     assert len(shared) > len(without)
     assert all(
         any(sentence in after.text for sentence in before.text.split(". ")[-1:])
-        for before, after in zip(shared, shared[1:], strict=False)
+        for before, after in itertools.pairwise(shared)
     )
     assert "".join(passage.text for passage in without).replace(" ", "") == LONG.replace(" ", "")
 
