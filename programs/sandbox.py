@@ -13,9 +13,9 @@ one of a process, and many processes would have many times as much.
 
 **It does not protect against** faults of the kernel, of bubblewrap or of the processor (side channels); who runs code
 of a determined attacker runs it in a virtual machine besides. The filter refuses what is known to be dangerous, and
-does not list what is known to be harmless. Small things escape the memory limit, since no group of processes is
-limited (that needs rights that not every user has): kernel memory behind empty files in ``/tmp`` and behind threads,
-which the CPU time bounds; and for ``root`` as the caller the kernel does not count threads: memory alone bounds them.
+does not list what is known to be harmless. Some of the kernel's own memory escapes the limit, since that holds for a
+process (to limit a group of them needs rights that not every user has): what is behind empty files in ``/tmp``, about
+100 MB for each second of CPU time, and behind threads, which the kernel does not count where the caller is ``root``.
 The program learns the interpreter's path, the kernel's version and the time. What it prints is text of its own: data,
 never instructions.
 
@@ -36,10 +36,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
 from ..errors import ProgramError, SandboxMissing
+from .interpreters import interpreter_mounts
 from .reading_pipes import read_pipes
 from .seccomp import MACHINES, seccomp_filter
 
@@ -50,7 +50,6 @@ Stopped = Literal["wall time", "CPU time", "memory", "output", "signal"]
 _MODULES, _PROGRAM, _TMP = "/sandbox/modules", "/sandbox/program.py", "/tmp"  # noqa: S108 — of the sandbox, not ours
 _NOBODY = "65534"
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
-_SYSTEM = ("/etc/ld.so.cache", "/usr/share/zoneinfo")
 _MEND = "install bubblewrap 0.8 or newer (apt-get install bubblewrap)"
 
 # Limits are set by the interpreter on itself, before it takes up the program: lowered, they cannot be raised again.
@@ -64,35 +63,6 @@ with open({program!r}, "rb") as file:
     source = file.read()
 del resource, sys, name, soft, hard, file
 exec(compile(source, {program!r}, "exec"))
-"""
-# Asks an interpreter which files it takes to run it: its libraries, and what they in turn load from the system.
-_ASK = """
-import ctypes, importlib, json, os, sys
-
-class Loaded(ctypes.Structure):
-    _fields_ = [("address", ctypes.c_void_p), ("name", ctypes.c_char_p)]
-
-shared = set()
-
-@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Loaded), ctypes.c_size_t, ctypes.c_void_p)
-def note(loaded, size, data):
-    shared.add(os.path.abspath(os.fsdecode(loaded.contents.name)) if loaded.contents.name else "")
-    return 0
-
-for folder in sys.path:
-    for name in os.listdir(folder) if folder.endswith("lib-dynload") else ():
-        if not name.startswith(("_test", "_tkinter", "xx")):
-            try:
-                importlib.import_module(name.partition(".")[0])
-            except Exception:
-                pass
-try:
-    ctypes.CDLL("libgcc_s.so.1")  # the C library asks for it when a thread is ended
-except OSError:
-    pass
-ctypes.CDLL(None).dl_iterate_phdr(note, None)
-own = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-print(json.dumps([own, [path for path in sys.path if os.path.isabs(path)], sorted(shared - {""})]))
 """
 
 
@@ -210,30 +180,12 @@ def _working(interpreter: str) -> _Walls:
             f"there is no sandbox to run code in: the system calls of a {platform.machine()} are not known; "
             f"there is {', '.join(MACHINES)}"
         )
-    own, mounts = _mounts(interpreter)
+    own, mounts = interpreter_mounts(interpreter)
     walls = _Walls(bwrap, own, mounts, seccomp_filter(platform.machine()))
     tried = _run(walls, "import os, resource; print('within', os.getppid())", Limits(seconds=30), {})
     if tried.stdout != "within 1\n":
         raise SandboxMissing(f"the sandbox of {interpreter} does not work: {tried.stderr.strip()[-400:] or tried!r}")
     return walls
-
-
-def _mounts(interpreter: str) -> tuple[str, tuple[str, ...]]:
-    """Gives the interpreter's own path, and what of the file system it is shown."""
-    try:
-        told = subprocess.run(  # noqa: S603 — the caller's own interpreter
-            [interpreter, "-I", "-S", "-c", _ASK], capture_output=True, text=True, check=True, timeout=60, env={}
-        ).stdout
-        own, libraries, shared = json.loads(told)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise SandboxMissing(f"{interpreter} is no Python that can be run: {error}") from error
-    apart = [path for path in shared if not any(Path(path).is_relative_to(folder) for folder in libraries)]
-    # The longer path second: what is mounted on a folder hides what was mounted below it.
-    shown = sorted({path for path in (*_SYSTEM, *libraries, *apart, own) if Path(path).exists()}, key=len)
-    mounts = [word for path in shown for word in ("--ro-bind", path, path)]
-    packages = [Path(folder, kind) for folder in libraries for kind in ("site-packages", "dist-packages")]
-    mounts += [word for path in packages if path.is_dir() for word in ("--tmpfs", str(path), "--remount-ro", str(path))]
-    return own, tuple(mounts)
 
 
 def _run(walls: _Walls, source: str, limits: Limits, modules: Mapping[str, str]) -> Run:
