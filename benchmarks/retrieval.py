@@ -4,13 +4,13 @@
 
 ``path/to/squad-mini`` holds ``passages.jsonl``, ``train.jsonl`` and ``test.jsonl``. The passages are ingested into an
 embedded collection. 200 answerable questions of train are searched; the sealed test is read at the end, by four
-programs on the embedded LM: closed book, plain retrieval (``dspy.Predict`` over the declared retriever, in DSPy's chat format),
-the ready-made module as declared, and what `ps.compile` makes of it. Ranking is measured on the answerable questions of
-the whole test file, by the passage that each was asked of.
+programs on the embedded LM: closed book, plain retrieval (``dspy.Predict`` over the declared retriever, in DSPy's chat
+format), the ready-made module as declared, and what `ps.compile` makes of it. Ranking is measured on the answerable
+questions of the whole test file, by the passage that each was asked of.
 
 Half of SQuAD 2.0's questions have no answer. A program that always declines would score one half on them all, and a
-small LM soon learns just that; so the search is for answers to answerable questions, and how often each program declines the
-others is told apart.
+small LM soon learns just that; so the search is for answers to answerable questions, and how often each program
+declines the others is told apart.
 """
 
 from __future__ import annotations
