@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 
+from .cli_retrieval import add_retrieval
 from .errors import DataError, ProgspaceError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="Embedded language models: list and install them.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+add_retrieval(app)
 
 TaskArgument = Annotated[
     str,
@@ -48,7 +50,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Examples that run at a time.")]
 
-SUITES = ("overhead", "peers", "record", "replay", "selection", "sentiment")
+SUITES = ("embedding", "ingest", "overhead", "peers", "record", "replay", "selection", "sentiment")
 DEFAULT_STORE = Path(".progspace/store.db")
 
 
@@ -353,7 +355,9 @@ def _json_row(line: str, number: int) -> dict[str, Any]:
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 def benchmark(
     context: typer.Context,
-    suite: Annotated[str, typer.Argument(help="`replay`, `selection`, `peers`, `sentiment` or `overhead`.")] = "",
+    suite: Annotated[
+        str, typer.Argument(help="`replay`, `selection`, `peers`, `sentiment`, `ingest`, `embedding` or `overhead`.")
+    ] = "",
 ) -> None:
     """Runs a benchmark suite; `progspace benchmark SUITE --help` tells its options.
 

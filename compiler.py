@@ -300,6 +300,7 @@ def _rung_report(rung: Rung, arena: Arena, on_test: Comparison | None, seed: int
         candidates=len(rung.standings),
         dev=evaluate_cells(cells, examples, seed=seed).measured(),
         shrunken=rung.shrunken,
+        confirmed=evaluate_cells(rung.best.fresh, arena.fresh, seed=seed).measured() if rung.best.fresh else None,
         test=on_test.a.measured() if on_test else None,
         versus_baseline=on_test.verdict() if on_test and rung.name != "baseline" else None,
         calls=rung.spent.calls,

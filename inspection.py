@@ -26,6 +26,8 @@ __all__ = ["artifact_view", "models_document", "models_view", "task_document", "
 def artifact_view(artifact: Artifact) -> RenderableType:
     """An artifact's predictors, provenance and report."""
     parts: list[RenderableType] = [Text(f"{artifact.task}, compiled for {artifact.lm.get('model')}", style="bold")]
+    for path, chosen in artifact.candidate.retrievals.items():
+        parts.append(Text(f"\nretriever {path}: {chosen.label}", style="bold"))
     for name, choice in artifact.candidate.predictors.items():
         parts.append(Text(f"\npredictor {name}", style="bold"))
         parts.append(Text(f"  format: {choice.format.label if choice.format else 'as declared'}"))
@@ -58,6 +60,7 @@ def task_document(task: Task, lm: dspy.BaseLM | None = None) -> dict[str, Any]:
         lm: What it would run on; None for an LM that can do all.
     """
     choices = Space().choices(task.program, lm)
+    looked_up = Space().retrieval_choices(task.program)
     return {
         "name": task.name,
         "metric": metric_identity(task.metric),
@@ -73,7 +76,9 @@ def task_document(task: Task, lm: dspy.BaseLM | None = None) -> dict[str, Any]:
             }
             for name, predictor in task.program.named_predictors()
         },
-        "space": math.prod(each.size for each in choices.values()),
+        "retrievers": {path: asdict(each) for path, each in looked_up.items()},
+        "space": math.prod(each.size for each in choices.values())
+        * math.prod(each.size for each in looked_up.values()),
     }
 
 
@@ -87,12 +92,10 @@ def task_view(task: Task, lm: dspy.BaseLM | None = None) -> RenderableType:
         outputs = ", ".join(f"{key}: {kind}" for key, kind in predictor["outputs"].items())
         parts.append(Text(f"\npredictor {name}: {', '.join(predictor['inputs'])} -> {outputs}", style="bold"))
         parts.append(Text(f"  {predictor['instruction']}"))
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column(style="dim")
-        table.add_column(overflow="fold")
-        for choice, values in predictor["choices"].items():
-            table.add_row(f"  {choice}", " | ".join(str(value) for value in values))
-        parts.append(table)
+        parts.append(_choices_table(predictor["choices"]))
+    for path, own in document["retrievers"].items():
+        parts.append(Text(f"\nretriever {path}", style="bold"))
+        parts.append(_choices_table(own))
     parts.append(
         Text(
             f"\n{numbers.count(document['space'])} combinations, each source of instructions and of demonstrations "
@@ -100,6 +103,15 @@ def task_view(task: Task, lm: dspy.BaseLM | None = None) -> RenderableType:
         )
     )
     return Group(*parts)
+
+
+def _choices_table(choices: dict[str, Any]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for choice, values in choices.items():
+        table.add_row(f"  {choice}", " | ".join(str(value) for value in values))
+    return table
 
 
 def models_document() -> dict[str, Any]:

@@ -99,6 +99,7 @@ class RungReport(_Frozen):
         candidates: How many were tried.
         dev: Score of the choice on the whole dev split; it was chosen there, so it is a little lucky.
         shrunken: The dev score after shrinking: what the choice was made by.
+        confirmed: Its score on the part of dev that no race looked at: few examples, but no luck of selection.
         test: Score on the sealed test split.
         versus_baseline: On the sealed test split.
         calls: LM calls that the rung asked for.
@@ -119,6 +120,7 @@ class RungReport(_Frozen):
     candidates: int
     dev: Measured
     shrunken: float
+    confirmed: Measured | None = None
     test: Measured | None = None
     versus_baseline: Verdict | None = None
     calls: int

@@ -79,7 +79,12 @@ def report_lines(report: Findings) -> list[str]:
             f"Winner: {winner.choice}. On dev {numbers.percent(report.baseline.dev.score)} → "
             f"{numbers.percent(winner.dev.score)}, {numbers.percent(winner.shrunken)} with the luck taken off."
         )
-    else:
+    if (confirmed := winner.confirmed) and winner is not report.baseline:
+        lines.append(
+            f"On the {confirmed.n} dev examples that no race looked at: {numbers.percent(confirmed.score)} "
+            f"[{numbers.interval(_interval(confirmed))}]."
+        )
+    if winner is report.baseline:
         lines.append(
             "Winner: the program as declared; nothing that was tried did better on dev: "
             "no gain that can be told from luck."

@@ -19,6 +19,8 @@ from ..errors import LMError, ProgspaceError
 from ..lms.journal import CALLS, ROLLOUT, CallRecord, JournaledLM, StrayCalls
 from ..programs.examples import example_hash, plain_values
 from ..programs.metrics import metric_identity
+from ..retrievers.passage import Passage, Passages
+from ..retrievers.recording import recorded
 from ..store.records import Cell
 from .judging import judged, told
 
@@ -35,14 +37,21 @@ class Run:
         prediction: What the program returned; None where it failed.
         trace: Each predictor's call, as DSPy traces it: predictor (or its name), inputs, outputs.
         transient: Whether the LM failed in a way that may pass.
+        passages: What was retrieved on the way.
     """
 
-    __slots__ = ("cell", "prediction", "trace", "transient")
+    __slots__ = ("cell", "passages", "prediction", "trace", "transient")
 
     def __init__(
-        self, cell: Cell, prediction: Any, trace: list[tuple[Any, dict[str, Any], Any]], transient: bool = False
+        self,
+        cell: Cell,
+        prediction: Any,
+        trace: list[tuple[Any, dict[str, Any], Any]],
+        transient: bool = False,
+        passages: Sequence[Passage] = (),
     ) -> None:
         self.cell, self.prediction, self.trace, self.transient = cell, prediction, trace, transient
+        self.passages = tuple(passages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,7 @@ def run_example(
         ROLLOUT: repeat,
     }
     started = time.perf_counter()
-    with dspy.context(**settings):
+    with dspy.context(**settings), recorded() as passages:
         try:
             prediction = program(**example.inputs())
         except ContextWindowExceededError as fault:
@@ -135,7 +144,7 @@ def run_example(
         output_tokens=sum(call.output_tokens for call in made),
         seconds=seconds,
     )
-    return Run(cell, prediction, trace[:steps], transient)
+    return Run(cell, prediction, trace[:steps], transient, passages)
 
 
 def run_cells(
@@ -213,4 +222,6 @@ def _not_of_cells(record: logging.LogRecord) -> bool:
 def _outputs(prediction: Any) -> dict[str, Any]:
     if not isinstance(prediction, dspy.Prediction):
         return {} if prediction is None else {"value": repr(prediction)[:1000]}
-    return plain_values(prediction.toDict())
+    # Of passages, which ones: their text stays where rights are asked for.
+    found = {name: [each.id for each in value] for name, value in prediction.items() if isinstance(value, Passages)}
+    return plain_values({**prediction.toDict(), **found})

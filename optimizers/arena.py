@@ -180,7 +180,9 @@ class Arena:
         return Board(scores, bought, np.array(tokens), self._groups(keys), affordable)
 
     def _groups(self, keys: Sequence[str]) -> NDArray[np.int64]:
-        parts = [_parts(self.standings[key].candidate) for key in keys]
+        candidates = [self.standings[key].candidate for key in keys]
+        looked_up = any(candidate.retrievals for candidate in candidates)
+        parts = [(*_parts(each), *(_retrieval_parts(each) if looked_up else ())) for each in candidates]
         columns = []
         for column in zip(*parts, strict=True):
             codes = {value: code for code, value in enumerate(dict.fromkeys(column))}
@@ -291,4 +293,14 @@ def _parts(candidate: Candidate) -> tuple[str, ...]:
         told([c.instruction for c in choices]),
         told([(len(c.demonstrations or ()), c.nearest.count if c.nearest else 0) for c in choices]),
         told([[c.answering.model_dump() if c.answering else None, c.lm] for c in choices]),
+    )
+
+
+def _retrieval_parts(candidate: Candidate) -> tuple[str, ...]:
+    choices = [choice for _, choice in sorted(candidate.retrievals.items())]
+    return (
+        json.dumps([[choice.search.k if choice.search else None, choice.order, choice.layout] for choice in choices]),
+        json.dumps(
+            [[choice.search.mode if choice.search else None, choice.query, choice.judged] for choice in choices]
+        ),
     )

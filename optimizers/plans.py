@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import dspy
 
+from ..errors import ProgramError
+from ..programs.retrieval import retrievers_of
 from .ladder import RungPlan
 from .proposers.answers import AnswerProposer, LMProposer
 from .proposers.base import Proposer
@@ -19,6 +21,7 @@ from .proposers.demonstrations import (
     NearestProposer,
 )
 from .proposers.formats import FormatProposer
+from .proposers.retrieval import RetrievalProposer
 from .proposers.rules import RuleProposer
 from .proposers.shortening import ShorteningProposer
 from .proposers.writer import WriterProposer
@@ -39,11 +42,16 @@ def default_plans(
         module: The program.
         lm: What it runs on.
         others: Proposers of the user's own, who join on the rung of prompts.
+
+    Raises:
+        ProgramError: Two proposers have one name.
     """
     signatures = [predictor.signature for predictor in space.searched(module).values()]
     plans = []
     if len(space.formats_for(signatures, lm)) > 1:
         plans.append(RungPlan("formats", (FormatProposer(),), share=0.3))
+    if space.retrieval is not None and retrievers_of(module):
+        plans.append(RungPlan("retrieval", (RetrievalProposer(),), share=0.4, places=_PLACES))
     if prompts := _prompts(space, others):
         plans.append(RungPlan("prompts", prompts, share=0.85, places=_PLACES))
     chains: list[Proposer] = []
@@ -74,4 +82,9 @@ def _prompts(space: Space, others: Sequence[Proposer]) -> tuple[Proposer, ...]:
         proposers.append(WriterProposer())
     if proposers:
         proposers += [CrossoverProposer(), CombinationProposer(), ShorteningProposer()]
+    names = [each.name for each in (*others, *proposers)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ProgramError(
+            f'two proposers are called {", ".join(twice)}: give one another name, FromDSPy(…, name="another")'
+        )
     return (*others, *proposers)

@@ -15,6 +15,8 @@ from ..programs.answering import Answering
 from ..programs.compact import offers
 from ..programs.fields import choices_of
 from ..programs.formats import Decoding, Format, FormatKind
+from ..programs.retrieval import retrievers_of
+from .retrieval_space import RetrievalChoices, RetrievalSpace
 
 __all__ = ["Choices", "Selection", "Space"]
 
@@ -38,6 +40,9 @@ class Space(BaseModel):
         answers: Ways to answer: ``direct``, ``chain_of_thought``.
         votes: How many sampled answers vote; 1 for none.
         lms: Other LMs that a predictor may run on, by a name for the report.
+        retrieval: How a program that looks things up may do so; None to leave it as declared.
+        passages_in_demonstrations: Whether demonstrations may hold retrieved passages. They would stand in the
+            artifact, and be shown to whoever uses it, whatever that person's rights.
         predictors: Names of those that may be changed; None for all.
         max_prompt_tokens: Candidates whose prompts are longer on average are dropped.
 
@@ -55,6 +60,8 @@ class Space(BaseModel):
     answers: tuple[Literal["direct", "chain_of_thought"], ...] = ("direct", "chain_of_thought")
     votes: tuple[int, ...] = (1, 3, 5)
     lms: Mapping[str, Any] = Field(default_factory=dict)
+    retrieval: RetrievalSpace | None = RetrievalSpace()
+    passages_in_demonstrations: bool = False
     predictors: tuple[str, ...] | None = None
     max_prompt_tokens: int | None = Field(default=None, gt=0)
 
@@ -132,6 +139,11 @@ class Space(BaseModel):
             )
             for name, predictor in self.searched(module).items()
         }
+
+    def retrieval_choices(self, module: dspy.Module) -> dict[str, RetrievalChoices]:
+        """What may be chosen for each retriever that the module holds, by its path."""
+        own = self.retrieval
+        return {} if own is None else {path: own.choices(each) for path, each in retrievers_of(module).items()}
 
 
 @dataclass(frozen=True, slots=True)

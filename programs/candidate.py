@@ -16,6 +16,7 @@ from .answering import Answering
 from .formats import Format
 from .nearest import Nearest
 from .program import Manner, Program
+from .retrieval import ChosenRetriever, RetrievalChoice, place_retriever, retrievers_of
 
 __all__ = ["Candidate", "PredictorChoice"]
 
@@ -47,6 +48,7 @@ class Candidate(BaseModel):
 
     Attributes:
         predictors: What is chosen for each predictor, by its name in ``named_predictors()``.
+        retrievals: What is chosen for a retrieval step, by its retriever's path; those left out stay as declared.
         origin: Where it came from, in a few words.
 
     >>> module = dspy.Predict("text -> label")
@@ -58,6 +60,7 @@ class Candidate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     predictors: Mapping[str, PredictorChoice]
+    retrievals: Mapping[str, RetrievalChoice] = Field(default_factory=dict)
     origin: str = Field(default="as declared", exclude=True)
 
     @classmethod
@@ -69,7 +72,7 @@ class Candidate(BaseModel):
     def hash(self) -> str:
         """Of the content, 16 hexadecimal digits."""
         # What is left as declared is left out: a choice that is added to the space gives no old candidate a new name.
-        content = self.model_dump(mode="json", exclude_none=True)
+        content = self.model_dump(mode="json", exclude_none=True, exclude=None if self.retrievals else {"retrievals"})
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -85,7 +88,12 @@ class Candidate(BaseModel):
             name: old.model_copy(update=choice) if predictor in (None, name) else old
             for name, old in self.predictors.items()
         }
-        return Candidate(predictors=changed, origin=self.origin if origin is None else origin)
+        return self.model_copy(update={"predictors": changed, "origin": self.origin if origin is None else origin})
+
+    def with_retrieval(self, choice: RetrievalChoice, *, path: str, origin: str | None = None) -> Candidate:
+        """Chooses anew for one retrieval step."""
+        changed = {**self.retrievals, path: choice}
+        return self.model_copy(update={"retrievals": changed, "origin": self.origin if origin is None else origin})
 
     def complete(self, module: dspy.Module) -> Candidate:
         """Says outright what it leaves as declared, so that it makes the same program of a bare module."""
@@ -132,6 +140,15 @@ class Candidate(BaseModel):
             manner = Manner(format=choice.format, answering=choice.answering, nearest=choice.nearest)
             if manner != Manner():
                 manners[name] = manner
+        held = retrievers_of(copy) if self.retrievals else {}
+        for path, chosen in self.retrievals.items():
+            found = held.get(path)
+            own = found.retriever if isinstance(found, ChosenRetriever) else found
+            if own is None:
+                raise ProgramError(
+                    f"the candidate chooses for the retriever {path}, and the module has {', '.join(held) or 'none'}"
+                )
+            place_retriever(copy, path, ChosenRetriever(own, chosen))
         return Program(copy, manners, lm)
 
 

@@ -11,8 +11,6 @@ import hashlib
 import inspect
 import math
 import re
-import string
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,22 +20,36 @@ from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.exceptions import LMError as DspyLMError
 
 from ..errors import BudgetExceeded, LMError, MetricError, SandboxMissing
+from .answered import abstention, answer_exact, answer_f1, hallucination
 from .blocklist import Blocklist, blocklist
 from .checks import PassesTests, passes_tests
+from .citing import citation_precision, citation_recall
+from .gold import GroundingMetric
+from .grounding import groundedness, groundedness_judge
 from .judging import JudgeMetric, UnreadableJudgement, judge
+from .wording import holds, token_f1
 
 __all__ = [
     "JUDGE_FAULTS",
     "Blocklist",
     "FieldMetric",
+    "GroundingMetric",
     "JudgeMetric",
     "Judgement",
     "PassesTests",
+    "abstention",
+    "answer_exact",
+    "answer_f1",
     "blocklist",
     "choice",
+    "citation_precision",
+    "citation_recall",
     "contains",
     "exact_match",
     "f1",
+    "groundedness",
+    "groundedness_judge",
+    "hallucination",
     "judge",
     "metric_identity",
     "numeric",
@@ -111,7 +123,7 @@ def f1(field: str) -> FieldMetric:
     >>> f1("answer")(dspy.Example(answer=["the red fox", "a fox"]), dspy.Prediction(answer="Red fox!")).score
     1.0
     """
-    return FieldMetric("f1", field, lambda expected, found: max(_token_f1(one, found) for one in _answers(expected)))
+    return FieldMetric("f1", field, lambda expected, found: max(token_f1(one, found) for one in _answers(expected)))
 
 
 def contains(field: str) -> FieldMetric:
@@ -122,8 +134,7 @@ def contains(field: str) -> FieldMetric:
     """
 
     def score(expected: Any, found: Any) -> float:
-        text = f" {_normalised(found)} "
-        return float(any(f" {_normalised(one)} " in text for one in _answers(expected) if _normalised(one)))
+        return float(any(holds(str(found), one) for one in _answers(expected)))
 
     return FieldMetric("contains", field, score)
 
@@ -158,24 +169,15 @@ def _answers(expected: Any) -> list[Any]:
     return list(expected) or [""] if isinstance(expected, list | tuple) else [expected]
 
 
-def _normalised(value: Any) -> str:
-    text = "".join(character for character in str(value).lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def _token_f1(expected: Any, found: Any) -> float:
-    wanted, given = _normalised(expected).split(), _normalised(found).split()
-    if not wanted or not given:
-        return float(wanted == given)
-    shared = sum((Counter(wanted) & Counter(given)).values())
-    return 2 * shared / (len(wanted) + len(given))
-
-
 def _last_number(value: Any) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     found = [match for match in _NUMBER.findall(str(value)) if any(map(str.isdigit, match))]
     return float(found[-1].replace(",", "").replace("−", "-")) if found else None
+
+
+_NAMED = (FieldMetric, GroundingMetric, JudgeMetric, Blocklist, PassesTests)
+"""Metrics whose name tells all that their score depends on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,7 @@ _known_arity = functools.lru_cache(maxsize=64)(_arity)
 
 
 def _metric_name(metric: Callable[..., Any]) -> str:
-    if isinstance(metric, FieldMetric | JudgeMetric | Blocklist | PassesTests):
+    if isinstance(metric, _NAMED):
         return metric.name
     if isinstance(metric, functools.partial):
         return _metric_name(metric.func)
@@ -260,7 +262,7 @@ def metric_identity(metric: Callable[..., Any]) -> str:
     >>> metric_identity(exact_match("label"))
     'exact_match(label)'
     """
-    if isinstance(metric, FieldMetric | JudgeMetric | Blocklist | PassesTests):
+    if isinstance(metric, _NAMED):
         return metric.name
     if isinstance(metric, functools.partial):
         bound = f"{metric.args!r}{sorted(metric.keywords.items())!r}"

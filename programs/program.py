@@ -13,7 +13,7 @@ from .answering import Answering
 from .formats import Format
 from .nearest import Nearest
 
-__all__ = ["Manner", "Program"]
+__all__ = ["Manner", "Program", "give_manner"]
 
 _MANNER = "progspace_manner"
 
@@ -32,6 +32,12 @@ class Manner(BaseModel):
     format: Format | None = None
     answering: Answering | None = None
     nearest: Nearest | None = None
+
+
+def give_manner(predictor: dspy.Predict, manner: Manner) -> dspy.Predict:
+    """Lets a predictor talk to its LM in a manner of its own, inside any `Program`."""
+    setattr(predictor, _MANNER, manner)
+    return predictor
 
 
 class _OwnManner(dspy.Adapter):
@@ -89,7 +95,7 @@ class Program(dspy.Module):
         if unknown := set(manners) - set(predictors):
             raise ValueError(f"no predictor is called {', '.join(sorted(unknown))}; there is {', '.join(predictors)}")
         for name, own in manners.items():
-            setattr(predictors[name], _MANNER, own)
+            give_manner(predictors[name], own)
         self.module = module
         self.own_lm = lm
         self._adapter = _OwnManner()

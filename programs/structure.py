@@ -21,6 +21,7 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticUndefined
 
 from ..errors import ArtifactError
+from .retrieval import retrievers_of
 from .types import NotEncodable, TypeCode, decode_type, encode_type
 
 __all__ = ["describe", "restore", "structure_hash"]
@@ -296,7 +297,9 @@ def structure_hash(module: dspy.Module) -> str:
         ]
         for name, predictor in [*named, *sorted(frozen, key=lambda pair: pair[0])]
     ]
-    content = [describe(module), _sources(module), _attributes(module), predictors]
+    content: list[Any] = [describe(module), _sources(module), _attributes(module), predictors]
+    if knowledge := {path: retriever.identity for path, retriever in retrievers_of(module).items()}:
+        content.append(knowledge)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -360,14 +363,18 @@ def _of_a_library(owner: type) -> bool:
 
 
 def _attributes(module: dspy.Module) -> list[Any]:
-    """Plain values that the user's modules hold: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
+    """Plain values that modules hold, but DSPy's own: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
     held = []
     for name, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0]):
-        if type(each).__module__.split(".")[0] not in ("dspy", "progspace"):
+        library = type(each).__module__.split(".")[0]
+        if library != "dspy":
             plain = {
-                key: value for key, value in vars(each).items() if isinstance(value, str | int | float | tuple | list)
+                key: _stable_repr(value)
+                for key, value in sorted(vars(each).items())
+                if isinstance(value, str | int | float | tuple | list) and key not in _DSPYS_OWN
             }
-            held.append([name, {key: _stable_repr(plain[key]) for key in sorted(plain) if key not in _DSPYS_OWN}])
+            if plain or library != "progspace":
+                held.append([name, plain])
     return held
 
 

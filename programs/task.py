@@ -12,7 +12,9 @@ import dspy
 
 from ..errors import DataError, ProgramError
 from .examples import example_hash, read_examples
+from .fields import choices_of
 from .metrics import metric_identity
+from .qrels import Qrel, qrels
 from .splits import Splits, split
 
 __all__ = ["Task"]
@@ -33,6 +35,9 @@ class Task:
         test: A sealed split of the user's own, in any form that ``examples`` may have; ``()`` for none at all, where
             the test is kept elsewhere.
         seed: Of the split.
+        query: Where the program looks things up: the input that it looks up; the first of ``inputs`` by default.
+        relevant: The examples' field that names the passages which answer them, by source or id, where there is one.
+            Retrieval is then ranked without any LM call. It is never shown to the program.
 
     Raises:
         DataError: Examples are not as they must be.
@@ -54,6 +59,8 @@ class Task:
         name: str | None = None,
         test: Any = None,
         seed: int = 0,
+        query: str | None = None,
+        relevant: str | None = None,
     ) -> None:
         self.program = _checked(program)
         if not callable(metric):
@@ -72,6 +79,10 @@ class Task:
             test=None if test is None else [] if none else read_examples(test, inputs=self.inputs, outputs=outputs),
         )
         self.unsealed: tuple[str, ...] = ()
+        self.query, self.relevant = query or self.inputs[0], relevant
+        for field in (query, relevant):
+            if field is not None and not any(field in example for example in (*self.train, *self.dev)):
+                raise DataError("no example has it", field=field)
 
     @property
     def train(self) -> tuple[dspy.Example, ...]:
@@ -82,6 +93,19 @@ class Task:
     def dev(self) -> tuple[dspy.Example, ...]:
         """For the race."""
         return self.splits.dev
+
+    def qrels(self, most: int | None = None) -> list[Qrel]:
+        """Which passages answer the train examples, as far as ``relevant`` or their labels tell.
+
+        Args:
+            most: Examples at most.
+
+        Raises:
+            DataError: A field does not hold text.
+        """
+        free = [name for name, kind in _output_types(self.program).items() if not choices_of(kind)]
+        labels = dict.fromkeys([*free, *filter(None, [getattr(self.metric, "field", None)])])
+        return qrels(self.train[:most], query=self.query, relevant=self.relevant, labels=list(labels))
 
     @property
     def test_size(self) -> int:

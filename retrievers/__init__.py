@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .collection import Collection
-    from .ingest import ingest
+    from .ingesting import ingest
     from .passage import Passage, Passages
     from .retriever import Retriever
     from .search import Search
 
+# The module of `ingest` has another name: importing it would put it in the function's place.
 _HOMES = {
     "Collection": "collection",
     "Passage": "passage",
     "Passages": "passage",
     "Retriever": "retriever",
     "Search": "search",
-    "ingest": "ingest",
+    "ingest": "ingesting",
 }
 
 __all__ = ["Collection", "Passage", "Passages", "Retriever", "Search", "ingest"]

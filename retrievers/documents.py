@@ -97,6 +97,8 @@ def read_document(path: Path, source: str, groups: tuple[str, ...] | None = None
             file=str(path),
         )
     time = time_of(datetime.datetime.fromtimestamp(stat.st_mtime, datetime.timezone.utc))
+    if kind == "parsed" and stat.st_size == 0:
+        return Document(source, "", time=time, groups=groups)
     if kind == "parsed":
         text, title = _parsed(path)
         return Document(source, _clean(text, str(path)), title, time, groups, markdown=True)

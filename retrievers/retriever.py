@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RetrievalError
 from .collection import Collection
 from .passage import Passage, Passages
+from .recording import record
 from .search import Search
 
 if TYPE_CHECKING:
-    from .ingest import IngestReport
+    from .ingesting import IngestReport
 
 __all__ = ["Retriever"]
 
@@ -71,10 +72,10 @@ class Retriever:
             )
         search = self._search(k)
         if isinstance(query, str):
-            return self.collection.search(query, search, self.groups)
+            return _recorded(self.collection.search(query, search, self.groups))
         # Each list is as deep as an arm of a hybrid search: what several queries agree on may stand low in each.
         deep = search.model_copy(update={"k": max(search.k, search.candidates)})
-        return _fused(self.collection.search_many(list(query), deep, self.groups))[: search.k]
+        return _recorded(_fused(self.collection.search_many(list(query), deep, self.groups))[: search.k])
 
     async def acall(self, query: str | Sequence[str], k: int | None = None, **extra: Any) -> Passages:
         """As a call, in a thread of its own, so that an event loop goes on meanwhile."""
@@ -82,7 +83,7 @@ class Retriever:
 
     def many(self, queries: Sequence[str], k: int | None = None) -> list[Passages]:
         """Finds passages for each of many queries, which are embedded and searched together."""
-        return self.collection.search_many(list(queries), self._search(k), self.groups)
+        return list(map(_recorded, self.collection.search_many(list(queries), self._search(k), self.groups)))
 
     def with_search(self, **changes: Any) -> Retriever:
         """The same retriever, searching otherwise: ``retriever.with_search(mode="sparse", k=10)``."""
@@ -135,6 +136,11 @@ class Retriever:
         raise RetrievalError(
             "a retriever holds an open collection and cannot be pickled; open the collection where it is needed"
         )
+
+
+def _recorded(found: Passages) -> Passages:
+    record(found)
+    return found
 
 
 def _fused(lists: Sequence[Passages]) -> Passages:

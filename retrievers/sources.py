@@ -97,13 +97,18 @@ class Sources:
         try:
             if KINDS[found.path.suffix.lower()] == "rows":
                 for read in read_rows(found.path, found.source, self._groups):
-                    yield Skipped(found.source, str(read)) if isinstance(read, DataError) else read
+                    yield _skipped(found, read) if isinstance(read, DataError) else read
             else:
                 yield read_document(found.path, found.source, self._groups)
         except DataError as error:
-            yield Skipped(found.source, str(error))
+            yield _skipped(found, error)
         except OSError as error:
             yield Skipped(found.source, f"cannot be opened ({error.strerror})", stays=True)
+
+
+def _skipped(found: FoundFile, error: DataError) -> Skipped:
+    """Without the file's whole path, which stands beside it already."""
+    return Skipped(found.source, str(error).removeprefix(str(found.path)).lstrip(":, "))
 
 
 def passage_key(passage: Passage) -> str:

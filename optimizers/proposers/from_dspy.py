@@ -34,7 +34,8 @@ class FromDSPy:
     The program runs in the incumbent's formats. Every call is counted by the search's own meter and remembered by its
     journal, also those of LMs that the teleprompter brings along (``prompt_model``, ``reflection_lm``,
     ``teacher_settings``). A teleprompter that wants a ``valset`` gets half of the train examples for it: dev examples
-    belong to the race. It proposes once in a search.
+    belong to the race. It proposes once in a search, and may spend all that is left for its rung: give it limits of
+    its own (``max_metric_calls=…``, ``num_trials=…``) where that is too much.
 
     What becomes of a program is its instructions and demonstrations; one that is built otherwise (an ensemble, a
     program that chooses neighbours at run time, one with other weights) is no candidate. Nor is there one where the
@@ -42,15 +43,16 @@ class FromDSPy:
 
     Args:
         teleprompter: ``dspy.MIPROv2(metric=…)``, say.
+        name: For the report; by default that of its class. Two of one class need two names.
         compile_kwargs: Further arguments of its ``compile``.
 
     >>> FromDSPy(dspy.LabeledFewShot(k=2)).name
     'LabeledFewShot'
     """
 
-    def __init__(self, teleprompter: Teleprompter, **compile_kwargs: Any) -> None:
+    def __init__(self, teleprompter: Teleprompter, *, name: str | None = None, **compile_kwargs: Any) -> None:
         self.teleprompter, self.compile_kwargs = teleprompter, compile_kwargs
-        self.name = type(teleprompter).__name__
+        self.name = name or type(teleprompter).__name__
         self._ran: weakref.WeakSet[Matrix] = weakref.WeakSet()
 
     def propose(self, state: SearchState, count: int) -> list[Candidate]:

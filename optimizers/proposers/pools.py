@@ -14,6 +14,7 @@ from ...evaluation.runner import Run
 from ...programs.answering import REASONING
 from ...programs.candidate import Candidate, PredictorChoice, demonstration
 from ...programs.examples import example_hash
+from ...retrievers.recording import holds_passage
 from .base import SearchState
 from .draws import balanced
 
@@ -68,8 +69,14 @@ def labels_are_shown(choice: PredictorChoice, signature: type[dspy.Signature]) -
     return not reasons or apart
 
 
-def traced(program: dspy.Module, runs: Sequence[Run]) -> Pool:
-    """Gives what each predictor did in some runs, its reasoning included where it has one."""
+def traced(program: dspy.Module, runs: Sequence[Run], *, passages: bool = False) -> Pool:
+    """Gives what each predictor did in some runs, its reasoning included where it has one.
+
+    Args:
+        program: The one that ran.
+        runs: Its runs, with traces.
+        passages: Whether values that hold retrieved passages stay.
+    """
     module = getattr(program, "module", program)
     fields = {name: list(predictor.signature.fields) for name, predictor in module.named_predictors()}
     pools: dict[str, list[dict[str, Any]]] = {name: [] for name in fields}
@@ -77,12 +84,21 @@ def traced(program: dspy.Module, runs: Sequence[Run]) -> Pool:
         for name, inputs, prediction in run.trace:
             values = {**inputs, **prediction.toDict()}
             wanted = dict.fromkeys([*fields[name], REASONING])
-            pools[name].append(demonstration({field: values[field] for field in wanted if field in values}))
+            shown = demonstration({field: values[field] for field in wanted if field in values})
+            if not passages and run.passages:
+                shown = {field: value for field, value in shown.items() if not holds_passage(value, run.passages)}
+            pools[name].append(shown)
     return pools
 
 
 def bootstrap_pools(
-    teacher: Candidate, module: dspy.Module, examples: Sequence[dspy.Example], matrix: Matrix, *, threshold: float = 1.0
+    teacher: Candidate,
+    module: dspy.Module,
+    examples: Sequence[dspy.Example],
+    matrix: Matrix,
+    *,
+    threshold: float = 1.0,
+    passages: bool = False,
 ) -> Pool:
     """Gives what a teacher's predictors did on the examples that it solved: for chains, with all steps between.
 
@@ -94,6 +110,7 @@ def bootstrap_pools(
         examples: Of train; never of dev or test.
         matrix: Runs the teacher, and counts it.
         threshold: The least score of a run that is worth showing.
+        passages: Whether values that hold retrieved passages stay.
 
     Raises:
         BudgetExceeded: Nothing is left to spend.
@@ -101,7 +118,7 @@ def bootstrap_pools(
     program = teacher.apply(module)
     runs = matrix.traces(program, examples)
     solved = [runs[key] for key in sorted(runs) if (runs[key].cell.score or 0.0) >= threshold]
-    return traced(program, solved)
+    return traced(program, solved, passages=passages)
 
 
 def runs_on_train(program: dspy.Module, state: SearchState, *, most: int) -> Iterator[list[tuple[dspy.Example, Run]]]:
@@ -185,7 +202,7 @@ def bootstrapped_demonstrations(
     if not solved:
         best = sorted(others, key=lambda run: -(run.cell.score or 0.0))[: (len(others) + 3) // 4]
         solved = [run for run in best if run.cell.score]
-    pools = traced(program, solved)
+    pools = traced(program, solved, passages=state.space.passages_in_demonstrations)
     return {name: pools.get(name, ()) for name in state.space.searched(state.task.program)}
 
 

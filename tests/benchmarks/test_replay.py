@@ -61,6 +61,7 @@ def test_a_lucky_winner_is_told_from_a_good_one() -> None:
     off = {way: np.mean([bias for other, _, bias, _ in outcomes if other == way]) for way, *_ in outcomes}
     assert off["argmax"] > 0.1
     assert abs(off["race, model"]) < off["race, raw"] < off["argmax"]
+    assert abs(off["confirm set"]) < off["race, raw"]
 
 
 def test_recordings_have_the_groups_that_a_search_knows() -> None:

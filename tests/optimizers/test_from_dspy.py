@@ -11,6 +11,7 @@ import pytest
 import progspace as ps
 from progspace.evaluation.matrix import Matrix
 from progspace.lms.budget import Budget, Meter
+from progspace.optimizers.plans import default_plans
 from progspace.optimizers.proposers.base import SearchState
 from progspace.optimizers.proposers.from_dspy import FromDSPy
 from progspace.optimizers.space import Space
@@ -196,3 +197,13 @@ def test_demonstrations_of_a_chain_are_those_of_each_predictor(
         shown = candidate.predictors[name].demonstrations
         assert shown
         assert all(set(each) == fields for each in shown)
+
+
+def test_two_of_one_class_need_two_names(mood: Any, rule_engine: Any) -> None:
+    module, lm = dspy.Predict(mood), rule_engine(lambda _: "glad").lm()
+    pair = [FromDSPy(dspy.LabeledFewShot(k=2)), FromDSPy(dspy.LabeledFewShot(k=4))]
+    with pytest.raises(ps.ProgramError, match="LabeledFewShot"):
+        default_plans(ps.Space(), module, lm, pair)
+    named = [pair[0], FromDSPy(dspy.LabeledFewShot(k=4), name="four labelled")]
+    prompts = next(plan for plan in default_plans(ps.Space(), module, lm, named) if plan.name == "prompts")
+    assert [each.name for each in prompts.proposers[:2]] == ["LabeledFewShot", "four labelled"]
