@@ -25,7 +25,7 @@ from ..programs import library_code
 from ..programs.candidate import Candidate
 from ..programs.code_generation import CodeGeneration
 from ..programs.formats import Format
-from ..retrievers.ingest import ingest
+from ..retrievers import ingest
 from ..retrievers.passage import Passages
 from .results import write_results
 
@@ -110,7 +110,7 @@ def main() -> None:
                     "calls": done.calls,
                     "input_tokens": done.input_tokens,
                     "output_tokens": done.output_tokens,
-                    "seconds": round(done.seconds * done.n, 1),
+                    "seconds_per_example": round(done.seconds, 1),
                     "recall": None if retriever is None else reached,
                 }
             )
