@@ -8,7 +8,7 @@ import re
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,7 +28,7 @@ from .sparse import Bm25Settings, Sparse, SparseEncoder
 __all__ = ["Collection"]
 
 DEFAULT_FOLDER = Path(".progspace") / "collections"
-_BATCH = 500
+_BATCH, _BATCH_BYTES = 500, 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
@@ -58,7 +58,7 @@ class Collection:
 
     def __init__(self, name: str, engine: Engine, embedder: Embedder | None) -> None:
         self.name, self.making = name, engine.making
-        self._engine, self._embedder = engine, embedder
+        self._shared, self._embedder = engine, embedder
         self._sparse = SparseEncoder(engine.making.bm25)
         self._fingerprint: tuple[object, str] | None = None
         self._lock = threading.Lock()
@@ -107,6 +107,12 @@ class Collection:
         return cls(name, engine, embedder)
 
     @property
+    def _engine(self) -> Engine:
+        if not self._finalizer.alive:
+            raise RetrievalError(f"{self._shared.place} is closed; open it again")
+        return self._shared
+
+    @property
     def embedder(self) -> Embedder:
         """What makes the vectors of queries.
 
@@ -134,11 +140,10 @@ class Collection:
                 text holds half of a surrogate pair; or the engine cannot store them. Batches before the fault are kept.
         """
         vectors = self._checked(vectors, len(passages))
-        for start in range(0, len(passages), _BATCH):
-            batch = passages[start : start + _BATCH]
+        for start, end in _batches(passages, self.making.dimension):
             points = [
                 Point(_uuid(passage), vector, self._sparse.document(_encodable(passage)), passage.payload())
-                for passage, vector in zip(batch, vectors[start : start + _BATCH], strict=True)
+                for passage, vector in zip(passages[start:end], vectors[start:end], strict=True)
             ]
             self._engine.upsert(points)
 
@@ -250,7 +255,7 @@ class Collection:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Collection {self.name!r}: {self._engine.place}>"
+        return f"<Collection {self.name!r}: {self._shared.place}>"
 
     def _checked(self, vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         vectors = np.ascontiguousarray(vectors, np.float32)
@@ -315,6 +320,19 @@ def _check(engine: Engine, embedder: Embedder | None, chunking: str, language: s
             f"{engine.place} was made with {differences}; open it with what it was made by, or ingest into a "
             f"collection of another name"
         )
+
+
+def _batches(passages: Sequence[Passage], dimension: int) -> Iterator[tuple[int, int]]:
+    """Ranges of passages that are written together: a server takes requests of 32 MB at most."""
+    start = size = 0
+    for index, passage in enumerate(passages):
+        own = 4 * len(passage.text) + 20 * dimension  # as JSON, at most about
+        if index > start and (size + own > _BATCH_BYTES or index - start == _BATCH):
+            yield start, index
+            start, size = index, 0
+        size += own
+    if start < len(passages):
+        yield start, len(passages)
 
 
 def _uuid(passage: Passage) -> str:

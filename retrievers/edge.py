@@ -22,11 +22,12 @@ from .sparse import Sparse
 if TYPE_CHECKING:
     import qdrant_edge
 
-__all__ = ["EdgeEngine"]
+__all__ = ["EdgeEngine", "request_of"]
 
 _MAKING = "collection.json"
 _SHARD = "shard"
 _PAGE = 1_000
+_ROOM = 128 << 20  # bytes that must be free before a write: several times what a batch, logged and stored, takes
 _Result = TypeVar("_Result")
 
 
@@ -98,6 +99,7 @@ class EdgeEngine:
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Stores points; they are in the write-ahead log when this returns."""
+        self._need(_ROOM)
         from qdrant_edge import Point as Stored
         from qdrant_edge import SparseVector, UpdateOperation
 
@@ -120,12 +122,12 @@ class EdgeEngine:
     def query(self, steps: Sequence[Step]) -> list[list[Found]]:
         """Runs searches together."""
         if len(steps) == 1:
-            request = _request(steps[0])
+            request = request_of(steps[0])
             found = [self._run(lambda shard: shard.query(request))]
         else:
             from qdrant_edge import QueryBatchRequest
 
-            batch = QueryBatchRequest([_request(step) for step in steps])
+            batch = QueryBatchRequest([request_of(step) for step in steps])
             found = self._run(lambda shard: shard.query_batch(batch))
         return [[(str(point.id), point.score, point.payload or {}) for point in points] for points in found]
 
@@ -161,7 +163,19 @@ class EdgeEngine:
 
     def optimize(self) -> None:
         """Builds the index of segments that are large enough for one."""
+        # What is optimized is written anew before the old files go.
+        self._need(_ROOM + sum(file.stat().st_blocks * 512 for file in self._folder.rglob("*") if file.is_file()))
         self._run(lambda shard: shard.optimize())
+
+    def _need(self, room: int) -> None:
+        """Refuses to write where the disk is nearly full.
+
+        The engine's files are maps of memory, as long as they may become: where the disk has no room for a page that is
+        written to, the system ends the process by a signal, and no error can be caught.
+        """
+        free = _free(self._folder)
+        if free < room:
+            raise _full(self.place, f"{free >> 20} MB are free, and {room >> 20} are needed")
 
     def close(self) -> None:
         """Lets go of it; the last who does closes the folder."""
@@ -210,12 +224,19 @@ class _faults:  # noqa: N801 — used as a function is
         # A panic of the Rust code is a BaseException.
         text = " ".join(str(error).split())
         if any(sign in text.lower() for sign in ("no space left", "os error 28", "os error 27", "file too large")):
-            raise RetrievalError(
-                f"{self.place}: the disk is full, or the file as large as it may be ({text}); make room, close the "
-                f"collection, open it and go on: nothing that was stored before is lost",
-                retryable=True,
-            ) from error
+            raise _full(self.place, text) from error
         raise RetrievalError(f"{self.place}: {text}") from error
+
+
+def _full(place: str, told: str) -> RetrievalError:
+    return RetrievalError(
+        f"{place}: the disk is full ({told}); make room and go on: nothing that was stored before is lost",
+        retryable=True,
+    )
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def _config(making: Making) -> qdrant_edge.EdgeConfig:
@@ -235,6 +256,8 @@ def _make(folder: Path, making: Making) -> None:
     draft = folder.parent / f".{folder.name}.new"
     place = f"the collection in {folder}"
     with _faults(place):
+        if _free(folder.parent) < _ROOM:
+            raise _full(place, f"{_free(folder.parent) >> 20} MB are free, and {_ROOM >> 20} are needed")
         shutil.rmtree(draft, ignore_errors=True)
         (draft / _SHARD).mkdir(parents=True)
         shard = EdgeShard.create(str(draft / _SHARD), _config(making))
@@ -277,7 +300,8 @@ def _loaded(folder: Path) -> qdrant_edge.EdgeShard:
     return shard
 
 
-def _request(step: Step) -> qdrant_edge.QueryRequest:
+def request_of(step: Step) -> qdrant_edge.QueryRequest:
+    """A search as the engine is asked for it."""
     from qdrant_edge import QueryRequest
 
     return QueryRequest(

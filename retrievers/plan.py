@@ -66,9 +66,17 @@ def conditions(search: Search, groups: Sequence[str] | None) -> tuple[Condition,
     >>> conditions(Search(), ["hr"])
     (Condition(key='groups', values=('*', 'hr')),)
     """
-    readers = tuple(group for group in groups or () if group != EVERYONE)
+    readers = tuple(group for group in groups or () if group != EVERYONE and _encodable(group))
     asked = ((key, value if isinstance(value, tuple) else (value,)) for key, value in (search.where or {}).items())
     return (Condition("groups", (EVERYONE, *readers)), *(Condition(key, values) for key, values in asked))
+
+
+def _encodable(group: str) -> bool:
+    """Whether a passage can be of this group: none is of one whose name holds half of a surrogate pair."""
+    try:
+        return bool(group.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def plan(

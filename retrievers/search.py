@@ -58,7 +58,13 @@ class Search(BaseModel):
                 raise ValueError(f"{key!r}: no value at all can be equal to one of none; leave the field out")
             if not all(isinstance(each, FIELDS[key]) for each in values):
                 raise ValueError(f"{key!r}: {value!r} is not of its type, {FIELDS[key].__name__}")
+            if any(isinstance(each, str) and not each.isascii() and _broken(each) for each in values):
+                raise ValueError(f"{key!r}: half of a surrogate pair is no character")
         return where
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
+
+
+def _broken(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
