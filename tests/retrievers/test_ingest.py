@@ -315,3 +315,41 @@ def test_a_large_file_of_rows_is_read_row_by_row(tmp_path: Path, embedder: Watch
     assert retriever.ingested is not None
     assert retriever.ingested.added == 5
     assert len(retriever.ingested.skipped) == 49_995
+
+
+def test_a_server_that_goes_away_in_the_middle_costs_nothing_stored(
+    tmp_path: Path, rest_server: Any, word_embedder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # vectors are remembered on this machine
+    embedder = word_embedder()
+    rows = [{"text": f"Item number {number} is blue.", "id": number} for number in range(600)]
+    stored: list[int] = []
+
+    def fail_after_one_batch(done: int, total: int) -> None:
+        stored.append(done)
+        rest_server.faults.extend(["drop"] * 50)
+
+    where: dict[str, Any] = {"collection": "kb", "url": rest_server.url, "embedder": embedder}
+    with pytest.raises(RetrievalError) as raised:
+        ps.retrievers.ingest(rows, **where, progress=fail_after_one_batch)
+    assert raised.value.retryable
+    assert stored == [256]
+    rest_server.faults.clear()
+    retriever = ps.retrievers.ingest(rows, **where)
+    assert retriever.ingested is not None
+    assert (retriever.ingested.added, retriever.ingested.kept) == (344, 256)
+    assert sum(embedder.batches) - embedder.batches.count(1) == 600
+    assert retriever("item 42", k=3)
+    fewer = ps.retrievers.ingest(rows[:-1], **where)
+    assert fewer.ingested is not None
+    assert (fewer.ingested.kept, fewer.ingested.removed) == (599, 1)
+
+
+def test_texts_of_every_plane_come_back(tmp_path: Path, word_embedder: Any) -> None:
+    text = "naïve Ω ж 漢字 अ ﷽ 😀 𐍈 𝔘 𠀀 👩‍👩‍👧"
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "漢字 😀.md").write_text(f"# 𠀀 title\n\n{text}\n", encoding="utf-8")
+    retriever = ingest(tmp_path / "docs", tmp_path, word_embedder())
+    (found,) = retriever("naïve")
+    assert (found.source, found.title) == ("漢字 😀.md", "𠀀 title")
+    assert text in found.text
