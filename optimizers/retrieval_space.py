@@ -24,6 +24,7 @@ class RetrievalSpace(BaseModel):
         fusions: How hybrid search fuses.
         k: How many passages.
         diversity: Shares of maximal marginal relevance: 0 for none.
+        reranked: Of how many finds the retriever's reranker, where it has one, makes an order of its own.
         chunkings: Whether other chunkings of the same documents may be searched, where the retriever has any.
         queries: How the query is written; all but ``as given`` ask the LM once a query.
         judged: Of how many passages the LM is asked whether they help: one call each.
@@ -40,6 +41,7 @@ class RetrievalSpace(BaseModel):
     fusions: tuple[Fusion, ...] = ("rrf", "dbsf")
     k: tuple[int, ...] = (1, 2, 3, 5, 8)
     diversity: tuple[float, ...] = (0.0, 0.3)
+    reranked: tuple[int, ...] = (0, 20)
     chunkings: bool = True
     queries: tuple[QueryWriting, ...] = ("as given", "rewritten", "expanded", "hypothetical")
     judged: tuple[int, ...] = (0, 5)
@@ -61,6 +63,7 @@ class RetrievalSpace(BaseModel):
             fusions=self.fusions if "hybrid" in self.modes else (),
             k=self.k,
             diversity=self.diversity,
+            reranked=self.reranked if held.reranker is not None else (0,),
             chunkings=("as declared", *(held.variants if self.chunkings else ())),
             queries=self.queries,
             judged=self.judged,
@@ -77,6 +80,7 @@ class RetrievalChoices:
     fusions: tuple[str, ...]
     k: tuple[int, ...]
     diversity: tuple[float, ...]
+    reranked: tuple[int, ...]
     chunkings: tuple[str, ...]
     queries: tuple[str, ...]
     judged: tuple[int, ...]
@@ -87,5 +91,14 @@ class RetrievalChoices:
     def size(self) -> int:
         """How many combinations there are; a fusion makes a difference to hybrid search only."""
         ways = sum(max(1, len(self.fusions)) if mode == "hybrid" else 1 for mode in self.modes)
-        others = (self.k, self.diversity, self.chunkings, self.queries, self.judged, self.orders, self.layouts)
+        others = (
+            self.k,
+            self.diversity,
+            self.reranked,
+            self.chunkings,
+            self.queries,
+            self.judged,
+            self.orders,
+            self.layouts,
+        )
         return max(1, ways) * math.prod(max(1, len(each)) for each in others)

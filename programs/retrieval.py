@@ -67,6 +67,7 @@ def _searched(search: Search) -> list[str]:
         search.mode if search.mode != "hybrid" else f"hybrid by {search.fusion}",
         f"k {search.k}",
         *([f"diversity {search.diversity:g}"] if search.diversity else []),
+        *([f"{search.reranked} reranked"] if search.reranked else []),
     ]
 
 

@@ -14,20 +14,23 @@ if TYPE_CHECKING:
     from .collection import Collection
     from .ingesting import ingest
     from .passage import Passage, Passages
+    from .reranking import CrossEncoder, Reranker
     from .retriever import Retriever
     from .search import Search
 
 # The module of `ingest` has another name: importing it would put it in the function's place.
 _HOMES = {
     "Collection": "collection",
+    "CrossEncoder": "reranking",
     "Passage": "passage",
     "Passages": "passage",
+    "Reranker": "reranking",
     "Retriever": "retriever",
     "Search": "search",
     "ingest": "ingesting",
 }
 
-__all__ = ["Collection", "Passage", "Passages", "Retriever", "Search", "ingest"]
+__all__ = ["Collection", "CrossEncoder", "Passage", "Passages", "Reranker", "Retriever", "Search", "ingest"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from ..errors import RetrievalError
 from .collection import Collection
 from .passage import Passage, Passages
 from .recording import record
+from .reranking import Reranker, reranked
 from .search import Search
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Retriever:
         search: How.
         groups: Whom it answers; None for a caller without any, who is given public passages only.
         variants: Retrievers of the same documents split otherwise, by name.
+        reranker: Puts what was found in order, where the search says so.
         ingested: What the ingest that made it did; None where it was made otherwise.
 
     ``retriever("how much leave?", k=3)`` gives `Passages`; a list of queries is answered by one list, fused by
@@ -47,6 +49,7 @@ class Retriever:
     search: Search = field(default_factory=Search)
     groups: tuple[str, ...] | None = None
     variants: Mapping[str, Retriever] = field(default_factory=dict)
+    reranker: Reranker | None = None
     ingested: IngestReport | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -72,10 +75,12 @@ class Retriever:
             )
         search = self._search(k)
         if isinstance(query, str):
-            return _recorded(self.collection.search(query, search, self.groups))
+            found = self.collection.search(query, self._deep(search), self.groups)
+            return _recorded(self._ordered(query, found, search))
         # Each list is as deep as an arm of a hybrid search: what several queries agree on may stand low in each.
         deep = search.model_copy(update={"k": max(search.k, search.candidates)})
-        return _recorded(_fused(self.collection.search_many(list(query), deep, self.groups))[: search.k])
+        found = _fused(self.collection.search_many(list(query), deep, self.groups))
+        return _recorded(self._ordered(query[0], found, search) if query else found)
 
     async def acall(self, query: str | Sequence[str], k: int | None = None, **extra: Any) -> Passages:
         """As a call, in a thread of its own, so that an event loop goes on meanwhile."""
@@ -83,7 +88,9 @@ class Retriever:
 
     def many(self, queries: Sequence[str], k: int | None = None) -> list[Passages]:
         """Finds passages for each of many queries, which are embedded and searched together."""
-        return list(map(_recorded, self.collection.search_many(list(queries), self._search(k), self.groups)))
+        search = self._search(k)
+        found = self.collection.search_many(list(queries), self._deep(search), self.groups)
+        return [_recorded(self._ordered(*pair, search)) for pair in zip(queries, found, strict=True)]
 
     def with_search(self, **changes: Any) -> Retriever:
         """The same retriever, searching otherwise: ``retriever.with_search(mode="sparse", k=10)``."""
@@ -102,6 +109,11 @@ class Retriever:
         variants = {name: each.as_user(groups) for name, each in self.variants.items()}
         return replace(self, groups=tuple(groups), variants=variants)
 
+    def with_reranker(self, reranker: Reranker, *, reranked: int = 20) -> Retriever:
+        """The same retriever, whose first finds are put in order by a reranker: a `CrossEncoder`, say."""
+        variants = {name: each.with_reranker(reranker, reranked=reranked) for name, each in self.variants.items()}
+        return replace(self.with_search(reranked=reranked), reranker=reranker, variants=variants)
+
     @property
     def identity(self) -> str:
         """What its answers depend on: scores of programs that use it are stored under this.
@@ -114,6 +126,7 @@ class Retriever:
             "content": self.collection.fingerprint(),
             "search": self.search.model_dump(mode="json"),
             "groups": self.groups,
+            "reranker": None if self.reranker is None else self.reranker.name,
             "variants": {name: each.identity for name, each in sorted(self.variants.items())},
         }
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -125,6 +138,18 @@ class Retriever:
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise RetrievalError(f"k is the number of passages, 1 or more, not {k!r}")
         return self.search.model_copy(update={"k": k})
+
+    def _deep(self, search: Search) -> Search:
+        """What is searched, for the reranker to have something to choose from."""
+        if search.reranked and self.reranker is None:
+            raise RetrievalError("the search reranks, and the retriever has no reranker: with_reranker(…)")
+        return search if search.reranked <= search.k else search.model_copy(update={"k": search.reranked})
+
+    def _ordered(self, query: str, found: Passages, search: Search) -> Passages:
+        if not search.reranked or self.reranker is None:
+            return found[: search.k]
+        first = reranked(query, found[: search.reranked], self.reranker)
+        return Passages([*first, *found[search.reranked :]], found.layout)[: search.k]
 
     def __copy__(self) -> Retriever:
         return self

@@ -27,6 +27,7 @@ class Search(BaseModel):
         candidates: How many each arm gives before they are joined, reranked or made diverse; at least ``k``.
         diversity: 0 for relevance only, 1 for diversity only: maximal marginal relevance over the dense vectors
             (`Carbonell & Goldstein 1998 <https://doi.org/10.1145/290941.291025>`_).
+        reranked: So many are put in order by the retriever's reranker, of which the first ``k`` are given; 0 for none.
         min_score: What scores lower is left out. A cosine with ``dense`` and with ``diversity``, else BM25's or the
             fusion's own scale.
         where: Only passages whose fields are equal to a value, or to one of a list: ``{"source": ["a.md", "b.md"]}``.
@@ -42,6 +43,7 @@ class Search(BaseModel):
     fusion: Fusion = "rrf"
     candidates: int = Field(default=50, gt=0)
     diversity: float = Field(default=0.0, ge=0, le=1)
+    reranked: int = Field(default=0, ge=0)
     min_score: float | None = None
     where: Mapping[str, StrictStr | StrictInt | tuple[StrictStr, ...] | tuple[StrictInt, ...]] | None = None
 

@@ -115,8 +115,9 @@ def ranked_searches(retriever: Retriever, task: Task, space: RetrievalSpace) -> 
 
 def _options(retriever: Retriever, space: RetrievalSpace) -> Iterable[tuple[str | None, Search]]:
     chunkings: Sequence[str | None] = [None, *(retriever.variants if space.chunkings else ())]
-    for chunking, mode, diversity in product(chunkings, space.modes, space.diversity):
+    orders = space.reranked if retriever.reranker is not None else (0,)
+    for chunking, mode, diversity, reranked in product(chunkings, space.modes, space.diversity, orders):
         fusions: Sequence[Any] = space.fusions if mode == "hybrid" else space.fusions[:1]
         for fusion in fusions:
-            changed = {"mode": mode, "diversity": diversity, "fusion": fusion, "where": None}
+            changed = {"mode": mode, "diversity": diversity, "fusion": fusion, "reranked": reranked, "where": None}
             yield chunking, retriever.search.model_copy(update=changed)

@@ -172,3 +172,26 @@ def test_judgements_come_from_the_data_or_from_labels() -> None:
         qrels(rows, query="asked")
     with pytest.raises(ps.DataError, match="passage"):
         qrels([dspy.Example(question="Who?", passage=3)], query="question", relevant="passage")
+
+
+class Longest:
+    """A reranker that knows one thing: the longer, the better."""
+
+    name = "longest"
+
+    def score(self, query: str, texts: Any) -> list[float]:
+        return [float(len(text)) for text in texts]
+
+
+def test_a_reranker_puts_what_was_found_in_order(retriever: Any) -> None:
+    own = retriever.with_reranker(Longest(), reranked=3)
+    found = own("When does the canteen open?", k=2)
+    assert [each.source for each in found] == ["travel.md", "canteen.md"]
+    assert found[0].score > found[1].score
+    assert [[each.id for each in one] for one in own.many(["When does the canteen open?"], k=2)] == [
+        [p.id for p in found]
+    ]
+    assert own.identity != retriever.identity
+    assert ChosenRetriever(own, RetrievalChoice(search=Search(k=1)))("canteen")[0].source == "canteen.md"
+    with pytest.raises(ps.RetrievalError, match="no reranker"):
+        retriever.with_search(reranked=5)("canteen")
