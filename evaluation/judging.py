@@ -12,7 +12,7 @@ from dspy.utils.exceptions import is_retryable_lm_error
 
 from ..errors import LMError
 from ..lms.journal import ROLLOUT, SECOND_TRY
-from ..programs.metrics import JUDGE_FAULTS, FieldMetric, GroundingMetric, Judgement, scored
+from ..programs.metrics import JUDGE_FAULTS, OFFLINE, Judgement, scored
 
 __all__ = ["judged", "told"]
 
@@ -42,7 +42,7 @@ def judged(
         MetricError: The metric raised something else, or gave what is no score.
         BudgetExceeded: Nothing is left to spend.
     """
-    if isinstance(metric, FieldMetric | GroundingMetric):
+    if isinstance(metric, OFFLINE):
         return scored(metric, example, prediction), None
     with dspy.context(lm=lm) if lm is not None else contextlib.nullcontext():
         try:

@@ -14,7 +14,7 @@ import dspy
 from ..lms.budget import Meter
 from ..lms.journal import Answers, JournaledLM, StoredAnswer, concurrency, lm_identity
 from ..programs.examples import example_hash
-from ..programs.metrics import FieldMetric, GroundingMetric, JudgeMetric, metric_identity
+from ..programs.metrics import OFFLINE, JudgeMetric, metric_identity
 from ..programs.program import Program
 from ..store.database import Store
 from ..store.records import Answer, Cell
@@ -206,7 +206,7 @@ class Matrix:
         """How outputs are scored now: by which metric, and by which LM where it asks one and brings none."""
         metric, lm = self.metric, None
         identity = metric_identity(metric)
-        if isinstance(metric, FieldMetric | GroundingMetric):
+        if isinstance(metric, OFFLINE):
             return Scoring(metric, identity)
         if isinstance(metric, JudgeMetric):
             own = None if metric.lm is None else self.journaled(metric.lm)

@@ -31,6 +31,7 @@ from .wording import holds, token_f1
 
 __all__ = [
     "JUDGE_FAULTS",
+    "OFFLINE",
     "Blocklist",
     "FieldMetric",
     "GroundingMetric",
@@ -176,7 +177,9 @@ def _last_number(value: Any) -> float | None:
     return float(found[-1].replace(",", "").replace("−", "-")) if found else None
 
 
-_NAMED = (FieldMetric, GroundingMetric, JudgeMetric, Blocklist, PassesTests)
+OFFLINE = (FieldMetric, GroundingMetric, PassesTests)
+"""Metrics that ask no LM: which one is at hand makes no difference to them."""
+_NAMED = (*OFFLINE, JudgeMetric, Blocklist)
 """Metrics whose name tells all that their score depends on."""
 
 
