@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -84,7 +83,12 @@ def ours(folder: Path, rows: Vectors, queries: Vectors) -> dict[str, Any]:
     passages = [Passage.of(text(i), source=f"{i // 20}.md", position=i) for i in range(len(rows))]
     numbers = {passage.id: i for i, passage in enumerate(passages)}
     with Collection.open("vectors", path=folder, embedder=Given()) as collection:
-        made = _timed(lambda: (collection.upsert(passages, rows), collection.flush()))
+
+        def make() -> None:
+            collection.upsert(passages, rows)
+            collection.flush()
+
+        made = _timed(make)
         optimized = _timed(collection.optimize)
         search = Search(mode="dense", k=K)
         engine = collection._engine
@@ -95,9 +99,9 @@ def ours(folder: Path, rows: Vectors, queries: Vectors) -> dict[str, Any]:
         def through(query: Vectors) -> list[str]:
             return [passage.id for passage in collection.search_vectors(query[None], search)[0]]
 
-        def by_hand(query: Vectors) -> list[str]:
+        def by_hand(query: Vectors) -> list[Any]:
             step = Step(Nearest(query), K, (Condition("groups", (EVERYONE,)),))
-            return [str(point.id) for point in shard.query(request_of(step))]
+            return [(str(point.id), point.score, point.payload) for point in shard.query(request_of(step))]
 
         (found, times), (_, bare_times) = _in_turns([through, by_hand], queries)
     return {
@@ -262,7 +266,7 @@ def main() -> None:
             for engine in arguments.engines:
                 command = [sys.executable, "-m", "progspace.benchmarks.vectors", "--one", folder]
                 command += ["--engines", engine, "--sizes", str(size)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)  # noqa: S603
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
                 runs.append(each := json.loads(done.stdout.splitlines()[-1]))
                 print(
                     f"{engine:<12}{size:>9,}{each['ingest_per_second']:>10,}{each['optimize_seconds']:>9.1f}"

@@ -291,7 +291,8 @@ def _maker(embedder: Embedder | None, chunking: str, language: str | None) -> Ca
 
     def make() -> Making:
         made_by = embedder or embedder_for()
-        dimension = int(np.asarray(made_by.embed(["dimension"])).shape[1])
+        told = getattr(made_by, "dimension", None)
+        dimension = int(told or np.asarray(made_by.embed(["dimension"])).shape[1])
         bm25 = Bm25Settings(language=language or "english")
         SparseEncoder(bm25).query("refused now, if it cannot be set so")
         return Making(embedder=made_by.name, dimension=dimension, chunking=chunking, bm25=bm25)

@@ -179,6 +179,9 @@ class EdgeEngine:
 
     def close(self) -> None:
         """Lets go of it; the last who does closes the folder."""
+        # A forked process leaves all alone: to let go of the lock there would be to let go of it for the parent.
+        if self._process != os.getpid():
+            return
         with _opening:
             self._users -= 1
             if self._users > 0 or self._shard is None:
@@ -186,8 +189,7 @@ class EdgeEngine:
             shard, self._shard = self._shard, None
             _opened.pop(self._folder, None)
             try:
-                if self._process == os.getpid():
-                    shard.close()
+                shard.close()
             finally:
                 self._lock.release()
 
@@ -333,6 +335,7 @@ def _query(step: Step) -> Any:
 
     query = step.query
     if isinstance(query, Fused):
+        # A server's own default: the same ranks have the same scores on both.
         return Fusion.Rrf(k=2) if query.by == "rrf" else Fusion.Dbsf()
     if isinstance(query, Diverse):
         return Mmr(query.vector.tolist(), 1 - query.diversity, query.candidates, using=DENSE)

@@ -199,8 +199,10 @@ class ServerEngine:
         """Waits until the server, which builds the index by itself, has built it."""
         from qdrant_client import models
 
-        while self._info().status == models.CollectionStatus.YELLOW:
+        while (status := self._info().status) == models.CollectionStatus.YELLOW:
             time.sleep(0.5)
+        if status == models.CollectionStatus.RED:
+            raise RetrievalError(f"{self.place}: the server says that it could not be optimized; its log says why")
 
     def close(self) -> None:
         """Closes the connections."""
