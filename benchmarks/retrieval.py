@@ -43,11 +43,11 @@ from .results import RESULTS, write_results
 
 __all__ = ["main"]
 
-ROWS, TEST_ROWS, UNANSWERABLE_ROWS, TOKENS, DEEPEST = 200, 150, 60, 32, 10
+ROWS, TEST_ROWS, UNANSWERABLE_ROWS, TOKENS, DECLARED, DEEPEST = 200, 120, 40, 32, 3, 10
 
 
 class PlainRetrieval(dspy.Module):
-    """What a newcomer writes: five passages into the prompt."""
+    """What a newcomer writes: some passages into the prompt."""
 
     def __init__(self, retriever: Any) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class PlainRetrieval(dspy.Module):
 
     def forward(self, question: str) -> dspy.Prediction:
         """Looks up, and asks."""
-        context = [passage.text for passage in self.retriever(question, k=5)]
+        context = [passage.text for passage in self.retriever(question)]
         prediction: dspy.Prediction = self.answer(context=context, question=question)
         return prediction
 
@@ -73,10 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs it; writes ``results/retrieval.jsonl``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--calls", type=int, default=1000)
+    parser.add_argument("--calls", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test-rows", type=int, default=TEST_ROWS)
     parser.add_argument("--unanswerable-rows", type=int, default=UNANSWERABLE_ROWS)
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="bf16", help="of the LM; bf16 is faster")
     parser.add_argument("--store", type=Path, default=Path(".progspace/retrieval.db"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args(argv)
@@ -102,8 +103,9 @@ def _measured(retriever: Any, arguments: argparse.Namespace) -> list[dict[str, A
         dspy.Example(**row).with_inputs("question")
         for row in draw.sample([row for row in test if not row["answer"]], arguments.unanswerable_rows)
     ]
+    declared = retriever.with_search(k=DECLARED)
     task = ps.Task(
-        program=QuestionAnswering(retriever),
+        program=QuestionAnswering(declared),
         examples=draw.sample([row for row in train if row["answer"]], ROWS),
         test=draw.sample(answerable, arguments.test_rows),
         inputs=["question"],
@@ -112,7 +114,7 @@ def _measured(retriever: Any, arguments: argparse.Namespace) -> list[dict[str, A
         seed=arguments.seed,
         relevant="passage_id",
     )
-    lm = ps.lm("local", max_tokens=TOKENS)
+    lm = ps.lm("local", max_tokens=TOKENS, precision=arguments.precision)
     # Public text, the same for whoever asks: it may stand in demonstrations.
     space = ps.Space(passages_in_demonstrations=True)
     with open_store(arguments.store) as store, CompileProgress(Console(stderr=True)) as progress:
@@ -131,7 +133,7 @@ def _measured(retriever: Any, arguments: argparse.Namespace) -> list[dict[str, A
         sealed = task.unseal_test("the retrieval benchmark scores four programs")
         programs = {
             "closed book": ClosedBook(),
-            "plain retrieval": PlainRetrieval(retriever),
+            "plain retrieval": PlainRetrieval(declared),
             "ready-made, as declared": task.program,
             "compiled": compiled.program,
         }
@@ -143,7 +145,7 @@ def _measured(retriever: Any, arguments: argparse.Namespace) -> list[dict[str, A
         against = compare_cells(own, cells["plain retrieval"], sealed, seed=arguments.seed)
         line = {
             **_told(evaluation), "versus_plain": against.test.difference, "p": against.test.p_value,
-            "budget": arguments.calls, "seed": arguments.seed, "declines_answerable": _declined(own),
+            "budget": arguments.calls, "precision": arguments.precision, "seed": arguments.seed, "declines_answerable": _declined(own),
             "declines_unanswerable": declined[name], "n_unanswerable": len(unanswerable),
         }  # fmt: skip
         lines.append(line)
