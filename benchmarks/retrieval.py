@@ -145,7 +145,8 @@ def _measured(retriever: Any, arguments: argparse.Namespace) -> list[dict[str, A
         against = compare_cells(own, cells["plain retrieval"], sealed, seed=arguments.seed)
         line = {
             **_told(evaluation), "versus_plain": against.test.difference, "p": against.test.p_value,
-            "budget": arguments.calls, "precision": arguments.precision, "seed": arguments.seed, "declines_answerable": _declined(own),
+            "budget": arguments.calls, "precision": arguments.precision, "seed": arguments.seed,
+            "declines_answerable": _declined(own),
             "declines_unanswerable": declined[name], "n_unanswerable": len(unanswerable),
         }  # fmt: skip
         lines.append(line)

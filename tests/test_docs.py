@@ -14,7 +14,7 @@ import pytest
 
 import progspace
 from progspace.lms.models import installed
-from progspace.programs import sentiment
+from progspace.programs import policies, sentiment
 
 ROOT = Path(progspace.__file__).parent
 MODULES = [
@@ -47,8 +47,29 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_readmes_second_block_makes_what_it_names() -> None:
-    code = blocks("python")[1]
+def test_the_readmes_documents_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not installed("all-minilm-l6-v2"):
+        pytest.skip("the embedder is missing: progspace models install all-minilm-l6-v2")
+    monkeypatch.chdir(tmp_path)
+    policies.write_policies("handbook")
+    rows = [
+        {"question": each.question, "answer": each.answers, "source": each.source}
+        for each in policies.questions()
+        if each.answers
+    ]
+    Path("questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    made: dict[str, object] = {}
+    exec(compile("import progspace as ps\n" + blocks("python")[1], "README.md", "exec"), made)  # noqa: S102
+    task = made["task"]
+    assert isinstance(task, progspace.Task)
+    first, *_ = task.qrels()
+    found = task.program.retriever(first.query, k=5)
+    assert any(first.answered_by(passage) for passage in found)
+    task.program.retriever.collection.close()
+
+
+def test_the_readmes_third_block_makes_what_it_names() -> None:
+    code = blocks("python")[2]
     made: dict[str, object] = {}
     exec(compile("import dspy, progspace as ps\n" + code, "README.md", "exec"), made)  # noqa: S102 — our own README
     assert isinstance(made["space"], progspace.Space)
