@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..retrievers import Collection, Passage, Search
-from ..retrievers.edge import EdgeEngine, request_of
+from ..retrievers.edge import EdgeEngine
+from ..retrievers.edge_request import request_of
 from ..retrievers.engine import EF, EF_CONSTRUCT, M
 from ..retrievers.passage import EVERYONE
 from ..retrievers.plan import Condition, Nearest, Step
