@@ -13,7 +13,7 @@ from ..lms.embedder import Embedder, embedder_for
 from .engine import Engine, Making
 from .sparse import Bm25Settings, SparseEncoder
 
-__all__ = ["check", "maker_of", "open_engine"]
+__all__ = ["DEFAULT_FOLDER", "check", "maker_of", "open_engine"]
 
 DEFAULT_FOLDER = Path(".progspace") / "collections"
 
