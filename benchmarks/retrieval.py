@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs it; writes ``results/retrieval.jsonl``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--calls", type=int, default=600)
+    parser.add_argument("--calls", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test-rows", type=int, default=TEST_ROWS)
     parser.add_argument("--unanswerable-rows", type=int, default=UNANSWERABLE_ROWS)
