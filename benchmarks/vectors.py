@@ -1,6 +1,9 @@
 """Search among vectors: a collection of ours, a bare loop over the same engine, and Qdrant's client in local mode.
 
-    python -m progspace.benchmarks.vectors
+    TMPDIR=/dev/shm python -m progspace.benchmarks.vectors
+
+On a disk in memory, what is measured is the engines: local mode commits each point to SQLite, and a disk's own delay
+would be all that is seen.
 
 The vectors are made up: points around centres in a space of 64 dimensions, laid into one of 384, with noise. Sentence
 embeddings are like that, clustered and of fewer dimensions than they have numbers; uniform noise, where all points are
@@ -36,7 +39,7 @@ from ..retrievers.edge_request import request_of
 from ..retrievers.engine import EF, EF_CONSTRUCT, M
 from ..retrievers.passage import EVERYONE
 from ..retrievers.plan import Condition, Nearest, Step
-from .results import write_results
+from .results import RESULTS, read_results, write_results
 
 DIMENSION, LATENT, CLUSTER, K = 384, 64, 50, 10
 SIZES = (1_000, 20_000, 100_000)
@@ -247,6 +250,14 @@ def run(engine: str, size: int, folder: Path) -> dict[str, Any]:
     }
 
 
+def _keep(runs: Sequence[dict[str, Any]]) -> None:
+    """Writes runs in place of those of the same engine and size: a large one need not be run again with a small one."""
+    earlier = read_results("vectors") if (RESULTS / "vectors.jsonl").exists() else []
+    kept = {(each["vectors"], each["engine"]): each for each in [*earlier, *runs]}
+    order = sorted(kept, key=lambda each: (each[0], ENGINES.index(each[1])))
+    write_results("vectors", [kept[each] for each in order])
+
+
 def main() -> None:
     """Runs all engines and sizes; prints a table and writes ``results/vectors.jsonl``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -283,7 +294,7 @@ def main() -> None:
             print(
                 f"  local mode / progspace, p50: {by_name['local mode']['p50_ms'] / by_name['progspace']['p50_ms']:.0f}"
             )
-    write_results("vectors", runs)
+        _keep(runs)
 
 
 if __name__ == "__main__":
