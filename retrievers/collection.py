@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import threading
 import uuid
@@ -19,15 +18,15 @@ from numpy.typing import NDArray
 from ..errors import RetrievalError
 from ..lms.embedder import Embedder, embedder_for
 from ..lms.models import DEFAULT_EMBEDDER
-from .engine import Engine, Making, Point
+from .engine import Engine, Point
+from .opening import check, maker_of, open_engine
 from .passage import Passage, Passages
 from .plan import Step, conditions, plan
 from .search import Search
-from .sparse import Bm25Settings, Sparse, SparseEncoder
+from .sparse import Sparse, SparseEncoder
 
 __all__ = ["Collection"]
 
-DEFAULT_FOLDER = Path(".progspace") / "collections"
 _BATCH, _BATCH_BYTES = 500, 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
@@ -98,9 +97,9 @@ class Collection:
             raise RetrievalError(f"{name!r} is no name of a collection: use letters, digits, '_', '.' and '-'")
         if path is not None and url is not None:
             raise RetrievalError("a collection is in a folder or on a server: give path or url, not both")
-        engine = _open_engine(name, path, url, api_key, _maker(embedder, chunking, language) if create else None)
+        engine = open_engine(name, path, url, api_key, maker_of(embedder, chunking, language) if create else None)
         try:
-            _check(engine, embedder, chunking, language)
+            check(engine, embedder, chunking, language)
         except BaseException:
             engine.close()
             raise
@@ -267,59 +266,6 @@ class Collection:
         if not np.isfinite(vectors).all():
             raise RetrievalError("a vector holds a number that is not finite; look after the embedder that made it")
         return vectors
-
-
-def _open_engine(
-    name: str,
-    path: str | Path | None,
-    url: str | None,
-    api_key: str | Callable[[], str] | None,
-    maker: Callable[[], Making] | None,
-) -> Engine:
-    if url is not None:
-        from .server import ServerEngine
-
-        key = api_key() if callable(api_key) else api_key or os.environ.get("QDRANT_API_KEY")
-        return ServerEngine.open(name, url, key, maker)
-    from .edge import EdgeEngine
-
-    return EdgeEngine.open((DEFAULT_FOLDER if path is None else Path(path)) / name, maker)
-
-
-def _maker(embedder: Embedder | None, chunking: str, language: str | None) -> Callable[[], Making]:
-    """What makes a new collection's making: only then need the embedder be loaded, to see its dimension."""
-
-    def make() -> Making:
-        made_by = embedder or embedder_for()
-        dimension = int(np.asarray(made_by.embed(["dimension"])).shape[1])
-        bm25 = Bm25Settings(language=language or "english")
-        SparseEncoder(bm25).query("refused now, if it cannot be set so")
-        return Making(embedder=made_by.name, dimension=dimension, chunking=chunking, bm25=bm25)
-
-    return make
-
-
-def _check(engine: Engine, embedder: Embedder | None, chunking: str, language: str | None) -> None:
-    made = engine.making
-    given = {
-        "embedder": None if embedder is None else embedder.name,
-        "dimension": getattr(embedder, "dimension", None),
-        "chunking": chunking or None,
-        "language": language,
-    }
-    stored = {
-        "embedder": made.embedder,
-        "dimension": made.dimension,
-        "chunking": made.chunking,
-        "language": made.bm25.language,
-    }
-    other = [key for key, value in given.items() if value is not None and value != stored[key]]
-    if other:
-        differences = ", ".join(f"{key} {stored[key]!r}, not {given[key]!r}" for key in other)
-        raise RetrievalError(
-            f"{engine.place} was made with {differences}; open it with what it was made by, or ingest into a "
-            f"collection of another name"
-        )
 
 
 def _batches(passages: Sequence[Passage], dimension: int) -> Iterator[tuple[int, int]]:

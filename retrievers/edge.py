@@ -14,15 +14,15 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ..errors import RetrievalError
-from .engine import EF, EF_CONSTRUCT, FORMAT, Found, M, Making, Point
-from .plan import BM25, DENSE, Condition, Diverse, Fused, Nearest, Step
+from .edge_request import request_of
+from .engine import EF_CONSTRUCT, FORMAT, Found, M, Making, Point
+from .plan import BM25, DENSE, Step
 from .search import FIELDS
-from .sparse import Sparse
 
 if TYPE_CHECKING:
     import qdrant_edge
 
-__all__ = ["EdgeEngine", "request_of"]
+__all__ = ["EdgeEngine"]
 
 _MAKING = "collection.json"
 _SHARD = "shard"
@@ -179,6 +179,9 @@ class EdgeEngine:
 
     def close(self) -> None:
         """Lets go of it; the last who does closes the folder."""
+        # A forked process leaves all alone: to let go of the lock there would be to let go of it for the parent.
+        if self._process != os.getpid():
+            return
         with _opening:
             self._users -= 1
             if self._users > 0 or self._shard is None:
@@ -186,8 +189,7 @@ class EdgeEngine:
             shard, self._shard = self._shard, None
             _opened.pop(self._folder, None)
             try:
-                if self._process == os.getpid():
-                    shard.close()
+                shard.close()
             finally:
                 self._lock.release()
 
@@ -298,60 +300,6 @@ def _loaded(folder: Path) -> qdrant_edge.EdgeShard:
             raise
         raise RetrievalError(f"{error}; if the folder is damaged, remove it and ingest again") from error
     return shard
-
-
-def request_of(step: Step) -> qdrant_edge.QueryRequest:
-    """A search as the engine is asked for it."""
-    from qdrant_edge import QueryRequest
-
-    return QueryRequest(
-        limit=step.limit,
-        query=_query(step),
-        prefetches=[_prefetch(each) for each in step.inner] or None,
-        filter=_filter(step.conditions),
-        score_threshold=step.min_score,
-        params=_params(step),
-        with_payload=True,
-    )
-
-
-def _prefetch(step: Step) -> qdrant_edge.Prefetch:
-    from qdrant_edge import Prefetch
-
-    return Prefetch(
-        limit=step.limit,
-        query=_query(step),
-        prefetches=[_prefetch(each) for each in step.inner] or None,
-        filter=_filter(step.conditions),
-        params=_params(step),
-        score_threshold=step.min_score,
-    )
-
-
-def _query(step: Step) -> Any:
-    from qdrant_edge import Fusion, Mmr, Query, SparseVector
-
-    query = step.query
-    if isinstance(query, Fused):
-        return Fusion.Rrf(k=2) if query.by == "rrf" else Fusion.Dbsf()
-    if isinstance(query, Diverse):
-        return Mmr(query.vector.tolist(), 1 - query.diversity, query.candidates, using=DENSE)
-    if isinstance(query.vector, Sparse):
-        return Query.Nearest(SparseVector(query.vector.indices, query.vector.values), using=BM25)
-    return Query.Nearest(query.vector.tolist(), using=DENSE)
-
-
-def _params(step: Step) -> qdrant_edge.SearchParams | None:
-    from qdrant_edge import SearchParams
-
-    dense = isinstance(step.query, Nearest) and not isinstance(step.query.vector, Sparse)
-    return SearchParams(hnsw_ef=max(EF, step.limit)) if dense or isinstance(step.query, Diverse) else None
-
-
-def _filter(conditions: Sequence[Condition]) -> qdrant_edge.Filter:
-    from qdrant_edge import FieldCondition, Filter, MatchAny
-
-    return Filter(must=[FieldCondition(each.key, match=MatchAny(list(each.values))) for each in conditions])  # type: ignore[arg-type]
 
 
 _opened: dict[Path, EdgeEngine] = {}

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from ..errors import RetrievalError
-from .engine import EF, EF_CONSTRUCT, FORMAT, Found, M, Making, Point
-from .plan import BM25, DENSE, Condition, Diverse, Fused, Nearest, Step
+from .engine import EF_CONSTRUCT, FORMAT, Found, M, Making, Point
+from .plan import BM25, DENSE, Step
 from .search import FIELDS
-from .sparse import Sparse
+from .server_request import request_of
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -162,7 +162,7 @@ class ServerEngine:
 
     def query(self, steps: Sequence[Step]) -> list[list[Found]]:
         """Runs searches together, in one request."""
-        requests = [_request(step) for step in steps]
+        requests = [request_of(step) for step in steps]
         found = self._run(lambda client: client.query_batch_points(self._name, requests))
         return [[(str(point.id), point.score, point.payload or {}) for point in each.points] for each in found]
 
@@ -199,8 +199,10 @@ class ServerEngine:
         """Waits until the server, which builds the index by itself, has built it."""
         from qdrant_client import models
 
-        while self._info().status == models.CollectionStatus.YELLOW:
+        while (status := self._info().status) == models.CollectionStatus.YELLOW:
             time.sleep(0.5)
+        if status == models.CollectionStatus.RED:
+            raise RetrievalError(f"{self.place}: the server says that it could not be optimized; its log says why")
 
     def close(self) -> None:
         """Closes the connections."""
@@ -250,67 +252,3 @@ def _shown(url: str) -> str:
     """The url without the name and password that may stand in it."""
     scheme, mark, rest = url.partition("://")
     return scheme + mark + rest.rpartition("@")[2]
-
-
-def _request(step: Step) -> models.QueryRequest:
-    from qdrant_client import models
-
-    using = None if isinstance(step.query, Fused) else _using(step)
-    return models.QueryRequest(
-        query=_query(step),
-        using=using,
-        prefetch=[_prefetch(each) for each in step.inner] or None,
-        filter=_filter(step.conditions),
-        limit=step.limit,
-        score_threshold=step.min_score,
-        params=_params(step),
-        with_payload=True,
-    )
-
-
-def _prefetch(step: Step) -> models.Prefetch:
-    from qdrant_client import models
-
-    return models.Prefetch(
-        query=_query(step),
-        using=None if isinstance(step.query, Fused) else _using(step),
-        prefetch=[_prefetch(each) for each in step.inner] or None,
-        filter=_filter(step.conditions),
-        limit=step.limit,
-        score_threshold=step.min_score,
-        params=_params(step),
-    )
-
-
-def _using(step: Step) -> str:
-    return BM25 if isinstance(step.query, Nearest) and isinstance(step.query.vector, Sparse) else DENSE
-
-
-def _query(step: Step) -> Any:
-    from qdrant_client import models
-
-    query = step.query
-    if isinstance(query, Fused):
-        return models.FusionQuery(fusion=models.Fusion.RRF if query.by == "rrf" else models.Fusion.DBSF)
-    if isinstance(query, Diverse):
-        mmr = models.Mmr(diversity=query.diversity, candidates_limit=query.candidates)
-        return models.NearestQuery(nearest=query.vector.tolist(), mmr=mmr)
-    if isinstance(query.vector, Sparse):
-        sparse = models.SparseVector(indices=query.vector.indices, values=query.vector.values)
-        return models.NearestQuery(nearest=sparse)
-    return models.NearestQuery(nearest=query.vector.tolist())
-
-
-def _params(step: Step) -> models.SearchParams | None:
-    from qdrant_client import models
-
-    dense = not isinstance(step.query, Fused) and _using(step) == DENSE
-    return models.SearchParams(hnsw_ef=max(EF, step.limit)) if dense else None
-
-
-def _filter(conditions: Sequence[Condition]) -> models.Filter:
-    from qdrant_client import models
-
-    return models.Filter(
-        must=[models.FieldCondition(key=each.key, match=models.MatchAny(any=list(each.values))) for each in conditions]
-    )

@@ -233,6 +233,32 @@ def test_a_forked_process_is_told(tmp_path: Path, words: Any) -> None:
         assert collection.count() == 0
 
 
+def test_a_forked_process_that_ends_leaves_its_parent_the_lock(tmp_path: Path) -> None:
+    holder = start(
+        """
+        import os
+        collection = Collection.open("demo", path=sys.argv[1], embedder=Flat())
+        if not os.fork():
+            collection.close()
+            del collection
+            sys.exit()
+        os.wait()
+        print("ended", flush=True)
+        sys.stdin.readline()
+        put(collection, rows(0, 3))
+        """,
+        tmp_path,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline().strip() == "ended"
+    with pytest.raises(RetrievalError, match="another process uses"):
+        Collection.open("demo", path=tmp_path)
+    _, told = holder.communicate("go\n", timeout=60)
+    assert (holder.returncode, told) == (0, "")
+    with Collection.open("demo", path=tmp_path) as collection:
+        assert collection.count() == 3
+
+
 FULL = """
 from progspace import RetrievalError
 from progspace.retrievers import edge
@@ -262,7 +288,7 @@ def small_disk(tmp_path: Path) -> Any:
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=240m", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("a small disk cannot be mounted here")
@@ -276,14 +302,14 @@ def ballast(small_disk: Path) -> Any:
 
     def fill(left: int) -> Path:
         path = small_disk / "ballast"
-        path.write_bytes(b"0" * ((240 - left) << 20))
+        path.write_bytes(b"0" * ((400 - left) << 20))
         return path
 
     return fill
 
 
 def test_a_full_disk_is_told_and_nothing_stored_is_lost(small_disk: Path, ballast: Any) -> None:
-    full = ballast(150)
+    full = ballast(210)
     *_, stored, message = run(FULL, small_disk, "looks").splitlines()
     assert message.startswith("True")
     assert "the disk is full" in message
@@ -292,7 +318,7 @@ def test_a_full_disk_is_told_and_nothing_stored_is_lost(small_disk: Path, ballas
 
 
 def test_a_process_that_a_full_disk_ended_loses_nothing_that_was_flushed(small_disk: Path, ballast: Any) -> None:
-    full = ballast(20)
+    full = ballast(85)
     process = start(FULL, small_disk, "blind")
     out, _ = process.communicate(timeout=120)
     stored = [line for line in out.splitlines() if line.isdigit()][-1]
