@@ -20,6 +20,7 @@ __all__ = ["Chunker", "embedded_text"]
 _PIECE = 16_000  # characters that are split at a time: the splitter's time grows with the square of a text's length
 _CHARACTERS = 4  # a token, where the embedder's tokenizer is not known
 _LONGEST_TOKEN = 16  # characters: a tokenizer makes one token of a megabyte without a space
+_COUNTED = 256  # texts at a time
 _SPECIAL = 2  # tokens that the embedder puts around a text
 _ROOM = 16  # tokens; capacities are rounded down to a multiple of it, so that a few splitters do for all titles
 
@@ -163,7 +164,17 @@ class Chunker:
     def _count(self, texts: Sequence[str]) -> list[int]:
         if self._tokenizer is None:
             return [-(-len(text) // _CHARACTERS) for text in texts]
-        return [len(told.ids) for told in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        counts: list[int] = []
+        # What cannot fit is not counted, and few at a time: a tokenizer's answer is a hundred times as large as a text.
+        longest = self.tokens * _LONGEST_TOKEN
+        for start in range(0, len(texts), _COUNTED):
+            some = texts[start : start + _COUNTED]
+            told = self._tokenizer.encode_batch([text[: longest + 1] for text in some], add_special_tokens=False)
+            counts += [
+                len(each.ids) if len(text) <= longest else max(len(each.ids), self.tokens + 1)
+                for text, each in zip(some, told, strict=True)
+            ]
+        return counts
 
 
 def embedded_text(passage: Passage) -> str:
