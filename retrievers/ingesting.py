@@ -13,9 +13,10 @@ from typing import Any
 from ..errors import DataError
 from ..lms.embedder import Embedder, embedder_for
 from .chunking import Chunker, embedded_text
-from .collection import DEFAULT_FOLDER, Collection
+from .collection import Collection
 from .documents import Document, groups_of
 from .folders import Skipped
+from .opening import DEFAULT_FOLDER
 from .passage import Passage
 from .retriever import Retriever
 from .sources import Source, Sources, passage_key
