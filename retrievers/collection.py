@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 import uuid
@@ -222,13 +223,14 @@ class Collection:
         return self._engine.count()
 
     def fingerprint(self) -> str:
-        """The number of passages and a hash over their ids: another one if, and only if, the content is another."""
+        """The number of passages and a hash over all that is stored of them but their text, which is in their ids."""
         revision = self._engine.revision()
         with self._lock:
             if self._fingerprint is not None and self._fingerprint[0] == revision:
                 return self._fingerprint[1]
-        ids = sorted(identifier for identifier, _ in self._engine.points([]))
-        fingerprint = f"{len(ids)}:{hashlib.sha256(''.join(ids).encode()).hexdigest()[:32]}"
+        fields = ["groups", "title", "time", "document"]
+        rows = sorted(json.dumps([each, payload], sort_keys=True) for each, payload in self._engine.points(fields))
+        fingerprint = f"{len(rows)}:{hashlib.sha256(''.join(rows).encode()).hexdigest()[:32]}"
         with self._lock:
             self._fingerprint = (revision, fingerprint)
         return fingerprint

@@ -79,7 +79,12 @@ def test_new_knowledge_makes_another_program(tmp_path: Path, rule_engine: Any, r
     before = program_identity(Lookup(made), lm)
     made.collection.close()
     made = ps.retrievers.ingest(PASSAGES[:3], collection="some", path=tmp_path)
-    assert program_identity(Lookup(made), lm) != before
+    grown = program_identity(Lookup(made), lm)
+    assert grown != before
+    made.collection.close()
+    rights = [{**each, "groups": ["staff"]} for each in PASSAGES[:3]]
+    made = ps.retrievers.ingest(rights, collection="some", path=tmp_path)
+    assert program_identity(Lookup(made), lm) != grown
     made.collection.close()
 
 
