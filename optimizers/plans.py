@@ -52,7 +52,7 @@ def default_plans(
     if len(space.formats_for(signatures, lm)) > 1:
         plans.append(RungPlan("formats", (FormatProposer(),), share=0.3))
     if space.retrieval is not None and retrievers_of(module):
-        plans.append(RungPlan("retrieval", (RetrievalProposer(),), share=0.4, places=_RETRIEVALS))
+        plans.append(RungPlan("retrieval", (RetrievalProposer(), CombinationProposer()), share=0.4, places=_RETRIEVALS))
     if prompts := _prompts(space, others):
         plans.append(RungPlan("prompts", prompts, share=0.85, places=_PLACES))
     chains: list[Proposer] = []

@@ -90,9 +90,11 @@ class Candidate(BaseModel):
         }
         return self.model_copy(update={"predictors": changed, "origin": self.origin if origin is None else origin})
 
-    def with_retrieval(self, choice: RetrievalChoice, *, path: str, origin: str | None = None) -> Candidate:
-        """Chooses anew for one retrieval step."""
-        changed = {**self.retrievals, path: choice}
+    def with_retrieval(self, choice: RetrievalChoice | None, *, path: str, origin: str | None = None) -> Candidate:
+        """Chooses anew for one retrieval step; None leaves it as declared."""
+        changed = {key: own for key, own in self.retrievals.items() if key != path}
+        if choice is not None:
+            changed[path] = choice
         return self.model_copy(update={"retrievals": changed, "origin": self.origin if origin is None else origin})
 
     def complete(self, module: dspy.Module) -> Candidate:

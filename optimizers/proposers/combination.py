@@ -21,7 +21,7 @@ _ATTEMPTS = 12
 
 
 class CombinationProposer:
-    """Combines the parts of all candidates so far: instructions, demonstrations, formats, ways to answer, LMs.
+    """Combines the parts of all candidates so far: instructions, demonstrations, formats, answers, LMs, retrieval.
 
     Each part of each predictor is a categorical parameter whose values are those measured; each standing is a finished
     trial, its value the mean score with the luck taken off; the tree-structured Parzen estimator (`Bergstra et al. 2011

@@ -27,6 +27,8 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "lm": ("lm",),
 }
 """A predictor's parts, each with the fields that it is made of."""
+_RETRIEVAL = "retrieval"
+"""The one part of a retriever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Parts:
     """The parts that were measured, as Optuna's parameters.
 
     Attributes:
-        values: By predictor and part, each value by its label.
+        values: By predictor, or retriever's path, and part, each value by its label.
     """
 
     values: Mapping[tuple[str, str], Mapping[str, dict[str, Any]]]
@@ -42,14 +44,16 @@ class Parts:
     @classmethod
     def of(cls, standings: Sequence[Standing], names: Sequence[str], *, most: int | None) -> Parts:
         """Collects the parts of standings, the best first; at most so many values of each."""
+        paths = sorted({path for standing in standings for path in standing.candidate.retrievals})
         values: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
-            (name, part): {} for name in names for part in _FIELDS
+            **{(name, part): {} for name in names for part in _FIELDS},
+            **{(path, _RETRIEVAL): {} for path in paths},
         }
         for standing in standings:
-            predictors = unfitted(standing.candidate).predictors
+            candidate = unfitted(standing.candidate)
             for (name, part), known in values.items():
                 if most is None or len(known) < most:
-                    known.setdefault(*_labelled(predictors[name], part))
+                    known.setdefault(*_labelled(candidate, name, part))
         return cls({key: known for key, known in values.items() if len(known) > 1})
 
     @property
@@ -65,8 +69,8 @@ class Parts:
         )
         trials = []
         for standing, value in zip(standings, values, strict=True):
-            predictors = unfitted(standing.candidate).predictors
-            labels = {key: _labelled(predictors[key[0]], key[1])[0] for key in self.values}
+            candidate = unfitted(standing.candidate)
+            labels = {key: _labelled(candidate, *key)[0] for key in self.values}
             if all(label in self.values[key] for key, label in labels.items()):
                 params = {f"{name}.{part}": label for (name, part), label in labels.items()}
                 trials.append(
@@ -83,7 +87,11 @@ class Parts:
     def combined(self, base: Candidate, params: Mapping[str, Any]) -> Candidate:
         """Gives a candidate of these parts; whatever is no parameter it has from the base."""
         for (name, part), known in self.values.items():
-            base = base.with_choice(predictor=name, **known[params[f"{name}.{part}"]])
+            value = known[params[f"{name}.{part}"]]
+            if part == _RETRIEVAL:
+                base = base.with_retrieval(value[_RETRIEVAL], path=name)
+            else:
+                base = base.with_choice(predictor=name, **value)
         return base
 
 
@@ -103,8 +111,15 @@ def _told(standing: Standing) -> dict[str, Any]:
     }
 
 
-def _labelled(choice: PredictorChoice, part: str) -> tuple[str, dict[str, Any]]:
+def _labelled(candidate: Candidate, name: str, part: str) -> tuple[str, dict[str, Any]]:
     """Gives a part's label, the same wherever its content is, and its fields."""
+    if part == _RETRIEVAL:
+        chosen = candidate.retrievals.get(name)
+        return "as declared" if chosen is None else chosen.label, {_RETRIEVAL: chosen}
+    return _labelled_choice(candidate.predictors[name], part)
+
+
+def _labelled_choice(choice: PredictorChoice, part: str) -> tuple[str, dict[str, Any]]:
     value = {field: getattr(choice, field) for field in _FIELDS[part]}
     content = choice.model_dump(mode="json", include=set(_FIELDS[part]), exclude_none=True)
     if not content:

@@ -11,10 +11,16 @@ import pytest
 import progspace as ps
 from progspace.artifacts.load import load
 from progspace.lms.models import installed
+from progspace.optimizers.proposers.parts import Parts
 from progspace.optimizers.proposers.retrieval import ranked_searches
 from progspace.optimizers.retrieval_space import RetrievalSpace
-from progspace.programs.retrieval import retrievers_of
+from progspace.optimizers.standing import Standing
+from progspace.programs.candidate import Candidate
+from progspace.programs.formats import Format
+from progspace.programs.retrieval import RetrievalChoice, retrievers_of
+from progspace.retrievers.search import Search
 from progspace.store.database import Store
+from progspace.store.records import Cell
 
 CODES = [f"{7919 * number % 900_000 + 100_000}" for number in range(1, 65)]
 NAMES = ("pump", "valve", "gauge", "motor", "belt", "filter", "switch", "lamp")
@@ -24,7 +30,7 @@ def part(code: str) -> str:
     return NAMES[CODES.index(code) % len(NAMES)]
 
 
-class Parts(dspy.Module):
+class Lookup(dspy.Module):
     """Looks up a part's number, and answers from what was found; as declared by a single passage of dense search."""
 
     def __init__(self, retriever: Any) -> None:
@@ -61,7 +67,7 @@ def task(retriever: Any) -> ps.Task:
     forms = ("What is {}?", "Which part has the number {}?")
     rows = [{"question": form.format(code), "name": part(code), "code": code} for form in forms for code in CODES]
     return ps.Task(
-        program=Parts(retriever), examples=rows, inputs=["question"], metric=ps.metrics.exact_match("name"),
+        program=Lookup(retriever), examples=rows, inputs=["question"], metric=ps.metrics.exact_match("name"),
         relevant="code", name="parts",
     )  # fmt: skip
 
@@ -90,7 +96,7 @@ def test_the_rung_is_kept_where_it_pays(rule_engine: Any, store: Store, task: ps
     assert report.winner.test is not None
     assert report.winner.test.score > report.rungs[0].test.score  # type: ignore[union-attr]
     path = compiled.save(tmp_path / "parts.progspace.json")
-    loaded = load(path, lm=engine.lm(), program=Parts(task.program.retriever))
+    loaded = load(path, lm=engine.lm(), program=Lookup(task.program.retriever))
     assert loaded(question=f"What is {CODES[9]}?").name == part(CODES[9])
     one, other = (retrievers_of(each.module)["retriever"] for each in (loaded, compiled.program))
     assert one.identity == other.identity
@@ -118,3 +124,17 @@ def test_demonstrations_hold_no_passage_unless_asked_to(rule_engine: Any, task: 
         told[asked] = max(prompt.count("The part with the number") for prompt in engine.prompts)
     assert told[False] == 1  # that of the input itself
     assert told[True] > 1
+
+
+def test_ways_to_retrieve_are_combined_with_formats(task: ps.Task) -> None:
+    declared = Candidate.declared(task.program)
+    compact = declared.with_choice(format=Format(kind="compact"))
+    single = declared.with_retrieval(RetrievalChoice(search=Search(k=1)), path="retriever")
+    cells = [Cell("p", str(i), "m", score=score) for i, score in enumerate([1.0, 0.0])]
+    standings = [Standing(each, tuple(cells), order, "test") for order, each in enumerate([declared, compact, single])]
+    parts = Parts.of(standings, ["answer"], most=None)
+    both = parts.combined(declared, {"answer.format": "compact, free", "retriever.retrieval": "hybrid by rrf, k 1"})
+    assert both.hash == compact.with_retrieval(single.retrievals["retriever"], path="retriever").hash
+    back = parts.combined(both, {"answer.format": "as declared", "retriever.retrieval": "as declared"})
+    assert back.hash == declared.hash
+    assert len(parts.trials(standings)) == 3
