@@ -99,6 +99,10 @@ class LocalEngine:
         """What DSPy needs to save a program that holds this LM."""
         return {"model": self.model, "precision": self.precision}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> LocalEngine:
+        # A copy of a program shares the process's engine.
+        return self
+
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> LocalEngine:
         """The inverse of `dump_state`."""
@@ -198,6 +202,10 @@ class AsyncLocalEngine:
     def dump_state(self) -> dict[str, Any]:
         """What DSPy needs to save a program that holds this LM."""
         return self._engine.dump_state()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LocalEngine:
+        # A copy of a program shares the process's engine.
+        return self
 
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> AsyncLocalEngine:

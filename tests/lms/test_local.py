@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import multiprocessing
 import threading
@@ -199,3 +200,7 @@ def test_any_gguf_file_or_folder_serves(local_lm: dspy.LM, monkeypatch: pytest.M
     by_file = ps.lm(f"local:{models.gguf_file()}")
     assert text_of(by_file(request(by_file, "The sky is", max_tokens=4))) == expected
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_copy_of_the_lm_shares_its_engine(local_lm: dspy.LM) -> None:
+    assert copy.deepcopy(local_lm).engine is local_lm.engine
