@@ -203,10 +203,6 @@ class AsyncLocalEngine:
         """What DSPy needs to save a program that holds this LM."""
         return self._engine.dump_state()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> LocalEngine:
-        # A copy of a program shares the process's engine.
-        return self
-
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> AsyncLocalEngine:
         """The inverse of `dump_state`."""
