@@ -109,7 +109,7 @@ class _Trail:
 
     def add(self, found: Passages) -> None:
         """Keeps what no earlier hop has found."""
-        new = Passages((passage for passage in found if passage.id not in self._seen), found.layout)
+        new = found.like(passage for passage in found if passage.id not in self._seen)
         self._seen.update(passage.id for passage in new)
         self._hops.append(new)
 
@@ -125,4 +125,4 @@ class _Trail:
     def found(self) -> Passages:
         """Gives all passages, the first of each hop before the second of any."""
         ranks = zip_longest(*self._hops)
-        return Passages((passage for rank in ranks for passage in rank if passage is not None), self._hops[0].layout)
+        return self._hops[0].like(passage for rank in ranks for passage in rank if passage is not None)

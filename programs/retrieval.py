@@ -168,8 +168,7 @@ class ChosenRetriever:
     def _arranged(self, found: Passages, helps: Sequence[bool], wanted: int) -> Passages:
         judged = sorted(zip(helps, found, strict=False), key=lambda pair: not pair[0])
         best = [*(passage for _, passage in judged), *found[len(helps) :]][:wanted]
-        ordered = best if self.choice.order == "best first" else best[::-1]
-        return Passages(ordered, layout=self.choice.layout or found.layout)
+        return Passages(best, self.choice.layout or found.layout, best_last=self.choice.order == "best last")
 
     def many(self, queries: Sequence[str], k: int | None = None) -> list[Passages]:
         """Gives the passages of each query."""

@@ -25,8 +25,12 @@ def fitted(
     layout: Layout,
     max_tokens: int | None = None,
     count: Callable[[str], int] | None = None,
+    *,
+    best_last: bool = False,
 ) -> str:
     r"""Lays pieces out; with ``max_tokens``, as many of the first as fit, the last one cut at a word.
+
+    With ``best_last`` those that fit stand in the opposite order; each keeps its number.
 
     >>> fitted([("", None, "a.md", "one » two"), ("", None, "b.md", "[2] three")], "numbered")
     '[1] «one ” two»\n[2] «[2] three»'
@@ -35,25 +39,29 @@ def fitted(
     """
     shown = [_shown(number, piece, layout) for number, piece in enumerate(pieces, 1)]
     gap = "\n\n" if layout == "plain" else "\n"
+
+    def joined(parts: Sequence[str]) -> str:
+        return gap.join(reversed(parts) if best_last else parts)
+
     if max_tokens is None:
-        return gap.join(shown)
+        return joined(shown)
     measure = count or _estimate
 
     def fits(text: str) -> bool:
         return measure(text) <= max_tokens
 
-    whole = _most(len(shown), lambda number: fits(gap.join(shown[:number])))
+    whole = _most(len(shown), lambda number: fits(joined(shown[:number])))
     if whole == len(shown):
-        return gap.join(shown)
+        return joined(shown)
     title, time, source, text = pieces[whole]
     words = [match.end() for match in re.finditer(r"\S+", text)]
 
     def cut(number: int) -> str:
         last = _shown(whole + 1, (title, time, source, text[: words[number - 1]] + " …"), layout)
-        return gap.join([*shown[:whole], last])
+        return joined([*shown[:whole], last])
 
     kept = _most(len(words), lambda number: number == 0 or fits(cut(number)))
-    return cut(kept) if kept else gap.join(shown[:whole])
+    return cut(kept) if kept else joined(shown[:whole])
 
 
 def _most(limit: int, holds: Callable[[int], bool]) -> int:

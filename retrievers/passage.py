@@ -133,16 +133,20 @@ class Passages(list[Passage]):
         passages: The passages.
         layout: ``numbered`` (``[1] «text»``, as DSPy shows lists), ``tagged`` (elements as of XML), or ``plain`` (texts
             with an empty line between).
+        best_last: Whether the text has the best passage last, next to the question; the list itself is best first.
 
     >>> print(Passages([Passage("1", "Leave is 25 days.", "leave.md", title="Leave")]))
     [1] Leave: «Leave is 25 days.»
     """
 
     layout: Layout
+    best_last: bool
 
-    def __init__(self, passages: Iterable[Passage] = (), layout: Layout = "numbered") -> None:
+    def __init__(
+        self, passages: Iterable[Passage] = (), layout: Layout = "numbered", *, best_last: bool = False
+    ) -> None:
         super().__init__(passages)
-        self.layout = layout
+        self.layout, self.best_last = layout, best_last
 
     def text(self, *, max_tokens: int | None = None, count: Callable[[str], int] | None = None) -> str:
         """Lays the passages out as delimited data that no passage can close or forge.
@@ -151,7 +155,8 @@ class Passages(list[Passage]):
             max_tokens: The best passages that fit are given, the last one cut at a word; None for all.
             count: Counts a text's tokens; without it, three bytes are taken for one.
         """
-        return fitted([(p.title, p.time, p.source, p.text) for p in self], self.layout, max_tokens, count)
+        pieces = [(p.title, p.time, p.source, p.text) for p in self]
+        return fitted(pieces, self.layout, max_tokens, count, best_last=self.best_last)
 
     def __str__(self) -> str:
         return self.text()
@@ -162,12 +167,16 @@ class Passages(list[Passage]):
     def __getitem__(self, index: slice) -> Passages: ...
     def __getitem__(self, index: SupportsIndex | slice) -> Passage | Passages:
         if isinstance(index, slice):
-            return Passages(super().__getitem__(index), self.layout)
+            return self.like(super().__getitem__(index))
         return super().__getitem__(index)
 
-    def laid_out(self, layout: Layout) -> Passages:
+    def like(self, passages: Iterable[Passage]) -> Passages:
+        """Other passages, laid out as these are."""
+        return Passages(passages, self.layout, best_last=self.best_last)
+
+    def laid_out(self, layout: Layout, *, best_last: bool = False) -> Passages:
         """The same passages in another layout."""
-        return Passages(self, layout)
+        return Passages(self, layout, best_last=best_last)
 
     def ids(self) -> Iterator[str]:
         """The passages' ids, best first."""

@@ -67,4 +67,4 @@ def reranked(query: str, found: Passages, reranker: Reranker) -> Passages:
     if len(scores) != len(found):
         raise RetrievalError(f"the reranker {reranker.name!r} gave {len(scores)} scores for {len(found)} passages")
     best = sorted(range(len(scores)), key=lambda index: -scores[index])
-    return Passages([replace(found[index], score=scores[index]) for index in best], found.layout)
+    return found.like(replace(found[index], score=scores[index]) for index in best)

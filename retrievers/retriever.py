@@ -149,7 +149,7 @@ class Retriever:
         if not search.reranked or self.reranker is None:
             return found[: search.k]
         first = reranked(query, found[: search.reranked], self.reranker)
-        return Passages([*first, *found[search.reranked :]], found.layout)[: search.k]
+        return found.like([*first, *found[search.reranked :]])[: search.k]
 
     def __copy__(self) -> Retriever:
         return self
