@@ -50,7 +50,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Examples that run at a time.")]
 
-SUITES = ("embedding", "ingest", "overhead", "peers", "record", "replay", "selection", "sentiment")
+SUITES = (
+    "code_generation", "embedding", "ingest", "overhead", "peers", "policies", "record", "replay", "retrieval",
+    "search_overhead", "selection", "sentiment", "vectors",
+)  # fmt: skip
 DEFAULT_STORE = Path(".progspace/store.db")
 
 
@@ -355,9 +358,7 @@ def _json_row(line: str, number: int) -> dict[str, Any]:
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 def benchmark(
     context: typer.Context,
-    suite: Annotated[
-        str, typer.Argument(help="`replay`, `selection`, `peers`, `sentiment`, `ingest`, `embedding` or `overhead`.")
-    ] = "",
+    suite: Annotated[str, typer.Argument(help=f"One of {', '.join(SUITES)}.")] = "",
 ) -> None:
     """Runs a benchmark suite; `progspace benchmark SUITE --help` tells its options.
 

@@ -91,8 +91,9 @@ def compile(  # noqa: A001 — the public name
 ) -> Compiled:
     """Searches program space for the program that does best on a task.
 
-    The search climbs a ladder: the program as declared is the baseline; then prompt formats and decodings; then
-    prompts, that is instructions and demonstrations together; then ways to answer. A rung is kept only if its best
+    The search climbs a ladder: the program as declared is the baseline; then prompt formats and decodings; where
+    it looks things up, ways to retrieve; then prompts, that is instructions and demonstrations together; then ways to
+    answer. A rung is kept only if its best
     beats the one below on dev, and what cannot be told from luck leaves the baseline. At the end the sealed test split
     is read, once, for the baseline and each rung's best (but for one that lost, and asks far more than the winner).
 
