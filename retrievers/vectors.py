@@ -6,7 +6,6 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -15,6 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from ..errors import StoreError
 from ..lms.embedder import Embedder
+from ..store.sqlite import sqlite_engine
 
 __all__ = ["RememberingEmbedder"]
 
@@ -54,21 +54,7 @@ class RememberingEmbedder:
         self.embedder, self.name, self.path = embedder, embedder.name, Path(path)
         self.embedded = 0
         self._lock = threading.Lock()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{self.path}: the folder cannot be made ({error})") from error
-        self._engine = sa.create_engine(
-            f"sqlite:///{self.path}",
-            poolclass=sa.pool.StaticPool,
-            connect_args={"check_same_thread": False, "timeout": 60},
-        )
-
-        @sa.event.listens_for(self._engine, "connect")
-        def _pragmas(connection: Any, _: object) -> None:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-
+        self._engine = sqlite_engine(self.path)
         try:
             _metadata.create_all(self._engine)
             self._connection = self._engine.connect()

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DatabaseError
 
 from ..errors import StoreError
 from .records import Answer, Cell
+from .sqlite import sqlite_engine
 
 __all__ = ["SCHEMA_VERSION", "Store", "open_store"]
 
@@ -205,21 +206,7 @@ def open_store(where: str | Path) -> Store:
     path = text.removeprefix("sqlite:///")
     if path != ":memory:":
         path = str(Path(path).expanduser())
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{path}: the folder cannot be made ({error})") from error
-    engine = sa.create_engine(
-        f"sqlite:///{path}",
-        poolclass=sa.pool.StaticPool,
-        connect_args={"check_same_thread": False, "timeout": 60},
-        json_serializer=lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")),
+    engine = sqlite_engine(
+        path, json_serializer=lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     )
-
-    @sa.event.listens_for(engine, "connect")
-    def _pragmas(connection: Any, _: object) -> None:
-        # WAL: readers and one writer side by side, and what is committed outlives a killed process.
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
     return Store(engine, path)

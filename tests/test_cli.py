@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import dspy
 import pytest
+
+from progspace.tests.command_line import progspace
 
 TASK = """
 import dspy, progspace as ps
@@ -25,19 +26,6 @@ def task():
     return ps.Task(program=dspy.Predict(Mood), examples=rows, metric=ps.metrics.choice("mood"), name="mood")
 other = 3
 """
-
-
-def progspace(*arguments: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "progspace.cli", *arguments]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "80"},
-    )
 
 
 @pytest.fixture
