@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from ..programs.retrieval import ChosenRetriever, QueryWriting
+from ..programs.retrieval import ChosenRetriever, QueryWriting, declared_retriever
 from ..retrievers.layout import Layout
 from ..retrievers.retriever import Retriever
 from ..retrievers.search import Fusion, Mode
@@ -57,7 +57,7 @@ class RetrievalSpace(BaseModel):
 
     def choices(self, retriever: Retriever | ChosenRetriever) -> RetrievalChoices:
         """What may be chosen for one retriever."""
-        held = retriever.retriever if isinstance(retriever, ChosenRetriever) else retriever
+        held = declared_retriever(retriever)
         return RetrievalChoices(
             modes=self.modes,
             fusions=self.fusions if "hybrid" in self.modes else (),

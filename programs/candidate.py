@@ -16,7 +16,7 @@ from .answering import Answering
 from .formats import Format
 from .nearest import Nearest
 from .program import Manner, Program
-from .retrieval import ChosenRetriever, RetrievalChoice, place_retriever, retrievers_of
+from .retrieval import ChosenRetriever, RetrievalChoice, declared_retriever, place_retriever, retriever_at
 
 __all__ = ["Candidate", "PredictorChoice"]
 
@@ -142,15 +142,8 @@ class Candidate(BaseModel):
             manner = Manner(format=choice.format, answering=choice.answering, nearest=choice.nearest)
             if manner != Manner():
                 manners[name] = manner
-        held = retrievers_of(copy) if self.retrievals else {}
         for path, chosen in self.retrievals.items():
-            found = held.get(path)
-            own = found.retriever if isinstance(found, ChosenRetriever) else found
-            if own is None:
-                raise ProgramError(
-                    f"the candidate chooses for the retriever {path}, and the module has {', '.join(held) or 'none'}"
-                )
-            place_retriever(copy, path, ChosenRetriever(own, chosen))
+            place_retriever(copy, path, ChosenRetriever(declared_retriever(retriever_at(copy, path)), chosen))
         return Program(copy, manners, lm)
 
 

@@ -17,7 +17,15 @@ from ..retrievers.search import Search
 from .formats import Format
 from .program import Manner, give_manner
 
-__all__ = ["ChosenRetriever", "QueryWriting", "RetrievalChoice", "place_retriever", "retrievers_of"]
+__all__ = [
+    "ChosenRetriever",
+    "QueryWriting",
+    "RetrievalChoice",
+    "declared_retriever",
+    "place_retriever",
+    "retriever_at",
+    "retrievers_of",
+]
 
 QueryWriting = Literal["as given", "rewritten", "expanded", "hypothetical"]
 """The module's own query; one that the LM writes of it; both, fused; or a passage that the LM makes up, whose
@@ -120,11 +128,9 @@ class ChosenRetriever:
             # What it is narrowed to is the app's affair, as rights are.
             chosen = chosen.with_search(**choice.search.model_dump(exclude={"where"}))
         self._chosen = chosen
-        kind: Literal["compact"] = "compact"
-        self._rewrite, self._suppose, self._judge = (
-            give_manner(dspy.Predict(signature), Manner(format=Format(kind=kind, hints=signature is _Judge)))
-            for signature in (_Rewrite, _Suppose, _Judge)
-        )
+        writing = {"as given": None, "hypothetical": _Suppose}.get(choice.query, _Rewrite)
+        self._writer = None if writing is None else _asker(writing)
+        self._judge = _asker(_Judge, hints=True)
 
     def __call__(self, query: str | Sequence[str], k: int | None = None) -> Passages:
         """Gives passages; a k that the module asks for gives way to one that was chosen."""
@@ -150,9 +156,7 @@ class ChosenRetriever:
 
     def _writing(self, query: str | Sequence[str]) -> dspy.Predict | None:
         """Who writes the query; nobody where a module brings several of its own."""
-        if self.choice.query == "as given" or not isinstance(query, str):
-            return None
-        return self._suppose if self.choice.query == "hypothetical" else self._rewrite
+        return self._writer if isinstance(query, str) else None
 
     def _judging(self, query: str | Sequence[str], found: Passages) -> list[dict[str, str]]:
         asked = query if isinstance(query, str) else query[0]
@@ -187,6 +191,10 @@ class ChosenRetriever:
         return self
 
 
+def _asker(signature: type[dspy.Signature], *, hints: bool = False) -> dspy.Predict:
+    return give_manner(dspy.Predict(signature), Manner(format=Format(kind="compact", hints=hints)))
+
+
 def _asked(predictor: dspy.Predict, **inputs: Any) -> Any:
     """What an LM says; None where it cannot be read: a step that helps must not end the program."""
     try:
@@ -214,25 +222,42 @@ def retrievers_of(module: dspy.Module) -> dict[str, Retriever | ChosenRetriever]
     return {path: found for path, found, _, _ in _walk(module, "", set())}
 
 
+def declared_retriever(retriever: Retriever | ChosenRetriever) -> Retriever:
+    """Gives the one that the user's module held before anything was chosen."""
+    return retriever.retriever if isinstance(retriever, ChosenRetriever) else retriever
+
+
+def retriever_at(module: dspy.Module, path: str) -> Retriever | ChosenRetriever:
+    """Gives the retriever at a path.
+
+    Raises:
+        ProgramError: The module holds none there.
+    """
+    return _site(module, path)[0]
+
+
 def place_retriever(module: dspy.Module, path: str, retriever: Retriever | ChosenRetriever) -> None:
     """Puts another retriever where one is.
 
     Raises:
         ProgramError: The module holds none at that path, or holds it in a tuple.
     """
-    for at, _, holder, key in list(_walk(module, "", set())):
-        if at == path:
-            if isinstance(holder, dict | list):
-                holder[key] = retriever
-            elif isinstance(holder, tuple):
-                raise ProgramError(
-                    f"the retriever {path} is in a tuple: put it into a list, or an attribute of its own"
-                )
-            else:
-                setattr(holder, key, retriever)
-            return
-    known = ", ".join(path for path, *_ in _walk(module, "", set()))
-    raise ProgramError(f"the candidate searches by {path}, and the module has {known or 'no retriever'}")
+    _, holder, key = _site(module, path)
+    if isinstance(holder, tuple):
+        raise ProgramError(f"the retriever {path} is in a tuple: put it into a list, or an attribute of its own")
+    if isinstance(holder, dict | list):
+        holder[key] = retriever
+    else:
+        setattr(holder, key, retriever)
+
+
+def _site(module: dspy.Module, path: str) -> tuple[Retriever | ChosenRetriever, Any, Any]:
+    sites = {at: site for at, *site in _walk(module, "", set())}
+    if path not in sites:
+        known = ", ".join(sites)
+        raise ProgramError(f"the candidate chooses for the retriever {path}, and the module has {known or 'none'}")
+    found, holder, key = sites[path]
+    return found, holder, key
 
 
 def _walk(holder: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Retriever | ChosenRetriever, Any, Any]]:

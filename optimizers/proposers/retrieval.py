@@ -8,7 +8,7 @@ from typing import Any
 
 from ...evaluation.ranking import evaluate_retrieval
 from ...programs.candidate import Candidate
-from ...programs.retrieval import ChosenRetriever, RetrievalChoice, retrievers_of
+from ...programs.retrieval import ChosenRetriever, RetrievalChoice, declared_retriever, retrievers_of
 from ...programs.task import Task
 from ...retrievers.retriever import Retriever
 from ...retrievers.search import Search
@@ -52,29 +52,25 @@ class RetrievalProposer:
                 for path, own in zip(group, moves, strict=True):
                     candidate = candidate.with_retrieval(own[min(step, len(own) - 1)], path=path)
                 told = moves[0][min(step, len(moves[0]) - 1)].label
-                what = "retrieval" if group == paths else f"{group[0]}"
+                what = "retrieval" if group == paths else group[0]
                 origin = retold(state.incumbent.candidate.origin, what, told)
                 yield candidate.model_copy(update={"origin": origin})
 
     def _moves(
         self, state: SearchState, path: str, held: Retriever | ChosenRetriever, space: RetrievalSpace
     ) -> list[RetrievalChoice]:
-        retriever = held.retriever if isinstance(held, ChosenRetriever) else held
         if path not in self._ranked:
-            self._ranked[path] = ranked_searches(retriever, state.task, space)
+            self._ranked[path] = ranked_searches(declared_retriever(held), state.task, space)
         ranked = self._ranked[path]
         chosen = state.incumbent.candidate.retrievals.get(path)
-        moves: list[RetrievalChoice] = []
+        first: list[RetrievalChoice] = []
+        runner_up: list[RetrievalChoice] = []
         if chosen is None:
             best_chunking, best = ranked[0]
             chosen = RetrievalChoice(search=best, chunking=best_chunking)
-            moves.append(chosen)
-            moves += [_changed(chosen, k=k) for k in space.k]
-            runner_up = next((each for each in ranked if each[1].mode != best.mode), None)
-            if runner_up is not None:
-                moves.append(RetrievalChoice(search=runner_up[1], chunking=runner_up[0]))
-        else:
-            moves += [_changed(chosen, k=k) for k in space.k]
+            others = (RetrievalChoice(search=each, chunking=name) for name, each in ranked if each.mode != best.mode)
+            first, runner_up = [chosen], list(others)[:1]
+        moves = [*first, *(_changed(chosen, k=k) for k in space.k), *runner_up]
         moves += [chosen.model_copy(update={"order": order}) for order in space.orders]
         moves += [chosen.model_copy(update={"layout": layout}) for layout in space.layouts]
         moves += [chosen.model_copy(update={"query": query}) for query in space.queries]
