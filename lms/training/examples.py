@@ -13,10 +13,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...errors import DataError
+from .files import replace_text
 
 __all__ = [
     "Cost",
     "TrainingExample",
+    "as_jsonl",
     "balanced",
     "content_hash",
     "deduplicated",
@@ -104,15 +106,23 @@ class _Row(BaseModel):
     templated: bool = True
 
 
-def _line(example: TrainingExample) -> str:
-    row: dict[str, object] = {"messages": [{"role": role, "content": content} for role, content in example.messages]}
-    if not example.templated:
-        row["templated"] = False
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+def as_jsonl(examples: Iterable[TrainingExample]) -> str:
+    """Gives examples in OpenAI's chat format, one JSON object a line; ``templated`` is told where it is False.
+
+    >>> print(as_jsonl([TrainingExample((("user", "2 + 2?"), ("assistant", "4")))]), end="")
+    {"messages":[{"role":"user","content":"2 + 2?"},{"role":"assistant","content":"4"}]}
+    """
+    lines = []
+    for example in examples:
+        row: dict[str, object] = {"messages": [{"role": role, "content": text} for role, text in example.messages]}
+        if not example.templated:
+            row["templated"] = False
+        lines.append(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+    return "".join(lines)
 
 
 def write_jsonl(examples: Iterable[TrainingExample], path: str | os.PathLike[str]) -> Path:
-    """Writes examples in OpenAI's chat format, one a line; a file of that name is replaced as a whole or not at all.
+    """Writes examples as `as_jsonl` gives them; a file of that name is replaced as a whole or not at all.
 
     Args:
         examples: In the order in which they shall stand.
@@ -126,23 +136,13 @@ def write_jsonl(examples: Iterable[TrainingExample], path: str | os.PathLike[str
     >>> example = TrainingExample((("user", "2 + 2?"), ("assistant", "4")))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = write_jsonl([example], Path(folder, "train.jsonl"))
-    ...     print(file.read_text().strip(), read_jsonl(file) == (example,))
-    {"messages":[{"role":"user","content":"2 + 2?"},{"role":"assistant","content":"4"}]} True
+    ...     read_jsonl(file) == (example,)
+    True
     """
-    file = Path(path)
-    lines = [_line(example) for example in examples]
-    if not lines:
+    text = as_jsonl(examples)
+    if not text:
         raise DataError("there are no examples to write", file=str(path))
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8", newline="\n") as out:
-            out.writelines(f"{line}\n" for line in lines)
-            out.flush()
-            os.fsync(out.fileno())
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return file
+    return replace_text(path, text)
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> tuple[TrainingExample, ...]:
