@@ -80,7 +80,6 @@ class Endpoint:
         call: Callable[[openai.OpenAI], _T],
         *,
         progress: Callable[[Event], None] | None = None,
-        stop: threading.Event | None = None,
     ) -> _T:
         """Makes a request, again and again while that may help.
 
@@ -88,12 +87,10 @@ class Endpoint:
             what: The request in words, for messages: "the upload of the examples".
             call: Makes it; called anew each time.
             progress: Is told of each pause.
-            stop: Set, nothing is asked again.
 
         Raises:
             FineTuningError: The endpoint refused, or did not answer in time; retryable, if it may answer later.
         """
-        stop = stop or threading.Event()
         waited, pause, renewed = 0.0, _FIRST_PAUSE, False
         if not self._key:
             self._renew_key()
@@ -105,8 +102,8 @@ class Endpoint:
             if fault.key_refused and not renewed and self._renew_key():
                 renewed = True
                 continue
-            if not fault.retryable or stop.is_set():
-                raise FineTuningError(told, retryable=fault.retryable)
+            if not fault.retryable:
+                raise FineTuningError(told)
             pausing = pause if fault.pause is None else fault.pause
             if waited + pausing > self.patience:
                 raise FineTuningError(
@@ -114,7 +111,7 @@ class Endpoint:
                 )
             if progress is not None:
                 progress(Event(f"{told}; asked again in {pausing:g} s", level="warn"))
-            self.wait(stop, pausing)
+            self.wait(threading.Event(), pausing)
             waited, pause = waited + pausing, min(2 * pause, _LONGEST_PAUSE)
 
     def _once(self, call: Callable[[openai.OpenAI], _T]) -> tuple[_T | None, _Fault | None]:
@@ -198,4 +195,5 @@ def _retry_after(headers: Any) -> float | None:
             seconds = (then - now).total_seconds()
         except (TypeError, ValueError):
             return None
-    return max(seconds, 0.0) if seconds < float("inf") else None
+    # At least a second: an endpoint that asks for none would be asked for ever.
+    return max(seconds, _FIRST_PAUSE) if seconds < float("inf") else None

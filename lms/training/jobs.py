@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...errors import DataError
+from ...errors import DataError, FineTuningError
 from .files import replace_text
 
-__all__ = ["Event", "Job"]
+__all__ = ["Event", "Job", "keep", "started", "succeeded"]
 
 _FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -105,3 +105,50 @@ class Job:
 
 
 _JOB = TypeAdapter(Job)
+
+
+def started(file: str | os.PathLike[str] | None, training: str) -> Job | None:
+    """Gives the job whose state a file holds; None where there is no file yet.
+
+    Raises:
+        DataError: The file holds no job.
+        FineTuningError: It holds one of another training.
+    """
+    if file is None or not Path(file).exists():
+        return None
+    job = Job.load(file)
+    if job.training != training:
+        raise FineTuningError(
+            f"{file} is the state of another training ({job.id or job.status} of {job.base_model}): its examples, "
+            "model, settings or endpoint differ; name another file, or delete it"
+        )
+    return job
+
+
+def keep(job: Job, file: str | os.PathLike[str] | None) -> None:
+    """Writes a job's state, where it is to be kept."""
+    if file is not None:
+        job.save(file)
+
+
+def succeeded(job: Job) -> Job:
+    """Gives a job that has ended as it should.
+
+    Raises:
+        FineTuningError: It failed, was cancelled, or left no model.
+
+    >>> succeeded(Job(base_model="m", training="", training_file="", id="ftjob-1", status="cancelled"))
+    Traceback (most recent call last):
+    progspace.errors.FineTuningError: the training ftjob-1 of m was cancelled
+    """
+    if job.status == "cancelled":
+        raise FineTuningError(f"the training {job.id} of {job.base_model} was cancelled")
+    if job.status == "failed":
+        code = f" ({job.error_code})" if job.error_code else ""
+        raise FineTuningError(
+            f"the training {job.id} of {job.base_model} failed: {job.error or 'the endpoint does not say why'}{code}",
+            retryable=job.error_code in ("server_error", "internal_error"),
+        )
+    if not job.model:
+        raise FineTuningError(f"the training {job.id} succeeded, and the endpoint names no trained model")
+    return job
