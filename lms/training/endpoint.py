@@ -124,7 +124,8 @@ class Endpoint:
             return None, _Fault(f"connection lost ({self.scrubbed(error.__cause__ or error)})", retryable=True)
         except openai.APIStatusError as error:
             return None, self._refusal(error)
-        except (openai.APIError, ValueError) as error:  # ValueError: JSON that ends half-way
+        except (openai.APIError, ValueError, AttributeError, TypeError) as error:
+            # JSON that ends half-way is a ValueError; on a page of a list that is no JSON the client itself stumbles.
             return None, _Fault(f"it answered what is not its API's ({self.scrubbed(error)})", retryable=True)
         if isinstance(answer, str):  # what the client makes of an answer that is no JSON
             return None, _Fault(f"it answered what is no JSON: {self.scrubbed(answer)}", retryable=True)
