@@ -93,6 +93,18 @@ class RemoteTraining:
         epochs = (settings or RemoteSettings()).epochs
         return estimate(examples, self._count_tokens, epochs=epochs, usd_per_million=self._usd_per_million)
 
+    def identity(
+        self,
+        model: str,
+        examples: Sequence[TrainingExample],
+        validation: Sequence[TrainingExample] = (),
+        settings: RemoteSettings | None = None,
+    ) -> str:
+        """Names a training by what it is of: data, model, settings and endpoint; 16 hexadecimal digits."""
+        asked = asdict(settings or RemoteSettings())
+        parts = [self.endpoint.base_url, model, content_hash(examples), content_hash(validation), asked]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
     def train(
         self,
         model: str,
@@ -144,7 +156,7 @@ class RemoteTraining:
         """Starts a training as `train` does, and does not wait for it; the file may hold one that was started."""
         settings = settings or RemoteSettings()
         _check(examples, validation)
-        training = self._identity(model, examples, validation, settings)
+        training = self.identity(model, examples, validation, settings)
         job = started(file, training)
         if job is None or (job.finished and job.status != "succeeded"):
             cost = self.estimate(examples, settings)
@@ -241,10 +253,6 @@ class RemoteTraining:
                 return ended
             raise
         return self._as_answered(job, answer)
-
-    def _identity(self, model: str, examples: Any, validation: Any, settings: RemoteSettings) -> str:
-        parts = [self.endpoint.base_url, model, content_hash(examples), content_hash(validation), asdict(settings)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _upload(self, examples: Sequence[TrainingExample], progress: Callable[[Event], None] | None) -> str:
         name, content = f"progspace-{content_hash(examples)}.jsonl", as_jsonl(examples).encode()
