@@ -35,11 +35,12 @@ def lm(name: str, *, base_url: str | None = None, **settings: Any) -> dspy.BaseL
     if base_url is not None:
         settings["api_base"] = base_url
     if name.startswith("openai/") and "provider" not in settings:
+        from .training.endpoint import GivenKey
         from .training.provider import remote_provider
 
         # DSPy's own would train at OpenAI, wherever the base_url is, and ask nobody before it sends the examples.
         key = settings.get("api_key")
-        settings["provider"] = remote_provider(base_url=base_url, api_key=None if key is None else lambda: str(key))
+        settings["provider"] = remote_provider(base_url=base_url, api_key=None if key is None else GivenKey(key))
     # DSPy's own cache would hide from the meter what was bought; progspace's store remembers instead.
     settings.setdefault("cache", False)
     return dspy.LM(name, **settings)

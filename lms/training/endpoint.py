@@ -8,15 +8,16 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
-
-import openai
 
 from ...errors import FineTuningError
 from .jobs import Event
 
-__all__ = ["Endpoint"]
+if TYPE_CHECKING:  # half a second at the first import, which who only asks an LM does not pay
+    import openai
+
+__all__ = ["Endpoint", "GivenKey"]
 
 _T = TypeVar("_T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
@@ -29,6 +30,24 @@ class _Fault:
     retryable: bool = False
     pause: float | None = None
     key_refused: bool = False
+
+
+class GivenKey:
+    """Gives a key that is at hand, where a function is wanted; its repr does not.
+
+    >>> GivenKey("a secret")
+    GivenKey(…)
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self) -> str:
+        """Gives it."""
+        return self._key
+
+    def __repr__(self) -> str:
+        return "GivenKey(…)"
 
 
 class Endpoint:
@@ -65,6 +84,8 @@ class Endpoint:
         self.patience, self.wait = patience, wait
         self._give_key = api_key
         self._key = ""
+        import openai
+
         # Ours are the retries: the client's own would create a job twice, and tell nobody that they wait.
         self._client = openai.OpenAI(api_key=self._last_key, base_url=self.base_url, timeout=timeout, max_retries=0)
 
@@ -107,7 +128,9 @@ class Endpoint:
             pausing = pause if fault.pause is None else fault.pause
             if waited + pausing > self.patience:
                 raise FineTuningError(
-                    f"{told}; given up after {waited:g} s of waiting (the next pause is {pausing:g} s)", retryable=True
+                    f"{told}; given up after {waited:g} s of waiting (the next pause is {pausing:g} s); try again "
+                    "later",
+                    retryable=True,
                 )
             if progress is not None:
                 progress(Event(f"{told}; asked again in {pausing:g} s", level="warn"))
@@ -116,6 +139,8 @@ class Endpoint:
 
     def _once(self, call: Callable[[openai.OpenAI], _T]) -> tuple[_T | None, _Fault | None]:
         """Gives the answer or the fault; the error itself, which carries the request with its key, ends here."""
+        import openai
+
         try:
             answer = call(self._client)
         except openai.APITimeoutError:
@@ -153,7 +178,7 @@ class Endpoint:
     def scrubbed(self, text: object) -> str:
         """Gives the beginning of a text, without the key or what looks like one."""
         plain = str(text).replace(self._key, "[key]") if self._key else str(text)
-        plain = re.sub(r"\b(sk|Bearer)[-\s][^\s'\",}]+", "[key]", plain)
+        plain = re.sub(r"\b(sk-|Bearer\s)[^\s'\",}]+", "[key]", plain)
         return " ".join(plain.split())[:_SHOWN]
 
     def _last_key(self) -> str:

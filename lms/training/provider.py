@@ -14,10 +14,11 @@ from dspy.clients.provider import Provider, TrainingJob
 from dspy.clients.utils_finetune import TrainDataFormat, TrainingStatus
 
 from ...errors import DataError, FineTuningError
+from .cost import Cost, about_tokens
 from .endpoint import Endpoint
-from .examples import Cost, TrainingExample
+from .examples import TrainingExample
 from .jobs import Event
-from .remote import RemoteSettings, RemoteTraining, about_tokens
+from .remote import RemoteSettings, RemoteTraining
 
 __all__ = ["ProviderJob", "Trained", "Trainer", "TrainingProvider", "remote_provider", "training_examples"]
 
@@ -220,8 +221,24 @@ def remote_provider(
 
     >>> lm = dspy.LM("openai/gpt-4.1-nano", provider=remote_provider(confirm=lambda cost: cost.trained_tokens < 1e6))
     """
+    trainer = _RemoteTrainer(base_url, api_key, confirm, count_tokens, usd_per_million, folder, endpoint)
+    return TrainingProvider(trainer, progress)
 
-    def trainer(
+
+@dataclass(frozen=True, slots=True)
+class _RemoteTrainer:
+    """A `Trainer` at an endpoint; it is connected to when something is to be trained."""
+
+    base_url: str | None
+    api_key: Callable[[], str] | None
+    confirm: Callable[[Cost], bool] | None
+    count_tokens: Callable[[str], int]
+    usd_per_million: float | None
+    folder: str | os.PathLike[str] | None
+    endpoint: Endpoint | None
+
+    def __call__(
+        self,
         model: str,
         examples: Sequence[TrainingExample],
         *,
@@ -229,20 +246,18 @@ def remote_provider(
         progress: Callable[[Event], None],
         stop: threading.Event,
     ) -> Trained:
-        at = endpoint or Endpoint(base_url=base_url, api_key=api_key)
-        training = RemoteTraining(at, count_tokens=count_tokens, usd_per_million=usd_per_million)
+        at = self.endpoint or Endpoint(base_url=self.base_url, api_key=self.api_key)
+        training = RemoteTraining(at, count_tokens=self.count_tokens, usd_per_million=self.usd_per_million)
         wanted = dict(settings)
-        asked: Callable[[Cost], bool] = wanted.pop("confirm", confirm) or _unconfirmed(at.base_url)
+        confirm: Callable[[Cost], bool] = wanted.pop("confirm", self.confirm) or _unconfirmed(at.base_url)
         remote = _settings(wanted)
         prefix, name = ("openai/", model.removeprefix("openai/")) if model.startswith("openai/") else ("", model)
         file = None
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            file = Path(folder, f"{training.identity(name, examples, settings=remote)}.json")
-        job = training.train(name, examples, confirm=asked, settings=remote, file=file, progress=progress, stop=stop)
+        if self.folder is not None:
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            file = Path(self.folder, f"{training.identity(name, examples, settings=remote)}.json")
+        job = training.train(name, examples, confirm=confirm, settings=remote, file=file, progress=progress, stop=stop)
         return Trained(f"{prefix}{job.model}")
-
-    return TrainingProvider(trainer, progress)
 
 
 def _unconfirmed(base_url: str) -> Callable[[Cost], bool]:

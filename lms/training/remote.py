@@ -12,30 +12,23 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-import openai
+from typing import TYPE_CHECKING, Any
 
 from ...errors import DataError, FineTuningError
+from .cost import Cost, about_tokens, estimate
 from .endpoint import Endpoint
-from .examples import Cost, TrainingExample, as_jsonl, content_hash, estimate
+from .examples import TrainingExample, as_jsonl, content_hash
 from .jobs import Event, Job, keep, started, succeeded
 
-__all__ = ["MIN_EXAMPLES", "RemoteSettings", "RemoteTraining", "about_tokens"]
+if TYPE_CHECKING:
+    import openai
+
+__all__ = ["MIN_EXAMPLES", "RemoteSettings", "RemoteTraining"]
 
 MIN_EXAMPLES = 10
 """OpenAI refuses fewer."""
 _RECENT_JOBS = 100
 _EVENTS_A_PAGE = 100
-
-
-def about_tokens(text: str) -> int:
-    """Estimates the tokens of a text where the model's tokenizer is not at hand: one for four bytes.
-
-    >>> about_tokens("The capital of France is Paris.")
-    8
-    """
-    return -(-len(text.encode()) // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,11 +304,12 @@ class RemoteTraining:
         return replace(job, last_event=events[0].id) if events else job
 
     def _as_answered(self, job: Job, answer: Any) -> Job:
+        given, status = self._text(answer, "id"), self._text(answer, "status")
         error = answer.error if getattr(answer.error, "message", None) else None
         return replace(
             job,
-            id=self._text(answer, "id"),
-            status=self._text(answer, "status"),
+            id=given,
+            status=status,
             base_model=job.base_model or answer.model,
             training_file=job.training_file or answer.training_file,
             model=answer.fine_tuned_model,

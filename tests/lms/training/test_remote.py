@@ -289,6 +289,17 @@ def test_what_does_not_pass_is_told(server: Server, fault: dict[str, Any], told:
     assert not server.jobs
 
 
+@pytest.mark.parametrize("body", ["null", "{}", "[]", '{"id": 3}'])
+def test_rubbish_that_is_json_is_told_and_can_be_asked_again(server: Server, body: str) -> None:
+    job = training(server).start("tiny", EXAMPLES, confirm=yes)
+    json_type = {"Content-Type": "application/json"}
+    server.fail("GET", "/v1/fine_tuning/jobs/[^/]+", 200, body=body, headers=json_type, times=1)
+    with pytest.raises(FineTuningError, match=r"without 'id'|not its API's") as caught:
+        training(server, patience=0.0).follow(job)
+    assert caught.value.retryable
+    assert training(server).follow(job).status == "succeeded"
+
+
 def test_a_failed_job_tells_why(tmp_path: Path) -> None:
     reasons = [TrainingFailed("the loss is not a number", "training_diverged"), TrainingFailed("out of capacity")]
 
