@@ -15,7 +15,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ class Adapter:
         train_losses: Mean loss for a token of the answers, one a step.
         validation_losses: The same on the validation examples: before the training, then at each evaluation.
         weights: The SHA-256 of each base weight it changes, in 16-bit floats, by the name of the weight's module.
+        training: The identity of the training: data, settings, base.
     """
 
     path: Path
@@ -57,7 +58,8 @@ class Adapter:
     alpha: float
     train_losses: tuple[float, ...] = ()
     validation_losses: tuple[float, ...] = ()
-    weights: Mapping[str, str] | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    training: str = ""
 
 
 class _Description(BaseModel):
@@ -72,6 +74,7 @@ class _Description(BaseModel):
     train_losses: tuple[float, ...]
     validation_losses: tuple[float, ...]
     weights: dict[str, str]
+    training: str
     seal: str = ""
     """Of all the above and the tensors."""
 
@@ -82,14 +85,14 @@ def weight_digest(weight: NDArray[Any]) -> str:
     >>> weight_digest(np.zeros((2, 2))) == weight_digest(np.zeros((2, 2), np.float16))
     True
     """
-    return hashlib.sha256(np.ascontiguousarray(weight, np.float16)).hexdigest()[:32]
+    return hashlib.sha256(np.asarray(weight, np.float16).tobytes()).hexdigest()[:32]
 
 
 def _seal(description: _Description, tensors: Mapping[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256(description.model_dump_json(exclude={"seal"}).encode())
     for name in sorted(tensors):
         digest.update(f"{name}{tensors[name].shape}".encode())
-        digest.update(np.ascontiguousarray(tensors[name], np.float32))
+        digest.update(np.asarray(tensors[name], np.float32).tobytes())
     return digest.hexdigest()
 
 
@@ -103,6 +106,7 @@ def write_adapter(
     weights: Mapping[str, str],
     train_losses: tuple[float, ...] = (),
     validation_losses: tuple[float, ...] = (),
+    training: str = "",
 ) -> Adapter:
     """Writes an adapter; a file of that name is replaced as a whole or not at all.
 
@@ -115,6 +119,7 @@ def write_adapter(
         weights: `weight_digest` of each base weight, by the name of its module.
         train_losses: One a step.
         validation_losses: One an evaluation.
+        training: The identity of the training.
 
     Raises:
         OSError: The disk is full, the folder is missing, …
@@ -128,6 +133,7 @@ def write_adapter(
         train_losses=train_losses,
         validation_losses=validation_losses,
         weights=dict(sorted(weights.items())),
+        training=training,
     )
     description.seal = _seal(description, tensors)
     replace_bytes(path, save(dict(tensors), {_DESCRIPTION: description.model_dump_json()}))
@@ -223,7 +229,7 @@ def _merge(folder: Path, merged: Path, adapter: Adapter, tensors: Mapping[str, N
 
     model = ov.Core().read_model(str(folder / GRAPH))
     constants = _constants(model)
-    for module, digest in (adapter.weights or {}).items():
+    for module, digest in adapter.weights.items():
         if not constants.get(digest):
             raise LMError(
                 f"{adapter.path}: the adapter changes {module} of {adapter.base}, and {folder} holds no such weight in "

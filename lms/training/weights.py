@@ -10,7 +10,7 @@ from ...errors import FineTuningError
 from ..adapters import weight_digest
 from ..models import MODELS, gguf_file
 
-__all__ = ["TARGETS", "base_digests", "require_finetune_extra", "torch_model", "with_lora"]
+__all__ = ["TARGETS", "base_digests", "require_finetune_extra", "torch_config", "torch_model", "with_lora"]
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block: on few examples better than the attention's alone (https://arxiv.org/abs/2305.14314)."""
@@ -30,6 +30,33 @@ def require_finetune_extra() -> None:
         )
 
 
+def torch_config(model: str) -> Any:
+    """Gives the ``transformers`` configuration of the embedded LM; the weights are not loaded.
+
+    Raises:
+        ModelNotFound: The model is not on this machine.
+        FineTuningError: As `torch_model`.
+    """
+    file = _gguf(model)
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
+    except (ValueError, KeyError, OSError) as error:
+        raise FineTuningError(f"{file}: transformers cannot read this model: {error}") from None
+
+
+def _gguf(model: str) -> Path:
+    require_finetune_extra()
+    file = gguf_file(model) if model in MODELS else Path(model).expanduser()
+    if file.suffix != ".gguf" or not file.is_file():
+        raise FineTuningError(
+            f"{model}: only the weights of a GGUF file can be trained: name a model of the registry "
+            f"({', '.join(sorted(MODELS))}) or the path of a .gguf file"
+        )
+    return file
+
+
 def torch_model(model: str) -> Any:
     """Gives the ``transformers`` model of the embedded LM, in 32-bit floats; needs no network.
 
@@ -40,13 +67,7 @@ def torch_model(model: str) -> Any:
         ModelNotFound: The model is not on this machine.
         FineTuningError: torch, transformers or peft is missing, or they cannot read the file.
     """
-    require_finetune_extra()
-    file = gguf_file(model) if model in MODELS else Path(model).expanduser()
-    if file.suffix != ".gguf" or not file.is_file():
-        raise FineTuningError(
-            f"{model}: only the weights of a GGUF file can be trained: name a model of the registry "
-            f"({', '.join(sorted(MODELS))}) or the path of a .gguf file"
-        )
+    file = _gguf(model)
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -78,7 +99,7 @@ def base_digests(model: Any) -> dict[str, str]:
     }
 
 
-def with_lora(model: Any, *, rank: int, alpha: float, dropout: float, seed: int) -> Any:
+def with_lora(model: Any, *, rank: int, alpha: int, dropout: float, seed: int) -> Any:
     """Lays LoRA matrices beside the weights; the second ones are zero, so the model still answers as before.
 
     Args:

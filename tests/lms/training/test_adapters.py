@@ -123,7 +123,7 @@ def test_altered_weights_are_an_error(adapted: tuple[Any, Any], tmp_path: Path, 
         del content[-100:]
     file = tmp_path / "altered.safetensors"
     file.write_bytes(content)
-    with pytest.raises(ps.LMError, match="altered|damaged"):
+    with pytest.raises(ps.LMError, match=r"altered|damaged"):
         ps.lm("local", adapter=file)
 
 
