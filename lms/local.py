@@ -64,6 +64,10 @@ def local_lm(
     settings.setdefault("cache", False)
     settings.setdefault("num_retries", 0)  # what fails here fails again
     name = model if model in MODELS else str(locate(model)[0])
+    if "provider" not in settings:
+        from .training.local_provider import local_provider
+
+        settings["provider"] = local_provider(model, f"local/{name}", precision=precision)
     if engine.adapter is not None:
         name += f"+{engine.adapter.sha256[:12]}"
     return dspy.LM(f"local/{name}", engine=engine, async_engine=AsyncLocalEngine(engine), **settings)
