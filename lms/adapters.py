@@ -167,7 +167,7 @@ def read_adapter(path: str | os.PathLike[str], sha256: str | None = None) -> Ada
     Raises:
         LMError: The file is missing, damaged, altered, or no adapter of ours.
 
-    >>> read_adapter("nowhere.safetensors")
+    >>> read_adapter("nowhere.safetensors")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     progspace.errors.LMError: nowhere.safetensors: there is no such adapter; was it moved or deleted? …
     """

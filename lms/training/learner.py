@@ -57,7 +57,7 @@ class Learner:
             for group in micro_batches(batch, self._micro_batch_tokens):
                 loss = self._summed_loss(group) / count
                 loss.backward()
-                total += float(loss)
+                total += float(loss.detach())
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), _CLIP))
         if not math.isfinite(total) or not math.isfinite(norm):
             raise FineTuningError(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ...errors import FineTuningError
 from ..adapters import Adapter, read_adapter, write_adapter
@@ -22,7 +22,7 @@ from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .examples import TrainingExample, content_hash, deduplicated, split
 from .learner import Learner
 from .sizing import TrainingEstimate, check_fits, sized
-from .weights import base_digests, require_finetune_extra, torch_config, torch_model, with_lora
+from .weights import base_digests, require_finetune_extra, torch_config, torch_model, weights_file, with_lora
 
 __all__ = ["LoRASettings", "TrainingProgress", "estimate_training", "train"]
 
@@ -85,7 +85,7 @@ class LoRASettings:
         """Gives the learning rate of a step, counted from 0.
 
         >>> [round(LoRASettings(learning_rate=0.1).rate(step, 20), 3) for step in (0, 1, 2, 10, 19)]
-        [0.05, 0.1, 0.1, 0.064, 0.011]
+        [0.05, 0.1, 0.1, 0.063, 0.011]
         """
         warming = max(1, steps // 10)
         if step < warming:
@@ -122,6 +122,7 @@ class _Plan:
     steps: int
     evaluated: frozenset[int]
     estimate: TrainingEstimate
+    config: Any
 
 
 def _precision(settings: LoRASettings) -> str:
@@ -130,6 +131,14 @@ def _precision(settings: LoRASettings) -> str:
     import openvino as ov
 
     return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+
+
+def _file_digest(model: str) -> str:
+    with weights_file(model).open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _plan(examples: Sequence[TrainingExample], settings: LoRASettings, model: str) -> _Plan:
@@ -157,13 +166,13 @@ def _plan(examples: Sequence[TrainingExample], settings: LoRASettings, model: st
         micro_batch_tokens=settings.micro_batch_tokens,
         precision=_precision(settings),
     )
-    return _Plan(train, validation, steps, evaluated, estimate)
+    return _Plan(train, validation, steps, evaluated, estimate, config)
 
 
 def estimate_training(
     examples: Sequence[TrainingExample], settings: LoRASettings | None = None, *, model: str = DEFAULT_MODEL
 ) -> TrainingEstimate:
-    """Tells what `train` would need, without loading the weights; takes about a second.
+    """Tells what `train` would need, without loading the weights; takes a few seconds.
 
     Raises:
         FineTuningError: No examples, or torch, transformers or peft is missing.
@@ -201,14 +210,9 @@ def train(
         ModelNotFound: The model is not on this machine.
     """
     settings = settings or LoRASettings()
-    plan = _plan(examples, settings, model)
     place = Path(folder).expanduser()
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FineTuningError(f"{place}: the folder cannot be made: {error.strerror}") from None
     how = dataclasses.asdict(dataclasses.replace(settings, max_seconds=None, checkpoint_steps=1))
-    asked = json.dumps([content_hash(examples), how, model, plan.estimate.precision], sort_keys=True)
+    asked = json.dumps([content_hash(examples), how, model, _file_digest(model), _precision(settings)], sort_keys=True)
     training = hashlib.sha256(asked.encode()).hexdigest()[:32]
     if (place / ADAPTER).exists():
         finished = read_adapter(place / ADAPTER)
@@ -217,6 +221,11 @@ def train(
         raise FineTuningError(
             f"{place / ADAPTER}: is the adapter of a training on other data or settings; train in another folder"
         )
+    plan = _plan(examples, settings, model)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FineTuningError(f"{place}: the folder cannot be made: {error.strerror}") from None
     known = load_checkpoint(place / CHECKPOINT, training)
     check_fits(
         plan.estimate,
@@ -224,7 +233,7 @@ def train(
         micro_batch_tokens=settings.micro_batch_tokens,
         max_seconds=None if known else settings.max_seconds,  # what has begun is brought to its end
     )
-    base = torch_model(model)
+    base = torch_model(model, plan.config)
     digests = base_digests(base)
     lora = with_lora(base, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout, seed=settings.seed)
     learner = Learner(lora, plan.estimate.precision, settings.micro_batch_tokens)

@@ -10,7 +10,15 @@ from ...errors import FineTuningError
 from ..adapters import weight_digest
 from ..models import MODELS, gguf_file
 
-__all__ = ["TARGETS", "base_digests", "require_finetune_extra", "torch_config", "torch_model", "with_lora"]
+__all__ = [
+    "TARGETS",
+    "base_digests",
+    "require_finetune_extra",
+    "torch_config",
+    "torch_model",
+    "weights_file",
+    "with_lora",
+]
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block: on few examples better than the attention's alone (https://arxiv.org/abs/2305.14314)."""
@@ -37,7 +45,7 @@ def torch_config(model: str) -> Any:
         ModelNotFound: The model is not on this machine.
         FineTuningError: As `torch_model`.
     """
-    file = _gguf(model)
+    file = weights_file(model)
     from transformers import AutoConfig
 
     try:
@@ -46,7 +54,13 @@ def torch_config(model: str) -> Any:
         raise FineTuningError(f"{file}: transformers cannot read this model: {error}") from None
 
 
-def _gguf(model: str) -> Path:
+def weights_file(model: str) -> Path:
+    """Gives the GGUF file of a model of the registry, or the one that is named itself.
+
+    Raises:
+        ModelNotFound: The model is not on this machine.
+        FineTuningError: It is no GGUF file, or what trains is not installed.
+    """
     require_finetune_extra()
     file = gguf_file(model) if model in MODELS else Path(model).expanduser()
     if file.suffix != ".gguf" or not file.is_file():
@@ -57,17 +71,18 @@ def _gguf(model: str) -> Path:
     return file
 
 
-def torch_model(model: str) -> Any:
+def torch_model(model: str, config: Any = None) -> Any:
     """Gives the ``transformers`` model of the embedded LM, in 32-bit floats; needs no network.
 
     Args:
         model: A name of the registry, or the path of a GGUF file.
+        config: As `torch_config` gives it, where it is at hand: it takes seconds to read.
 
     Raises:
         ModelNotFound: The model is not on this machine.
         FineTuningError: torch, transformers or peft is missing, or they cannot read the file.
     """
-    file = _gguf(model)
+    file = weights_file(model)
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -76,7 +91,7 @@ def torch_model(model: str) -> Any:
     logging.disable_progress_bar()
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
-            str(file.parent), gguf_file=file.name, dtype=torch.float32, local_files_only=True
+            str(file.parent), config=config, gguf_file=file.name, dtype=torch.float32, local_files_only=True
         )
     except (ValueError, KeyError, OSError) as error:
         raise FineTuningError(f"{file}: transformers cannot read these weights: {error}") from None

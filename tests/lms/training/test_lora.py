@@ -17,11 +17,15 @@ import pytest
 import progspace as ps
 from progspace.errors import DataError, FineTuningError
 from progspace.lms.adapters import Adapter
-from progspace.lms.training import lora
 from progspace.lms.training.examples import TrainingExample
 from progspace.lms.training.lora import LoRASettings, TrainingProgress, estimate_training, train
 
-NOUNS = ["cat", "dog", "horse", "cow", "sheep", "goat", "hen", "duck", "goose", "swan", "crow", "owl", "hawk", "trout", "salmon", "shark", "whale", "seal", "otter", "beaver", "wolf", "bear", "deer", "moose", "rabbit", "mouse", "rat", "snake", "frog", "toad", "newt", "bee"]
+NOUNS = tuple(
+    """
+    cat dog horse cow sheep goat hen duck goose swan crow owl hawk trout salmon shark whale seal otter beaver wolf bear
+    deer moose rabbit mouse rat snake frog toad newt bee
+    """.split()  # noqa: SIM905 — a list of that length is no easier to read
+)
 SETTINGS = LoRASettings(rank=8, alpha=16, learning_rate=2e-3, epochs=3, batch_examples=8)
 SMALL = LoRASettings(rank=2, alpha=4, learning_rate=2e-3, epochs=2, batch_examples=4, checkpoint_steps=2)
 FORMAT = r"<<[A-Z]+>> ok\."
@@ -109,8 +113,6 @@ def test_it_stops_early_and_keeps_the_best(trainable: str, tmp_path: Path) -> No
 
 
 def test_a_loss_that_is_not_finite_says_what_to_do(trainable: str, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file  # noqa: F401
-
     settings = dataclasses.replace(SMALL, learning_rate=0.9, alpha=10**38, precision="f32")
     with pytest.raises(FineTuningError, match="lower learning_rate"):
         train(SHORT, tmp_path / "wild", settings)
@@ -198,9 +200,8 @@ def test_what_trains_is_what_answers(trainable: str) -> None:
     engine = engine_for(trainable, "f32")
     (row,) = encoded(ROWS[:1], engine, int(engine.tokenizer.get_eos_token_id()))
     used: Any = lm.forward(prompt=ROWS[0].messages[0][1]).usage
-    assert len(row.prompt) == used.input_tokens
+    assert len(row.prompt) == used.prompt_tokens
     assert engine.tokenizer.decode(list(row.answer)).startswith("<<CAT>> ok.")
-    assert lora.ADAPTER.endswith(".safetensors")
 
 
 @pytest.mark.parametrize("wrong", [{"rank": 0}, {"learning_rate": 0.0}, {"dropout": 1.0}, {"patience": 0}])
