@@ -8,6 +8,7 @@ ProgspaceError
 ├── MetricError        a metric that failed                 (example)
 ├── LMError            a language model that did not answer (retryable or not)
 │   └── ModelNotFound  an embedded model that is not provisioned
+├── FineTuningError    training that cannot start, or failed (retryable or not)
 ├── BudgetExceeded     nothing left to spend                (best: the best so far)
 ├── ArtifactError      a file that cannot be loaded
 ├── RetrievalError     a collection or its server that cannot be used (retryable or not)
@@ -23,6 +24,7 @@ __all__ = [
     "ArtifactError",
     "BudgetExceeded",
     "DataError",
+    "FineTuningError",
     "LMError",
     "MetricError",
     "ModelNotFound",
@@ -96,6 +98,18 @@ class LMError(ProgspaceError):
 
 class ModelNotFound(LMError):  # noqa: N818 — named as the state it tells of
     """An embedded model is missing, damaged or not provisioned; the message holds the command that mends it."""
+
+
+class FineTuningError(ProgspaceError):
+    """Training cannot start, or failed.
+
+    Attributes:
+        retryable: Whether the same training may go through later.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        self.retryable = retryable
+        super().__init__(message)
 
 
 class BudgetExceeded(ProgspaceError):  # noqa: N818 — the name is part of the public face

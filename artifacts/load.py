@@ -62,6 +62,11 @@ def program_of(
 def _made(identity: dict[str, Any]) -> dspy.BaseLM:
     model, settings = str(identity.get("model", "")), dict(identity.get("settings") or {})
     engine = identity.get("engine")
+    if isinstance(engine, dict) and (adapter := engine.get("adapter")):
+        raise ArtifactError(
+            f"the program was compiled for {model} with the trained weights of SHA-256 {adapter}; give them: "
+            f"ps.load(path, lm=ps.lm('local:{engine.get('model')}', adapter='/path/to/adapter.safetensors'))"
+        )
     if model.startswith("local/") and isinstance(engine, dict):
         return make_lm(f"local:{engine.get('model')}", precision=engine.get("precision", "f32"), **settings)
     if engine is not None or "/" not in model:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import LMError
+from .adapters import Adapter, merged_folder
 from .generation import Generation, GenerationOptions, Generator
 from .models import locate
 from .scoring import Scorer
@@ -111,14 +112,17 @@ _engines: dict[tuple[Path, str], EmbeddedEngine] = {}
 _engines_lock = threading.Lock()
 
 
-def engine_for(model: str, precision: Precision) -> EmbeddedEngine:
-    """Gives the process's engine for a model: the same one to all who ask.
+def engine_for(model: str, precision: Precision, adapter: Adapter | None = None) -> EmbeddedEngine:
+    """Gives the process's engine for a model, with the adapter in its weights: the same one to all who ask.
 
     Raises:
         ModelNotFound: The model is not on this machine; the message holds the command that mends it.
-        LMError: The process was forked from one that had an engine running.
+        LMError: The process was forked from one that had an engine running, or the adapter is missing, altered, or of
+            another model.
     """
     folder, context_length = locate(model)
+    if adapter is not None:
+        folder = merged_folder(folder, adapter)
     with _engines_lock:
         engine = _engines.get((folder, precision))
         if engine is None:

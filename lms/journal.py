@@ -119,7 +119,8 @@ def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
     identity: dict[str, Any] = {"model": lm.model, "settings": settings}
     engine = getattr(lm, "_engine_spec", lm)
     if not isinstance(engine, str):  # the app's own code answers: its class is part of what the LM is
-        state = engine.dump_state() if hasattr(engine, "dump_state") and engine is not lm else {}
+        tell = getattr(engine, "identity", None) or getattr(engine, "dump_state", None)
+        state = tell() if tell is not None and engine is not lm else {}
         identity["engine"] = {"class": type(engine).__qualname__, **state}
     return identity
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,34 +27,49 @@ from dspy.lm15 import (
     Usage,
 )
 
+from .adapters import Adapter, read_adapter
 from .embedded import EmbeddedEngine, Precision, engine_for
 from .generation import MAX_SEQUENCES, Generation, GenerationOptions
-from .models import DEFAULT_MODEL, MODELS
+from .models import DEFAULT_MODEL, MODELS, locate
 
 __all__ = ["LocalEngine", "local_lm"]
 
 DEFAULT_MAX_TOKENS = 256
 
 
-def local_lm(model: str = DEFAULT_MODEL, *, precision: Precision = "f32", **settings: Any) -> dspy.LM:
+def local_lm(
+    model: str = DEFAULT_MODEL,
+    *,
+    precision: Precision = "f32",
+    adapter: Adapter | str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> dspy.LM:
     """Makes a ``dspy.LM`` that answers in this process.
 
     Args:
         model: A name of the registry, a GGUF file, or an OpenVINO folder.
         precision: Of generation: ``f32``, or ``bf16`` for speed at the cost of answers that may vary with the batch.
+        adapter: What was trained on this model: `progspace.lms.adapters.Adapter`, or the path of its file.
         settings: Of ``dspy.LM``: temperature, max_tokens, …
 
     Raises:
         ModelNotFound: The model is not on this machine; the message holds the command that mends it.
+        LMError: The adapter is missing, altered, or of another model.
 
     >>> lm = local_lm(max_tokens=16)
     >>> lm("What is the capital of France?")
     ['The capital of France is Paris.']
     """
-    engine = LocalEngine(model, precision=precision)
+    engine = LocalEngine(model, precision=precision, adapter=adapter)
     settings.setdefault("cache", False)
     settings.setdefault("num_retries", 0)  # what fails here fails again
-    name = model if model in MODELS else str(engine.engine.folder)
+    name = model if model in MODELS else str(locate(model)[0])
+    if "provider" not in settings:
+        from .training.local_provider import local_provider
+
+        settings["provider"] = local_provider(model, f"local/{name}", precision=precision)
+    if engine.adapter is not None:
+        name += f"+{engine.adapter.sha256[:12]}"
     return dspy.LM(f"local/{name}", engine=engine, async_engine=AsyncLocalEngine(engine), **settings)
 
 
@@ -78,9 +94,16 @@ class LocalEngine:
         }
     )  # fmt: skip
 
-    def __init__(self, model: str = DEFAULT_MODEL, *, precision: Precision = "f32") -> None:
+    def __init__(
+        self,
+        model: str = DEFAULT_MODEL,
+        *,
+        precision: Precision = "f32",
+        adapter: Adapter | str | os.PathLike[str] | None = None,
+    ) -> None:
         self.model, self.precision = model, precision
-        self.engine: EmbeddedEngine = engine_for(model, precision)
+        self.adapter = adapter if adapter is None or isinstance(adapter, Adapter) else read_adapter(adapter)
+        self.engine: EmbeddedEngine = engine_for(model, precision, self.adapter)
         self._sampled: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -97,7 +120,17 @@ class LocalEngine:
 
     def dump_state(self) -> dict[str, Any]:
         """What DSPy needs to save a program that holds this LM."""
-        return {"model": self.model, "precision": self.precision}
+        state: dict[str, Any] = {"model": self.model, "precision": self.precision}
+        if self.adapter is not None:
+            state["adapter"] = {"path": str(self.adapter.path), "sha256": self.adapter.sha256}
+        return state
+
+    def identity(self) -> dict[str, Any]:
+        """What its answers depend on: of an adapter its content, wherever it lies."""
+        state = self.dump_state()
+        if self.adapter is not None:
+            state["adapter"] = self.adapter.sha256
+        return state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LocalEngine:
         # A copy of a program shares the process's engine.
@@ -106,7 +139,9 @@ class LocalEngine:
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> LocalEngine:
         """The inverse of `dump_state`."""
-        return cls(state["model"], precision=state["precision"])
+        held = state.get("adapter")
+        adapter = read_adapter(held["path"], held["sha256"]) if held else None
+        return cls(state["model"], precision=state["precision"], adapter=adapter)
 
     def _submit(self, request: Request) -> _Pending:
         extensions = dict(request.config.extensions or {})

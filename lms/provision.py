@@ -21,7 +21,7 @@ from ..errors import LMError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["GRAPH", "provision", "relative_weight_error"]
+__all__ = ["GRAPH", "copy_tokenizers", "provision", "relative_weight_error"]
 
 GRAPH = "openvino_model.xml"
 _Q4_1_BLOCK_BYTES = 20  # float16 d, float16 m, 32 codes of 4 bits
@@ -109,6 +109,12 @@ def _stock_graph(gguf_file: Path, folder: Path) -> Any:
     return ov.Core().read_model(str(folder / GRAPH))
 
 
+def copy_tokenizers(source: Path, target: Path) -> None:
+    """Copies the tokenizers of an OpenVINO folder into another one."""
+    for tokenizer_file in source.glob("openvino_*tokenizer.*"):
+        shutil.copy(tokenizer_file, target)
+
+
 def relative_weight_error(gguf_file: Path) -> float:
     """Measures what the stock reader of openvino-genai loses: the mean of ‖stock − exact‖ / ‖exact‖ over the weights.
 
@@ -153,8 +159,7 @@ def provision(gguf_file: Path, folder: Path) -> Path:
                     target.replace_source_output(constant.output(0))
         model.validate_nodes_and_infer_types()
         ov.save_model(model, str(exact / GRAPH), compress_to_fp16=False)
-        for tokenizer_file in stock.glob("openvino_*tokenizer.*"):
-            shutil.copy(tokenizer_file, exact)
+        copy_tokenizers(stock, exact)
         try:
             exact.rename(folder)
         except OSError:  # another process was first

@@ -1,0 +1,31 @@
+"""Files that are replaced as a whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["replace_text"]
+
+
+def replace_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Writes a file; whoever reads it, or kills this process, finds the old content or the new one, never a part.
+
+    Args:
+        path: Of the file; its folder must be there.
+        text: Its new content.
+
+    Raises:
+        OSError: The disk is full, the folder is missing, …; the old file is as it was.
+    """
+    file = Path(path)
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with scratch.open("w", encoding="utf-8", newline="\n") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return file

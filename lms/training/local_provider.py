@@ -1,0 +1,89 @@
+"""Training the embedded LM as DSPy asks for it: a LoRA adapter, trained on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ...errors import FineTuningError
+from ..embedded import Precision
+from ..models import models_folder
+from .examples import TrainingExample, content_hash
+from .jobs import Event
+from .provider import Trained, TrainingProvider
+
+__all__ = ["local_provider"]
+
+
+def local_provider(
+    model: str,
+    name: str,
+    *,
+    precision: Precision = "f32",
+    folder: str | os.PathLike[str] | None = None,
+    progress: Callable[[Event], None] | None = None,
+) -> TrainingProvider:
+    """Makes a provider that trains the embedded LM; what ``train_kwargs`` may hold are the fields of `LoRASettings`.
+
+    Args:
+        model: As ``local_lm`` takes it.
+        name: The name of the untrained LM; one that has an adapter already cannot be trained on.
+        precision: Of the trained LM's generation.
+        folder: Each training has a folder of its own in it, and goes on there after a kill; None for ``trainings``
+            beside the models.
+        progress: Is told of each step.
+
+    >>> local_provider("smollm2-135m", "local/smollm2-135m").finetunable
+    True
+    """
+    where = models_folder().parent / "trainings" if folder is None else Path(folder)
+    return TrainingProvider(_LocalTrainer(model, name, precision, where), progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _LocalTrainer:
+    """A `Trainer` on this machine."""
+
+    model: str
+    name: str
+    precision: Precision
+    folder: Path
+
+    def __call__(
+        self,
+        model: str,
+        examples: Sequence[TrainingExample],
+        *,
+        settings: Mapping[str, Any],
+        progress: Callable[[Event], None],
+        stop: threading.Event,
+    ) -> Trained:
+        from ..local import AsyncLocalEngine, LocalEngine
+        from .lora import LoRASettings, TrainingProgress, train
+
+        if model != self.name:
+            raise FineTuningError(f"{model} is trained already: train {self.name}, on all of the examples at once")
+        wanted = dict(settings)
+        if "n_epochs" in wanted:
+            wanted["epochs"] = wanted.pop("n_epochs")
+        known = [field.name for field in fields(LoRASettings)]
+        if unknown := sorted(set(wanted) - set(known)):
+            raise FineTuningError(f"the local training knows no {', '.join(unknown)}; there is {', '.join(known)}")
+        lora = LoRASettings(**wanted)
+
+        def tell(now: TrainingProgress) -> None:
+            if stop.is_set():
+                raise FineTuningError(f"the training of {model} was cancelled at step {now.step} of {now.steps}")
+            progress(Event(f"Step {now.step}/{now.steps}", data=asdict(now)))
+
+        parts = [self.model, content_hash(examples), asdict(lora)]
+        identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        adapter = train(examples, self.folder / identity, lora, model=self.model, progress=tell)
+        engine = LocalEngine(self.model, precision=self.precision, adapter=adapter)
+        return Trained(f"{self.name}+{adapter.sha256[:12]}", engine, AsyncLocalEngine(engine))
