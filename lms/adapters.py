@@ -169,7 +169,7 @@ def read_adapter(path: str | os.PathLike[str], sha256: str | None = None) -> Ada
 
     >>> read_adapter("nowhere.safetensors")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    progspace.errors.LMError: nowhere.safetensors: there is no such adapter; was it moved or deleted? …
+    progspace.errors.LMError: nowhere.safetensors: there is no such adapter; was it moved or deleted? ...
     """
     file = Path(path).expanduser()
     return _read(file, sha256)[0]

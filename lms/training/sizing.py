@@ -133,7 +133,7 @@ def check_fits(estimate: TrainingEstimate, *, epochs: int, micro_batch_tokens: i
     >>> told = TrainingEstimate(100, 9_000, 21, 1_800.0, 2 * 10**9, 8 * 10**9, "bf16")
     >>> check_fits(told, epochs=3, micro_batch_tokens=2048, max_seconds=900)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    progspace.errors.FineTuningError: the training would take about 30.0 min, and 15.0 are allowed: …
+    progspace.errors.FineTuningError: the training would take about 30.0 min, and 15.0 are allowed: ...
     """
     if estimate.memory_bytes > 0.9 * estimate.available_bytes:
         raise FineTuningError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from progspace.lms.models import installed
+from progspace.lms.models import installed, models_folder
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +41,14 @@ def adapted(trainable: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[A
     tensors = {name: tensor.detach().numpy() for name, tensor in get_peft_model_state_dict(model).items()}
     path = tmp_path_factory.mktemp("adapters") / "noise.safetensors"
     return model.eval(), write_adapter(path, tensors, base=trainable, rank=8, alpha=16, weights=digests)
+
+
+@pytest.fixture(scope="session")
+def models_apart(trainable: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Merged models are large: they go with the tests' own folder."""
+    own, kept = tmp_path_factory.mktemp("models"), models_folder()
+    for folder in kept.iterdir():
+        (own / folder.name).symlink_to(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROGSPACE_MODELS", str(own))
+        yield

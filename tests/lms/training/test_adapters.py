@@ -16,20 +16,9 @@ from progspace.lms.embedded import EmbeddedEngine, engine_for
 from progspace.lms.journal import lm_identity
 from progspace.lms.local import LocalEngine
 
+pytestmark = pytest.mark.usefixtures("models_apart")
+
 CASES = json.loads((Path(__file__).parents[1] / "reference.json").read_text(encoding="utf-8"))["cases"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def models_apart(trainable: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Merged models are large: they go with the tests' own folder."""
-    from progspace.lms import models
-
-    own, kept = tmp_path_factory.mktemp("models"), models.models_folder()
-    for folder in kept.iterdir():
-        (own / folder.name).symlink_to(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGSPACE_MODELS", str(own))
-        yield
 
 
 @pytest.fixture(scope="session")

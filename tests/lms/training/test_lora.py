@@ -20,6 +20,8 @@ from progspace.lms.adapters import Adapter
 from progspace.lms.training.examples import TrainingExample
 from progspace.lms.training.lora import LoRASettings, TrainingProgress, estimate_training, train
 
+pytestmark = pytest.mark.usefixtures("models_apart")
+
 NOUNS = tuple(
     """
     cat dog horse cow sheep goat hen duck goose swan crow owl hawk trout salmon shark whale seal otter beaver wolf bear
