@@ -15,9 +15,10 @@ from threadpoolctl import threadpool_limits
 
 from .artifacts.artifact import Provenance
 from .artifacts.compiled import Compiled, FrontPoint
+from .artifacts.weights import adapters_of
 from .errors import BudgetExceeded, LMError
-from .evaluation.evaluation import Comparison, compare_cells, evaluate_cells, verdict_of
-from .evaluation.findings import Point, ProposerReport, RungReport, Tried
+from .evaluation.evaluation import Comparison, compare_cells
+from .evaluation.findings import Point
 from .evaluation.judges import asks_an_lm, judge_variance
 from .evaluation.matrix import Matrix
 from .evaluation.power import label_note
@@ -25,6 +26,7 @@ from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget, Meter
 from .lms.journal import lm_identity
+from .lms.training.jobs import Event
 from .optimizers.arena import Arena
 from .optimizers.calibration import calibrate
 from .optimizers.ladder import Climb, Ladder, Listener, Rung
@@ -34,6 +36,7 @@ from .optimizers.promotion import Promotion
 from .optimizers.proposers.base import Proposer
 from .optimizers.races.base import RaceMaker
 from .optimizers.races.registry import DEFAULT_RACE, RACES
+from .optimizers.rung_report import rung_reports
 from .optimizers.space import Space
 from .optimizers.standing import Standing
 from .optimizers.study import record_study
@@ -64,12 +67,16 @@ class Progress(Protocol):
     def kept(self, rung: Rung) -> None:
         """A rung has been climbed."""
 
+    def training(self, event: Event) -> None:
+        """A training goes on; of a local one ``event.data`` holds step, steps, losses and the seconds left."""
+
 
 class _Silent:
     def rung(self, name: str) -> None: ...
     def round(self, examples: int, candidates: int, leader: Standing | None) -> None: ...
     def cells(self, count: int) -> None: ...
     def kept(self, rung: Rung) -> None: ...
+    def training(self, event: Event) -> None: ...
 
 
 def compile(  # noqa: A001 — the public name
@@ -93,9 +100,9 @@ def compile(  # noqa: A001 — the public name
 
     The search climbs a ladder: the program as declared is the baseline; then prompt formats and decodings; where
     it looks things up, ways to retrieve; then prompts, that is instructions and demonstrations together; then ways to
-    answer. A rung is kept only if its best
-    beats the one below on dev, and what cannot be told from luck leaves the baseline. At the end the sealed test split
-    is read, once, for the baseline and each rung's best (but for one that lost, and asks far more than the winner).
+    answer; then, where the space asks for it, weights. A rung is kept only if its best beats the one below on dev, and
+    what cannot be told from luck leaves the baseline. At the end the sealed test split is read, once, for the baseline
+    and each rung's best (but for one that lost, and asks far more than the winner).
 
     The same task, LM, seed and budget give the same winner. What has been bought is in the store: a compile that was
     stopped, or is run again, buys no answer twice.
@@ -155,7 +162,7 @@ def compile(  # noqa: A001 — the public name
     )
     # The quality model inverts small matrices: threads of linear algebra would wait for the LM's, and for each other.
     with threadpool_limits(limits=1, user_api="blas"):
-        climbed = ladder.climb(default_plans(space, task.program, lm, proposers))
+        climbed = ladder.climb(default_plans(space, task.program, lm, proposers, told.training))
     winner = _refit(climbed, arena)
     record_study(store, task, seed, list(arena.standings.values()))
     test_meter = Meter()
@@ -173,6 +180,8 @@ def compile(  # noqa: A001 — the public name
         compared = _compare_on_test(programs, test, sealed, seed)
     except LMError as error:  # what the search found is paid for
         unread.append(f"The sealed test could not be scored: {error}. Run the same again: only that is left to do.")
+    chosen = {choice.lm for choice in winner.candidate.predictors.values()}
+    used = {name: each for name, each in arena.lms.items() if name in chosen}
     values = {key: promotion.values(arena, key) for key in arena.measured}
     indices = promotion.objectives.front(list(values.values()))
     front = sorted(
@@ -184,10 +193,7 @@ def compile(  # noqa: A001 — the public name
         seed=seed,
         sizes={"train": len(task.train), "dev": len(arena.dev), "test": len(test)},
         notes=(*task.splits.notes, *_notes(climbed, arena), *unread),
-        rungs=tuple(
-            _rung_report(rung, arena, comparison, seed)
-            for rung, comparison in zip(climbed.rungs, compared, strict=True)
-        ),
+        rungs=rung_reports(climbed.rungs, arena, compared, seed),
         front=tuple(
             Point(choice=arena.standings[key].candidate.origin, score=point["quality"], tokens=point["tokens"])
             for key, point in front
@@ -198,25 +204,26 @@ def compile(  # noqa: A001 — the public name
         seconds=meter.spent.seconds,
     )
     return Compiled(
-        program=winner.candidate.apply(task.program, lm, space.lms),
+        program=winner.candidate.apply(task.program, lm, arena.lms),
         candidate=winner.candidate.complete(task.program),
         report=report,
         front=tuple(
             FrontPoint(
-                candidate.apply(task.program, lm, space.lms), candidate, point["quality"], point["tokens"], point
+                candidate.apply(task.program, lm, arena.lms), candidate, point["quality"], point["tokens"], point
             )
             for candidate, point in ((arena.standings[key].candidate, point) for key, point in front)
         ),
         provenance=_provenance(task, seed, budget),
         structure=describe(task.program),
         lm=lm_identity(lm),
-        lms={name: lm_identity(each) for name, each in space.lms.items()},
+        lms={name: lm_identity(each) for name, each in used.items()},
+        adapters=adapters_of({"": lm, **used}),
     )
 
 
 def _notes(climbed: Climb, arena: Arena) -> list[str]:
     """What a person should know of the data and the judge."""
-    notes = [climbed.headroom.text, *([climbed.ended] if climbed.ended else [])]
+    notes = [climbed.headroom.text, *([climbed.ended] if climbed.ended else []), *climbed.notes]
     cells = [cell for standing in arena.standings.values() for cell in standing.cells]
     if asks_an_lm(cells):
         best = climbed.winner.best
@@ -288,47 +295,6 @@ def _compare_on_test(
     cells = [None if program is None else matrix.fill(program, test) for program in programs]
     declared = cells[0] or []
     return [None if each is None else compare_cells(each, declared, test, seed=seed) for each in cells]
-
-
-def _rung_report(rung: Rung, arena: Arena, on_test: Comparison | None, seed: int) -> RungReport:
-    cells = (*rung.best.cells, *rung.best.fresh)
-    examples = [*arena.raced[: len(rung.best.cells)], *arena.fresh[: len(rung.best.fresh)]]
-    verdict, dropped = rung.verdict, dict(rung.dropped)
-    return RungReport(
-        name=rung.name,
-        choice=rung.best.candidate.origin,
-        kept=rung.kept,
-        candidates=len(rung.standings),
-        dev=evaluate_cells(cells, examples, seed=seed).measured(),
-        shrunken=rung.shrunken,
-        confirmed=evaluate_cells(rung.best.fresh, arena.fresh, seed=seed).measured() if rung.best.fresh else None,
-        test=on_test.a.measured() if on_test else None,
-        versus_baseline=on_test.verdict() if on_test and rung.name != "baseline" else None,
-        calls=rung.spent.calls,
-        bought=rung.spent.bought,
-        input_tokens=rung.spent.input_tokens,
-        output_tokens=rung.spent.output_tokens,
-        seconds=rung.spent.seconds,
-        stopped=rung.stopped,
-        reason=verdict.reason if verdict else "",
-        fresh=verdict_of(verdict.fresh) if verdict and verdict.fresh else None,
-        proposers=tuple(
-            ProposerReport(name=name, candidates=each.candidates, calls=each.calls, promise=round(each.promise, 3))
-            for name, each in rung.accounts
-        ),
-        tried=tuple(
-            Tried(
-                choice=each.candidate.origin,
-                proposer=each.proposer,
-                score=each.mean,
-                n=len(each.scores),
-                tokens=each.tokens,
-                dropped=dropped.get(each.candidate.hash),
-            )
-            for each in rung.standings
-            if each.scores
-        ),
-    )
 
 
 def _provenance(task: Task, seed: int, budget: Budget) -> Provenance:

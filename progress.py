@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .evaluation import numbers
+from .lms.training.jobs import Event
 from .optimizers.ladder import Rung
 from .optimizers.standing import Standing
 
@@ -31,14 +32,14 @@ class CompileProgress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("cells"),
+            TextColumn("{task.fields[unit]}"),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=None, rate="")
+        self._task = self._bar.add_task("", total=None, rate="", unit="cells")
         self._name, self._filled, self._since, self._told = "", 0, 0.0, 0.0
 
     def __enter__(self) -> CompileProgress:
@@ -79,9 +80,21 @@ class CompileProgress:
         mark = "[green]✓[/]" if rung.kept else "[yellow]–[/]"
         self.console.print(f"{mark} {rung.name}: {outcome} [dim]({cost})[/]", highlight=False)
 
+    def training(self, event: Event) -> None:
+        """A training goes on: how far it is, its loss, the time left."""
+        step, steps, loss = (event.data.get(name) for name in ("step", "steps", "train_loss"))
+        left = event.data.get("seconds_left")
+        told = f"{self._name}: {event.message}" if steps is None or loss is None else f"{self._name}: loss {loss:.3f}"
+        told += "" if left is None else f", {numbers.duration(left)} left"
+        self._bar.update(self._task, description=told, completed=step or 0, total=steps, rate="", unit="steps")
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._told > _EVERY:
+            self._told = now
+            self.console.print(f"  … {told}" + (f" (step {step}/{steps})" if steps else ""), highlight=False)
+
     def _begin(self, description: str, total: int | None) -> None:
         self._filled, self._since = 0, time.monotonic()
-        self._bar.reset(self._task, description=description, total=total, rate="")
+        self._bar.reset(self._task, description=description, total=total, rate="", unit="cells")
         if not self.console.is_terminal:
             self.console.print(f"· {description}", highlight=False)
             self._told = time.monotonic()

@@ -10,9 +10,11 @@ from typing import Any
 import dspy
 
 from ..evaluation.report import Report
+from ..lms.adapters import Adapter
 from ..programs.candidate import Candidate
 from ..programs.program import Program
 from .artifact import Artifact, Provenance, write_artifact
+from .weights import put_beside
 
 __all__ = ["Compiled", "FrontPoint"]
 
@@ -48,7 +50,8 @@ class Compiled:
         provenance: Task, seed, versions.
         structure: The user's module as JSON, for the artifact.
         lm: Identity of the LM, without secrets.
-        lms: Identities of other LMs that predictors may run on, by name.
+        lms: Identities of other LMs that predictors run on, by name.
+        adapters: Trained weights among these, by the LM's name.
     """
 
     program: Program
@@ -59,6 +62,7 @@ class Compiled:
     structure: dict[str, Any] = field(default_factory=dict)
     lm: dict[str, Any] = field(default_factory=dict)
     lms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
 
     def __call__(self, **inputs: Any) -> dspy.Prediction:
         """Runs the winner."""
@@ -81,7 +85,10 @@ class Compiled:
     def save(self, path: str | Path) -> Path:
         """Writes the artifact: one readable JSON file, whole or not at all.
 
+        Weights that were trained stand beside it as safetensors files, named by their hash, and go where it goes.
+
         Raises:
-            ArtifactError: The file cannot be written.
+            ArtifactError: The file cannot be written, or the weights are not where they were.
         """
+        put_beside(Path(path), self.adapters)
         return write_artifact(self.artifact, Path(path))

@@ -13,6 +13,7 @@ from ..lms.factory import lm as make_lm
 from ..programs.program import Program
 from ..programs.structure import restore
 from .artifact import Artifact, read_artifact
+from .weights import sought_beside
 
 __all__ = ["load", "program_of"]
 
@@ -37,10 +38,11 @@ def load(
             arguments.
 
     Raises:
-        ArtifactError: The file is damaged, foreign, newer or edited, or its module is not at hand; it says which.
+        ArtifactError: The file is damaged, foreign, newer or edited, its module is not at hand, or trained weights do
+            not stand beside it as they were saved; it says which.
         ModelNotFound: It wants an embedded model that this machine lacks.
     """
-    return program_of(read_artifact(Path(path)), lm=lm, lms=lms, program=program)
+    return program_of(read_artifact(Path(path)), lm=lm, lms=lms, program=program, path=Path(path))
 
 
 def program_of(
@@ -49,25 +51,31 @@ def program_of(
     lm: dspy.BaseLM | None = None,
     lms: Mapping[str, dspy.BaseLM] | None = None,
     program: dspy.Module | None = None,
+    path: Path | None = None,
 ) -> Program:
-    """Makes the program of an artifact; as `load`, for one that has been read already."""
+    """Makes the program of an artifact; as `load`, for one that has been read already.
+
+    Args:
+        artifact: What was read.
+        lm: As in `load`.
+        lms: As in `load`.
+        program: As in `load`.
+        path: Where it was read: trained weights are sought beside it.
+    """
     module = restore(artifact.structure, program=program)
     used = {choice.lm for choice in artifact.candidate.predictors.values() if choice.lm is not None}
     if unknown := used - set(artifact.lms) - set(lms or {}):
         raise ArtifactError(f"the program runs on LMs that it does not tell of: {', '.join(sorted(unknown))}")
-    others = {name: (lms or {}).get(name) or _made(artifact.lms[name]) for name in used}
-    return artifact.candidate.apply(module, lm or _made(artifact.lm), others)
+    others = {name: (lms or {}).get(name) or _made(artifact.lms[name], path) for name in used}
+    return artifact.candidate.apply(module, lm or _made(artifact.lm, path), others)
 
 
-def _made(identity: dict[str, Any]) -> dspy.BaseLM:
+def _made(identity: dict[str, Any], path: Path | None) -> dspy.BaseLM:
     model, settings = str(identity.get("model", "")), dict(identity.get("settings") or {})
     engine = identity.get("engine")
-    if isinstance(engine, dict) and (adapter := engine.get("adapter")):
-        raise ArtifactError(
-            f"the program was compiled for {model} with the trained weights of SHA-256 {adapter}; give them: "
-            f"ps.load(path, lm=ps.lm('local:{engine.get('model')}', adapter='/path/to/adapter.safetensors'))"
-        )
     if model.startswith("local/") and isinstance(engine, dict):
+        if engine.get("adapter"):
+            settings["adapter"] = sought_beside(path or Path("artifact"), engine)
         return make_lm(f"local:{engine.get('model')}", precision=engine.get("precision", "f32"), **settings)
     if engine is not None or "/" not in model:
         raise ArtifactError(

@@ -82,6 +82,8 @@ class Evaluation:
             errors=self.errors,
             calls=self.calls / examples,
             tokens=self.tokens_per_example,
+            input_tokens=self.input_tokens / examples,
+            seconds=self.seconds,
         )
 
     def to_dict(self, *, rows: bool = True) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Findings", "Measured", "Point", "ProposerReport", "RungReport", "Tried", "Verdict"]
+__all__ = ["Findings", "Measured", "Point", "ProposerReport", "RungReport", "TrainingReport", "Tried", "Verdict"]
 
 
 class _Frozen(BaseModel):
@@ -27,6 +27,8 @@ class Measured(_Frozen):
         errors: Examples on which the program failed; they score 0.
         calls: LM calls an example.
         tokens: Tokens in and out, an example.
+        input_tokens: An example.
+        seconds: From an example's inputs to its outputs, while others ran beside it.
     """
 
     score: float
@@ -39,6 +41,8 @@ class Measured(_Frozen):
     errors: int
     calls: float
     tokens: float
+    input_tokens: float = 0.0
+    seconds: float = 0.0
 
 
 class Verdict(_Frozen):
@@ -89,6 +93,33 @@ class ProposerReport(_Frozen):
     promise: float
 
 
+class TrainingReport(_Frozen):
+    """Weights that a rung has trained, and when they have paid for themselves.
+
+    Attributes:
+        lm: The trained LM's name.
+        source: What was taught.
+        examples: How many, those that told when to stop not counted.
+        tokens: Trained on, in all epochs.
+        seconds: That it took on this machine; None where it ran elsewhere.
+        usd: That it cost; None where the price is not known.
+        before: The best program without these weights, on the same examples as ``after``.
+        after: The rung's best.
+        payback: Examples after which what is saved on each has made up for the training: in money where it cost some,
+            else in time; None where nothing is saved, or nobody knows.
+    """
+
+    lm: str
+    source: str
+    examples: int
+    tokens: int
+    seconds: float | None
+    usd: float | None
+    before: Measured
+    after: Measured
+    payback: int | None
+
+
 class RungReport(_Frozen):
     """A step of the ladder: what was searched, what it found and what it cost.
 
@@ -112,6 +143,7 @@ class RungReport(_Frozen):
         fresh: The comparison with the rung below on the part of dev that no race looked at.
         proposers: Who proposed, and what came of it.
         tried: All that was measured, those on more examples first.
+        training: The weights that its best runs on, where it trained them.
     """
 
     name: str
@@ -133,6 +165,7 @@ class RungReport(_Frozen):
     fresh: Verdict | None = None
     proposers: tuple[ProposerReport, ...] = ()
     tried: tuple[Tried, ...] = ()
+    training: TrainingReport | None = None
 
 
 class Point(_Frozen):

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from . import numbers
 from .evaluation import Comparison, Evaluation
-from .findings import Findings, Measured, RungReport
+from .findings import Findings, Measured, RungReport, TrainingReport
 from .statistics import Interval
 
 __all__ = ["as_text", "comparison_view", "evaluation_view", "report_page", "report_text", "report_view"]
@@ -126,7 +126,27 @@ def _rung_line(rung: RungReport) -> str:
         else ""
     )
     stopped = f" It stopped: {rung.stopped}." if rung.stopped else ""
-    return f"{rung.name}: {rung.candidates} candidates; {kept}: {rung.reason}{told}.{stopped}"
+    line = f"{rung.name}: {rung.candidates} candidates; {kept}: {rung.reason}{told}.{stopped}"
+    return line if rung.training is None else f"{line} {_training_line(rung.training)}"
+
+
+def _training_line(training: TrainingReport) -> str:
+    """What weights cost to train, what they changed, and when that has paid."""
+    before, after = training.before, training.after
+    took = [numbers.duration(training.seconds)] if training.seconds is not None else []
+    took += [f"{training.usd:.2f} USD"] if training.usd else []
+    paid = (
+        f"it has paid for itself after {numbers.count(training.payback)} examples"
+        if training.payback
+        else "it saves nothing that would pay for it"
+    )
+    return (
+        f"Trained on {numbers.count(training.examples)} examples ({training.source}), "
+        f"{numbers.count(training.tokens)} tokens{''.join(f', {each}' for each in took)}: "
+        f"{numbers.percent(before.score)} → {numbers.percent(after.score)}, "
+        f"{numbers.count(before.input_tokens)} → {numbers.count(after.input_tokens)} input tokens, "
+        f"{numbers.duration(before.seconds)} → {numbers.duration(after.seconds)} an example; {paid}."
+    )
 
 
 def _p(p: float) -> str:

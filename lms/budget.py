@@ -195,6 +195,11 @@ class Meter:
         if usd is None and self.budget.usd is not None:
             raise BudgetExceeded("the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens")
 
+    def paid(self, usd: float) -> None:
+        """Adds what was paid for something else than a call: a training."""
+        with self._lock:
+            self._usd += usd
+
     def _exhausted(self, calls: int) -> str | None:
         budget = self.budget
         if budget.calls is not None and calls > budget.calls:

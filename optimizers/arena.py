@@ -19,6 +19,7 @@ from ..programs.task import Task
 from ..store.records import Cell
 from .board import Board
 from .calibration import calibrate, is_calibrated
+from .finetuning_space import Weights
 from .races.base import Race
 from .standing import Standing
 
@@ -64,6 +65,7 @@ class Arena:
         raced = max(min(len(self.dev), FIRST), round(RACED * len(self.dev)))
         self.raced, self.fresh = self.dev[:raced], self.dev[raced:]
         self.standings: dict[str, Standing] = {}
+        self.weights: dict[str, Weights] = {}
         self._fitted: dict[str, int] = {}
         self._too_long: set[str] = set()
 
@@ -75,6 +77,11 @@ class Arena:
                 self.standings[candidate.hash] = Standing(candidate, (), len(self.standings), proposer)
                 joined.append(candidate.hash)
         return joined
+
+    def add_weights(self, weights: Weights) -> None:
+        """Lets candidates choose weights that were trained, by their name among ``lms``."""
+        self.weights[weights.name] = weights
+        self.lms[weights.name] = weights.lm
 
     def apply(self, candidate: Candidate) -> dspy.Module:
         """Makes a candidate's program."""

@@ -88,11 +88,13 @@ class Climb:
         rungs: From the baseline up.
         headroom: What the data can tell, and how much there was to gain.
         ended: Why rungs that were planned were not climbed; None where all were.
+        notes: What proposers had to say.
     """
 
     rungs: tuple[Rung, ...]
     headroom: Headroom
     ended: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def winner(self) -> Rung:
@@ -145,6 +147,7 @@ class Ladder:
         self.make_race, self.promotion = make_race, promotion
         self.told = listener or Listener()
         self.rungs: list[Rung] = []
+        self.notes: list[str] = []
 
     @property
     def incumbent(self) -> Standing:
@@ -178,7 +181,7 @@ class Ladder:
                 self._keep(rung)
         if any(rung.kept for rung in self.rungs[1:]):
             self._prove()
-        return Climb(tuple(self.rungs), headroom, ended)
+        return Climb(tuple(self.rungs), headroom, ended, tuple(self.notes))
 
     def _nothing_left(self) -> str | None:
         """Says why there is no point in the next rung, if there is none."""
@@ -353,6 +356,9 @@ class _Search:
             incumbent=self.arena.standings[base],
             standings=(*ranked, *unseen),
             seed=self._seed(2 * turn + 1),
+            lms=self.arena.lms,
+            add_weights=self.arena.add_weights,
+            tell=self.ladder.notes.append,
         )
 
     def _seed(self, turn: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import dspy
 
 from ..errors import ProgramError
+from ..lms.training.jobs import Event
 from ..programs.retrieval import retrievers_of
 from .ladder import RungPlan
 from .proposers.answers import AnswerProposer, LMProposer
@@ -20,6 +21,7 @@ from .proposers.demonstrations import (
     LabelledProposer,
     NearestProposer,
 )
+from .proposers.finetuning import FineTuningProposer, trainable
 from .proposers.formats import FormatProposer
 from .proposers.retrieval import RetrievalProposer
 from .proposers.rules import RuleProposer
@@ -34,7 +36,11 @@ _RETRIEVALS = 6  # the best search with each k first: what changes little is tri
 
 
 def default_plans(
-    space: Space, module: dspy.Module, lm: dspy.BaseLM, others: Sequence[Proposer] = ()
+    space: Space,
+    module: dspy.Module,
+    lm: dspy.BaseLM,
+    others: Sequence[Proposer] = (),
+    on_training: Callable[[Event], None] | None = None,
 ) -> tuple[RungPlan, ...]:
     """Plans the rungs above the baseline, cheapest first; a rung on which nothing can be chosen is left out.
 
@@ -43,18 +49,24 @@ def default_plans(
         module: The program.
         lm: What it runs on.
         others: Proposers of the user's own, who join on the rung of prompts.
+        on_training: Is told how a training goes on.
 
     Raises:
-        ProgramError: Two proposers have one name.
+        ProgramError: Two proposers have one name, or the LM cannot be trained and shall be.
     """
     signatures = [predictor.signature for predictor in space.searched(module).values()]
-    plans = []
+    plans, trains = list[RungPlan](), space.finetuning is not None
+    if trains and trainable(lm) is None:
+        raise ProgramError(
+            f"{lm.model} cannot be trained, and the space asks for fine-tuning: its provider offers none; "
+            "leave out Space(finetuning=…), or take ps.lm('local') or an endpoint that trains"
+        )
     if len(space.formats_for(signatures, lm)) > 1:
         plans.append(RungPlan("formats", (FormatProposer(),), share=0.3))
     if space.retrieval is not None and retrievers_of(module):
         plans.append(RungPlan("retrieval", (RetrievalProposer(), CombinationProposer()), share=0.4, places=_RETRIEVALS))
     if prompts := _prompts(space, others):
-        plans.append(RungPlan("prompts", prompts, share=0.85, places=_PLACES))
+        plans.append(RungPlan("prompts", prompts, share=0.6 if trains else 0.85, places=_PLACES))
     chains: list[Proposer] = []
     if len(space.answerings()) > 1:
         chains.append(AnswerProposer())
@@ -62,7 +74,9 @@ def default_plans(
         chains.append(LMProposer())
     if chains:
         # One way of each at a time, the cheaper first: votes on reasoning ask ten times what the winner asks.
-        plans.append(RungPlan("chaining", tuple(chains), share=1.0, places=len(chains)))
+        plans.append(RungPlan("chaining", tuple(chains), share=0.5 if trains else 1.0, places=len(chains)))
+    if trains:
+        plans.append(RungPlan("fine-tuning", (FineTuningProposer(on_training),), share=1.0))
     return tuple(plans)
 
 

@@ -16,6 +16,7 @@ from ..programs.compact import offers
 from ..programs.fields import choices_of
 from ..programs.formats import Decoding, Format, FormatKind
 from ..programs.retrieval import retrievers_of
+from .finetuning_space import FineTuning
 from .retrieval_space import RetrievalChoices, RetrievalSpace
 
 __all__ = ["Choices", "Selection", "Space"]
@@ -43,6 +44,7 @@ class Space(BaseModel):
         retrieval: How a program that looks things up may do so; None to leave it as declared.
         passages_in_demonstrations: Whether demonstrations may hold retrieved passages. They would stand in the
             artifact, and be shown to whoever uses it, whatever that person's rights.
+        finetuning: How the LM may be trained, as the last rung; None for not at all.
         predictors: Names of those that may be changed; None for all.
         max_prompt_tokens: Candidates whose prompts are longer on average are dropped.
 
@@ -62,6 +64,7 @@ class Space(BaseModel):
     lms: Mapping[str, Any] = Field(default_factory=dict)
     retrieval: RetrievalSpace | None = RetrievalSpace()
     passages_in_demonstrations: bool = False
+    finetuning: FineTuning | None = None
     predictors: tuple[str, ...] | None = None
     max_prompt_tokens: int | None = Field(default=None, gt=0)
 

@@ -140,7 +140,7 @@ class CompactAdapter(dspy.Adapter):
             for demo in demos
             if any(name in demo for name in signature.output_fields)
         ]
-        constant = "\n\n".join([head, *blocks]) + "\n\n"
+        constant = "".join(f"{block}\n\n" for block in (head, *blocks) if block)
         return constant, self._inputs(signature, inputs) + self._answer_label(signature, layout)
 
     @staticmethod
@@ -192,7 +192,7 @@ class CompactAdapter(dspy.Adapter):
             extensions["apply_chat_template"] = False
         request = Request(
             model=lm.model,
-            system=constant,
+            system=constant or None,
             messages=(Message.user(tail),),
             config=Config(**{**config, **plan.config}, extensions=extensions or None),
         )

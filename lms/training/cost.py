@@ -26,6 +26,7 @@ class Cost:
         tokens: Of all of them, prompts and answers, in one epoch.
         epochs: How often each is seen.
         usd: Money; None where the price is not known, 0 on this machine.
+        seconds: On this machine; None where it is another's.
 
     >>> print(Cost(examples=200, tokens=50_000, epochs=3, usd=0.45))
     200 examples × 3 epochs = 150,000 tokens, about 0.45 USD
@@ -35,6 +36,7 @@ class Cost:
     tokens: int
     epochs: int
     usd: float | None
+    seconds: float | None = None
 
     @property
     def trained_tokens(self) -> int:
@@ -44,7 +46,8 @@ class Cost:
     def __str__(self) -> str:
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         usd = "at a price that is not known" if self.usd is None else f"about {self.usd:.2f} USD"
-        return f"{self.examples:,} examples × {epochs} = {self.trained_tokens:,} tokens, {usd}"
+        price = usd if self.seconds is None else f"about {self.seconds / 60:.1f} min on this machine"
+        return f"{self.examples:,} examples × {epochs} = {self.trained_tokens:,} tokens, {price}"
 
 
 def estimate(
@@ -65,7 +68,7 @@ def estimate(
     >>> from progspace.lms.training.examples import TrainingExample
     >>> rows = [TrainingExample((("user", "2 + 2?"), ("assistant", "4")), templated=False)]
     >>> estimate(rows, lambda text: len(text.split()), epochs=2, usd_per_million=3.0)
-    Cost(examples=1, tokens=4, epochs=2, usd=2.4e-05)
+    Cost(examples=1, tokens=4, epochs=2, usd=2.4e-05, seconds=None)
     """
     if epochs < 1:
         raise ValueError(f"estimate(epochs={epochs}): must be at least 1")

@@ -7,16 +7,20 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import FineTuningError
 from ..embedded import Precision
 from ..models import models_folder
+from .cost import Cost
 from .examples import TrainingExample, content_hash
 from .jobs import Event
 from .provider import Trained, TrainingProvider
+
+if TYPE_CHECKING:
+    from .lora import LoRASettings
 
 __all__ = ["local_provider"]
 
@@ -43,7 +47,8 @@ def local_provider(
     True
     """
     where = models_folder().parent / "trainings" if folder is None else Path(folder)
-    return TrainingProvider(_LocalTrainer(model, name, precision, where), progress)
+    trainer = _LocalTrainer(model, name, precision, where)
+    return TrainingProvider(trainer, progress, trainer.estimate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,32 @@ class _LocalTrainer:
         stop: threading.Event,
     ) -> Trained:
         from ..local import AsyncLocalEngine, LocalEngine
-        from .lora import LoRASettings, TrainingProgress, train
+        from .lora import TrainingProgress, train, training_seconds
+
+        lora = self._settings(model, settings)
+
+        def tell(now: TrainingProgress) -> None:
+            if stop.is_set():
+                raise FineTuningError(f"the training of {model} was cancelled at step {now.step} of {now.steps}")
+            progress(Event(f"Step {now.step}/{now.steps}", data=asdict(now)))
+
+        # What does not change the weights is left out: a training goes on where it was, in whatever time is left now.
+        parts = [self.model, content_hash(examples), asdict(replace(lora, max_seconds=None, checkpoint_steps=1))]
+        identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        adapter = train(examples, self.folder / identity, lora, model=self.model, progress=tell)
+        engine = LocalEngine(self.model, precision=self.precision, adapter=adapter)
+        seconds = training_seconds(adapter)
+        return Trained(f"{self.name}+{adapter.sha256[:12]}", engine, AsyncLocalEngine(engine), seconds)
+
+    def estimate(self, model: str, examples: Sequence[TrainingExample], *, settings: Mapping[str, Any]) -> Cost:
+        from .lora import estimate_training
+
+        lora = self._settings(model, settings)
+        told = estimate_training(examples, lora, model=self.model)
+        return Cost(told.examples, told.tokens, lora.epochs, usd=0.0, seconds=told.seconds)
+
+    def _settings(self, model: str, settings: Mapping[str, Any]) -> LoRASettings:
+        from .lora import LoRASettings
 
         if model != self.name:
             raise FineTuningError(f"{model} is trained already: train {self.name}, on all of the examples at once")
@@ -75,15 +105,4 @@ class _LocalTrainer:
         known = [field.name for field in fields(LoRASettings)]
         if unknown := sorted(set(wanted) - set(known)):
             raise FineTuningError(f"the local training knows no {', '.join(unknown)}; there is {', '.join(known)}")
-        lora = LoRASettings(**wanted)
-
-        def tell(now: TrainingProgress) -> None:
-            if stop.is_set():
-                raise FineTuningError(f"the training of {model} was cancelled at step {now.step} of {now.steps}")
-            progress(Event(f"Step {now.step}/{now.steps}", data=asdict(now)))
-
-        parts = [self.model, content_hash(examples), asdict(lora)]
-        identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-        adapter = train(examples, self.folder / identity, lora, model=self.model, progress=tell)
-        engine = LocalEngine(self.model, precision=self.precision, adapter=adapter)
-        return Trained(f"{self.name}+{adapter.sha256[:12]}", engine, AsyncLocalEngine(engine))
+        return LoRASettings(**wanted)

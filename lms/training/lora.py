@@ -20,13 +20,14 @@ from ..models import DEFAULT_MODEL
 from .batches import Encoded, encoded, epoch_batches
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .examples import TrainingExample, content_hash, deduplicated, split
+from .files import replace_text
 from .learner import Learner
 from .sizing import TrainingEstimate, check_fits, sized
 from .weights import base_digests, require_finetune_extra, torch_config, torch_model, weights_file, with_lora
 
-__all__ = ["LoRASettings", "TrainingProgress", "estimate_training", "train"]
+__all__ = ["LoRASettings", "TrainingProgress", "estimate_training", "train", "training_seconds"]
 
-ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint.safetensors"
+ADAPTER, CHECKPOINT, CLOCK = "adapter.safetensors", "checkpoint.safetensors", "seconds.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,8 @@ def train(
         learner.restore(known[1])
     _learn(learner, state, plan, settings, place / CHECKPOINT, progress)
     try:
+        # Beside the adapter, not in it: the same training is the same file, however long it took.
+        replace_text(place / CLOCK, json.dumps(state.seconds))
         adapter = write_adapter(
             place / ADAPTER,
             learner.best(),
@@ -262,6 +265,14 @@ def train(
         ) from None
     (place / CHECKPOINT).unlink(missing_ok=True)
     return adapter
+
+
+def training_seconds(adapter: Adapter) -> float | None:
+    """Tells how long the steps of a training took; None for an adapter that is not where it was trained."""
+    try:
+        return float(json.loads((adapter.path.parent / CLOCK).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _learn(

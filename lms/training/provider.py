@@ -14,7 +14,7 @@ from dspy.clients.provider import Provider, TrainingJob
 from dspy.clients.utils_finetune import TrainDataFormat, TrainingStatus
 
 from ...errors import DataError, FineTuningError
-from .cost import Cost, about_tokens
+from .cost import Cost, about_tokens, estimate
 from .endpoint import Endpoint
 from .examples import TrainingExample
 from .jobs import Event
@@ -32,11 +32,13 @@ class Trained:
         engine: Of DSPy's engine contract, where the trained model needs another than the LM had; an LM that names its
             model to a server does not.
         async_engine: Its counterpart for tasks.
+        seconds: That the training took on this machine, before a kill as well; None where it ran elsewhere.
     """
 
     model: str
     engine: Any = None
     async_engine: Any = None
+    seconds: float | None = None
 
 
 class Trainer(Protocol):
@@ -64,6 +66,13 @@ class Trainer(Protocol):
             DataError: The examples cannot be trained on.
             FineTuningError: The training cannot start, or failed.
         """
+
+
+class Estimator(Protocol):
+    """Tells what a training will take; nothing is sent or trained."""
+
+    def __call__(self, model: str, examples: Sequence[TrainingExample], *, settings: Mapping[str, Any]) -> Cost:
+        """Estimates; takes what a `Trainer` takes."""
 
 
 class ProviderJob(TrainingJob):
@@ -111,7 +120,9 @@ class TrainingProvider(Provider):
 
     Args:
         trainer: Does it: at an endpoint, on this machine, ….
-        progress: Is told what happens, by the thread that trains.
+        progress: Is told what happens, by the thread that trains; ``train_kwargs={"progress": function}`` names
+            another one for one training.
+        estimator: Tells what a training will take.
 
     >>> def trainer(model, examples, *, settings, progress, stop):
     ...     return Trained(f"{model}-trained-on-{len(examples)}")
@@ -121,11 +132,13 @@ class TrainingProvider(Provider):
     'openai/gpt-4.1-nano-trained-on-1'
     """
 
-    def __init__(self, trainer: Trainer, progress: Callable[[Event], None] | None = None) -> None:
+    def __init__(
+        self, trainer: Trainer, progress: Callable[[Event], None] | None = None, estimator: Estimator | None = None
+    ) -> None:
         super().__init__()
         self.finetunable = True
         self.TrainingJob = ProviderJob
-        self._trainer, self._progress = trainer, progress
+        self._trainer, self._progress, self._estimator = trainer, progress, estimator
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainingProvider:
         return self  # DSPy copies programs with their LMs; who trains stays the same
@@ -145,9 +158,29 @@ class TrainingProvider(Provider):
             FineTuningError: The training cannot start, or failed.
         """
         examples = training_examples(train_data, train_data_format)
-        tell = self._progress or _untold
-        job.trained = self._trainer(model, examples, settings=train_kwargs or {}, progress=tell, stop=job.stop)
+        settings = dict(train_kwargs or {})
+        tell = settings.pop("progress", None) or self._progress or _untold
+        job.trained = self._trainer(model, examples, settings=settings, progress=tell, stop=job.stop)
         return job.trained.model
+
+    def estimate(
+        self,
+        model: str,
+        train_data: Sequence[Mapping[str, Any]],
+        train_data_format: TrainDataFormat | str | None,
+        train_kwargs: Mapping[str, Any] | None = None,
+    ) -> Cost | None:
+        """Tells what `finetune` would take, given the same; None where nobody can say. Nothing is spent.
+
+        Raises:
+            DataError: The data cannot be trained on; with its row.
+            FineTuningError: The settings are not those of the trainer.
+        """
+        if self._estimator is None:
+            return None
+        examples = training_examples(train_data, train_data_format)
+        settings = {name: value for name, value in (train_kwargs or {}).items() if name != "progress"}
+        return self._estimator(model, examples, settings=settings)
 
 
 def _untold(event: Event) -> None:
@@ -222,7 +255,7 @@ def remote_provider(
     >>> lm = dspy.LM("openai/gpt-4.1-nano", provider=remote_provider(confirm=lambda cost: cost.trained_tokens < 1e6))
     """
     trainer = _RemoteTrainer(base_url, api_key, confirm, count_tokens, usd_per_million, folder, endpoint)
-    return TrainingProvider(trainer, progress)
+    return TrainingProvider(trainer, progress, trainer.estimate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +269,12 @@ class _RemoteTrainer:
     usd_per_million: float | None
     folder: str | os.PathLike[str] | None
     endpoint: Endpoint | None
+
+    def estimate(self, model: str, examples: Sequence[TrainingExample], *, settings: Mapping[str, Any]) -> Cost:  # noqa: ARG002
+        wanted = {name: value for name, value in settings.items() if name != "confirm"}
+        return estimate(
+            examples, self.count_tokens, epochs=_settings(wanted).epochs, usd_per_million=self.usd_per_million
+        )
 
     def __call__(
         self,

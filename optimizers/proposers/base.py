@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import dspy
@@ -11,6 +11,7 @@ import dspy
 from ...evaluation.matrix import Matrix
 from ...programs.candidate import Candidate
 from ...programs.task import Task
+from ..finetuning_space import Weights
 from ..space import Space
 from ..standing import Standing
 
@@ -29,6 +30,9 @@ class SearchState:
         incumbent: The best candidate so far.
         standings: All candidates measured so far, those that look best first.
         seed: Of draws; another one for each round.
+        lms: LMs that predictors may run on besides the task's, by name; trained ones join them.
+        add_weights: Takes weights that were trained, so that candidates may choose them.
+        tell: Takes what a person should know; it stands in the report.
     """
 
     task: Task
@@ -38,6 +42,9 @@ class SearchState:
     incumbent: Standing
     standings: Sequence[Standing]
     seed: int
+    lms: Mapping[str, dspy.BaseLM] = field(default_factory=dict)
+    add_weights: Callable[[Weights], None] = lambda _: None
+    tell: Callable[[str], None] = lambda _: None
 
 
 class Proposer(Protocol):

@@ -209,7 +209,7 @@ class HardProposer(_DrawingProposer):
         labelled = labelled_demonstrations(state)
         if not any(labelled.values()):
             return {}
-        program = state.incumbent.candidate.apply(state.task.program, lms=state.space.lms)
+        program = state.incumbent.candidate.apply(state.task.program, lms=state.lms)
         wrong: list[dspy.Example] = []
         for runs in runs_on_train(program, state, most=MOST_RUNS):
             wrong += [example for example, run in runs if run.cell.score is not None and run.cell.score < _WRONG]

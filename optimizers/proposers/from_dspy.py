@@ -109,7 +109,7 @@ def _not_of_an_example(record: logging.LogRecord) -> bool:
 
 def _student(incumbent: Candidate, state: SearchState) -> Program:
     """Gives the incumbent's program with signatures of its own: some teleprompters write into the class itself."""
-    program = incumbent.apply(state.task.program, lms=state.space.lms)
+    program = incumbent.apply(state.task.program, lms=state.lms)
     for predictor in program.module.predictors():
         predictor.signature = predictor.signature.with_instructions(predictor.signature.instructions)
     return program
@@ -142,7 +142,7 @@ def _candidate(compiled: Any, incumbent: Candidate, state: SearchState) -> Candi
     Raises:
         ValueError: It is built otherwise than the task's program.
     """
-    program = incumbent.apply(state.task.program, lms=state.space.lms)
+    program = incumbent.apply(state.task.program, lms=state.lms)
     before = dict(program.module.named_predictors())
     if not isinstance(compiled, Program) or "forward" in vars(compiled) or "forward" in vars(compiled.module):
         raise ValueError(f"it is a {type(compiled).__name__}, and no longer the program itself")

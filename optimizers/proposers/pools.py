@@ -191,7 +191,7 @@ def bootstrapped_demonstrations(
     Raises:
         BudgetExceeded: Nothing is left to spend.
     """
-    program = teacher or state.incumbent.candidate.apply(state.task.program, lms=state.space.lms)
+    program = teacher or state.incumbent.candidate.apply(state.task.program, lms=state.lms)
     solved: list[Run] = []
     others: list[Run] = []
     for runs in runs_on_train(program, state, most=MOST_RUNS):

@@ -125,7 +125,7 @@ class WriterProposer:
 
     def _from_failures(self, desk: _Desk, state: SearchState, generator: random.Random) -> _Prompt | None:
         examples = generator.sample(state.task.train, min(self.looked_at, len(state.task.train)))
-        program = state.incumbent.candidate.apply(state.task.program, lms=state.space.lms)
+        program = state.incumbent.candidate.apply(state.task.program, lms=state.lms)
         runs = state.matrix.traces(program, examples)
         ordered = [runs[example_hash(each)] for each in examples]
         failed = [

@@ -18,7 +18,7 @@ import progspace as ps
 from progspace.errors import DataError, FineTuningError
 from progspace.lms.adapters import Adapter
 from progspace.lms.training.examples import TrainingExample
-from progspace.lms.training.lora import LoRASettings, TrainingProgress, estimate_training, train
+from progspace.lms.training.lora import LoRASettings, TrainingProgress, estimate_training, train, training_seconds
 
 pytestmark = pytest.mark.usefixtures("models_apart")
 
@@ -57,7 +57,8 @@ def test_the_loss_falls_and_its_course_is_told(trained: tuple[Adapter, list[Trai
     assert all(one.seconds_left is not None and one.seconds_left >= 0 for one in seen)
     assert seen[-1].seconds_left == 0
     assert (adapter.base, adapter.rank, adapter.alpha) == ("smollm2-135m", 8, 16)
-    assert sorted(file.name for file in adapter.path.parent.iterdir()) == ["adapter.safetensors"]
+    assert sorted(file.name for file in adapter.path.parent.iterdir()) == ["adapter.safetensors", "seconds.json"]
+    assert 0 < (training_seconds(adapter) or 0) < 3600
 
 
 def test_the_tuned_lm_answers_in_the_format_and_the_base_does_not(

@@ -1,0 +1,219 @@
+"""Proposes weights: the LM, trained on what programs did well, asked without instruction and demonstrations."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dspy
+
+from ...errors import DataError, FineTuningError, LMError, MetricError
+from ...lms.journal import JournaledLM
+from ...lms.training.cost import Cost
+from ...lms.training.jobs import Event
+from ...lms.training.provider import ProviderJob, TrainingProvider
+from ...programs.candidate import Candidate
+from ...programs.examples import example_hash
+from ...programs.teaching import bare, training_rows
+from ..finetuning_space import FineTuning, Weights
+from .base import SearchState
+from .draws import class_of, has_classes
+from .pools import Pool, label_pools, traced
+
+__all__ = ["FineTuningProposer", "trainable"]
+
+_LEAST = 20  # examples: fewer teach a model to repeat them
+_PROOF = 40  # dev examples on which trained weights are measured at least
+_MAJORITY = 3  # times as frequent as the rarest class: what is more frequent than that, and than most, is thinned out
+_SHARE = 0.5  # of the calls that are left, which the teacher may take
+
+
+def trainable(lm: dspy.BaseLM) -> dspy.LM | None:
+    """Gives the LM that can be trained in the place of this one, if it can."""
+    lm = lm.lm if isinstance(lm, JournaledLM) else lm
+    return lm if isinstance(lm, dspy.LM) and getattr(lm.provider, "finetunable", False) else None
+
+
+class FineTuningProposer:
+    """Trains the task's LM, once, on train examples, and proposes programs that ask it bare inputs.
+
+    Each predictor that may be changed is taught together with the others, in one training: as its examples are
+    labelled, or as the best program did where it succeeded (Khattab et al. 2023, `DSPy
+    <https://arxiv.org/abs/2310.03714>`_, section 4; prompt distillation: Snell et al. 2022,
+    `Learning by Distilling Context <https://arxiv.org/abs/2209.15189>`_). Dev and test examples are never looked at.
+
+    What cannot be trained, or not within the budget, is told in the report.
+
+    Args:
+        progress: Is told how the training goes on.
+    """
+
+    name = "finetuning"
+
+    def __init__(self, progress: Callable[[Event], None] | None = None) -> None:
+        self._progress = progress
+        self._done = False
+
+    def propose(self, state: SearchState, count: int) -> list[Candidate]:
+        """Gives programs on trained weights, in the first round; none in later ones.
+
+        Raises:
+            BudgetExceeded: Nothing is left to spend on a teacher.
+        """
+        how = state.space.finetuning
+        if self._done or how is None or count < 1:
+            return []
+        self._done = True
+        try:
+            weights = self._trained(state, how)
+        except (FineTuningError, DataError, LMError) as fault:
+            state.tell(f"fine-tuning: {fault}.")
+            return []
+        state.add_weights(weights)
+        return bare(state.incumbent.candidate, _signatures(state), weights.name)[:count]
+
+    def _trained(self, state: SearchState, how: FineTuning) -> Weights:
+        lm = trainable(state.matrix.lm)
+        if lm is None:
+            raise FineTuningError(f"{state.matrix.lm.model} cannot be trained: its provider offers no fine-tuning")
+        left = state.matrix.meter.calls_left
+        if left is not None and left < min(_PROOF, len(state.task.dev)):
+            raise FineTuningError(f"{left} calls are left, too few to measure what would be trained; give more")
+        signatures = _signatures(state)
+        taught, source = _taught(state, how)
+        thinned = {name: _thinned(values, signatures[name], state.task.seed) for name, values in taught.items()}
+        rows, form = training_rows(signatures, thinned, lm)
+        if len(rows) < _LEAST:
+            raise FineTuningError(
+                f"{len(rows)} examples to train on ({source}) are too few, {_LEAST} are the least: give more train "
+                "examples, a better teacher, a lower FineTuning(threshold=…), or, where retrieved passages are to be "
+                "learnt from, Space(passages_in_demonstrations=True)"
+            )
+        settings = self._settings(how, lm)
+        cost = _estimated(lm, rows, form, settings)
+        _allow(cost, how, state)
+        trained, seconds = _train(lm, rows, form, settings)
+        if cost.usd:
+            state.matrix.meter.paid(cost.usd)
+        told = Cost(cost.examples, cost.tokens, cost.epochs, cost.usd, seconds)
+        return Weights(trained, source, told)
+
+    def _settings(self, how: FineTuning, lm: dspy.LM) -> dict[str, Any]:
+        settings = dict(how.settings)
+        if isinstance(lm.provider, TrainingProvider):
+            if self._progress is not None:
+                settings["progress"] = self._progress
+            if how.confirm is not None and not lm.model.startswith("local/"):
+                settings["confirm"] = how.confirm
+        return settings
+
+
+def _signatures(state: SearchState) -> dict[str, type[dspy.Signature]]:
+    return {name: each.signature for name, each in state.space.searched(state.task.program).items()}
+
+
+def _taught(state: SearchState, how: FineTuning) -> tuple[Pool, str]:
+    """Gives what each predictor is taught, and where that comes from."""
+    train = list(state.task.train)[: how.examples]
+    labelled = label_pools(state.task.program, train) if how.labels else {}
+    names = list(_signatures(state))
+    if missing := [name for name in names if not labelled.get(name)]:
+        solved, asked = _successes(state, how, train)
+        labelled = {name: labelled.get(name) or solved.get(name, ()) for name in names}
+        told = f"{asked[0]} successes on {asked[1]} train examples"
+        return labelled, told if len(missing) == len(names) else f"labels, and {told}"
+    return {name: labelled[name] for name in names}, f"labels of {len(train)} train examples"
+
+
+def _successes(state: SearchState, how: FineTuning, train: Sequence[dspy.Example]) -> tuple[Pool, tuple[int, int]]:
+    """Gives what a teacher's predictors did on train examples that it solved; how many these are, and how many ran."""
+    teacher = how.teacher
+    if isinstance(teacher, dspy.Module):
+        program = teacher
+    else:
+        program = state.incumbent.candidate.apply(state.task.program, lms=state.lms)
+        if teacher is not None:
+            for predictor in program.predictors():
+                predictor.lm = teacher
+    left = state.matrix.meter.calls_left
+    most = len(train) if left is None else int(_SHARE * left / max(1, len(program.predictors())))
+    examples = list(train)[:most]
+    try:
+        runs = state.matrix.traces(program, examples)
+    except MetricError as fault:
+        raise FineTuningError(f"the metric raised on what the teacher did: {fault}") from fault
+    ordered = [runs[key] for key in dict.fromkeys(map(example_hash, examples)) if key in runs]
+    solved = [run for run in ordered if run.cell.score is not None and run.cell.score >= how.threshold]
+    return traced(program, solved, passages=state.space.passages_in_demonstrations), (len(solved), len(ordered))
+
+
+def _thinned(
+    values: Sequence[Mapping[str, Any]], signature: type[dspy.Signature], seed: int
+) -> Sequence[Mapping[str, Any]]:
+    """Thins out classes that are far more frequent than others; a model would learn to answer them to everything.
+
+    Raises:
+        DataError: All are of one class.
+    """
+    if not has_classes(signature) or not values:
+        return values
+    tell, classes = class_of(signature), dict[str, list[Mapping[str, Any]]]()
+    for each in values:
+        classes.setdefault(tell(each), []).append(each)
+    if len(classes) == 1:
+        raise DataError(
+            f"all {len(values)} examples to train on are {next(iter(classes))!r}: a model that is trained on one class "
+            "answers it to everything; give train examples of others"
+        )
+    sizes = sorted(map(len, classes.values()))
+    most = max(_MAJORITY * sizes[0], sizes[(len(sizes) - 1) // 2])
+    drawn = random.Random(seed)  # noqa: S311 — reproducible, not secret
+    kept = {id(each) for group in classes.values() for each in drawn.sample(group, min(most, len(group)))}
+    return [each for each in values if id(each) in kept]
+
+
+def _estimated(lm: dspy.LM, rows: list[dict[str, Any]], form: str, settings: Mapping[str, Any]) -> Cost:
+    provider = lm.provider
+    cost = provider.estimate(lm.model, rows, form, settings) if isinstance(provider, TrainingProvider) else None
+    return cost or Cost(len(rows), 0, 1, usd=None)
+
+
+def _allow(cost: Cost, how: FineTuning, state: SearchState) -> None:
+    """Asks, and looks whether the budget holds a training, before anything is spent.
+
+    Raises:
+        FineTuningError: It does not, or nobody said yes.
+    """
+    budget, spent = state.matrix.meter.budget, state.matrix.meter.spent
+    if budget.minutes is not None and cost.seconds is not None and spent.seconds + cost.seconds > 60 * budget.minutes:
+        left = max(0.0, 60 * budget.minutes - spent.seconds)
+        raise FineTuningError(f"the training takes {cost}, and {left / 60:.1f} min of the budget are left")
+    if budget.usd is not None and (cost.usd is None or spent.usd + cost.usd > budget.usd):
+        raise FineTuningError(f"the training takes {cost}, and {budget.usd - spent.usd:g} USD of the budget are left")
+    if how.confirm is not None:
+        if not how.confirm(cost):
+            raise FineTuningError(f"the training was not confirmed ({cost})")
+    elif cost.usd != 0:
+        raise FineTuningError(
+            f"the training takes {cost}, and nobody confirmed it: Space(finetuning=FineTuning(confirm=function)), "
+            "which is told the cost and returns True"
+        )
+
+
+def _train(
+    lm: dspy.LM, rows: list[dict[str, Any]], form: str, settings: Mapping[str, Any]
+) -> tuple[dspy.LM, float | None]:
+    """Trains; an interrupt ends the training too, which goes on from there when it is asked for again."""
+    from dspy.clients.utils_finetune import TrainDataFormat
+
+    job = lm.finetune(rows, TrainDataFormat(form), dict(settings))
+    try:
+        result = job.result()
+    except BaseException:
+        job.cancel()
+        job.thread.join()
+        raise
+    if isinstance(result, Exception):
+        raise result
+    return result, job.trained.seconds if isinstance(job, ProviderJob) and job.trained else None
