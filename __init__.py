@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ArtifactError,
         BudgetExceeded,
         DataError,
+        FineTuningError,
         LMError,
         MetricError,
         ModelNotFound,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .evaluation.scoring import compare, evaluate
     from .lms.budget import Budget
     from .lms.factory import lm
+    from .optimizers.finetuning_space import FineTuning
     from .optimizers.objectives import Objectives
     from .optimizers.space import Space
     from .programs import metrics
@@ -40,6 +42,8 @@ _HOMES = {
     "Budget": "lms.budget",
     "BudgetExceeded": "errors",
     "DataError": "errors",
+    "FineTuning": "optimizers.finetuning_space",
+    "FineTuningError": "errors",
     "LMError": "errors",
     "MetricError": "errors",
     "ModelNotFound": "errors",
@@ -67,6 +71,8 @@ __all__ = [
     "Budget",
     "BudgetExceeded",
     "DataError",
+    "FineTuning",
+    "FineTuningError",
     "LMError",
     "MetricError",
     "ModelNotFound",

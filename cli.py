@@ -116,6 +116,10 @@ def compile(  # noqa: A001
         list[str] | None, typer.Option("--limit", help="What a program must keep to: `tokens=300`, `seconds=1`.")
     ] = None,
     race: Annotated[str | None, typer.Option("--race", help="The racing strategy, by its name.")] = None,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Train the LM, too, as the last rung; says first what that takes.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Train without asking.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it will cost, and what the data can tell; ask no LM.")
     ] = False,
@@ -134,6 +138,9 @@ def compile(  # noqa: A001
     from .progress import CompileProgress
 
     loaded, model, chosen = _task(task), _lm(lm, base_url), _space(space)
+    progress = CompileProgress()
+    if finetune:
+        chosen = _with_finetuning(chosen, progress, yes)
     if race is not None and race not in RACES:
         raise DataError(f"there is no race {race!r}; there is {', '.join(RACES)}")
     target = out or Path(f"{loaded.name}.progspace.json")
@@ -142,7 +149,6 @@ def compile(  # noqa: A001
     if dry_run:
         _dry_run(loaded, model, budget, chosen, store, test_rows, as_json)
         return
-    progress = CompileProgress()
     try:
         with progress:
             compiled = compile_task(
@@ -178,6 +184,16 @@ def _space(told: str | None) -> Any:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DataError(f"--space: {where}: {first['msg']}; it has {', '.join(Space.model_fields)}") from error
+
+
+def _with_finetuning(space: Any, progress: Any, yes: bool) -> Any:
+    from .optimizers.finetuning_space import FineTuning
+
+    def confirmed(cost: Any) -> bool:
+        return yes or progress.ask(f"Training takes {cost}. Train?", "no terminal to ask on: give --yes to train")
+
+    how = space.finetuning or FineTuning()
+    return space.model_copy(update={"finetuning": how.model_copy(update={"confirm": confirmed})})
 
 
 def _objectives(limits: list[str] | None) -> Any:

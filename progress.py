@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.prompt import Confirm
 
 from .evaluation import numbers
 from .lms.training.jobs import Event
@@ -79,6 +81,17 @@ class CompileProgress:
         cost = f"{numbers.count(rung.spent.calls)} calls, {numbers.duration(rung.spent.seconds)}"
         mark = "[green]✓[/]" if rung.kept else "[yellow]–[/]"
         self.console.print(f"{mark} {rung.name}: {outcome} [dim]({cost})[/]", highlight=False)
+
+    def ask(self, question: str, unheard: str) -> bool:
+        """Asks a person; where none is there, says so, and takes that for a no."""
+        if not (self.console.is_terminal and sys.stdin.isatty()):
+            self.console.print(f"  {question} {unheard}", highlight=False)
+            return False
+        self._bar.stop()
+        try:
+            return Confirm.ask(question, console=self.console, default=False)
+        finally:
+            self._bar.start()
 
     def training(self, event: Event) -> None:
         """A training goes on: how far it is, its loss, the time left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -24,6 +25,7 @@ class FineTuning(BaseModel):
             program as it is.
         threshold: The least score of a success.
         examples: Of train, at most.
+        export: A file for what is trained on, in OpenAI's chat format (JSON Lines); written before anything is spent.
         settings: Of the training, as the LM's provider takes them: for the embedded LM fields of
             `progspace.lms.training.lora.LoRASettings`, at an endpoint those of ``RemoteSettings``.
         confirm: Is told what the training will take before anything is spent, and says whether to go on. None: what is
@@ -39,6 +41,7 @@ class FineTuning(BaseModel):
     teacher: dspy.Module | dspy.BaseLM | None = None
     threshold: float = 1.0
     examples: int | None = Field(default=None, ge=2)
+    export: Path | None = None
     settings: Mapping[str, Any] = Field(default_factory=dict)
     confirm: Callable[[Cost], bool] | None = None
 

@@ -43,12 +43,14 @@ class RungPlan:
         proposers: Who makes candidates, the likelier ones first.
         share: Of the calls that are left when it begins.
         places: Candidates a round; None for all that there are, in one round.
+        rematch: Whether what earlier rungs measured runs on: not where what is new was dear, and is to be looked at.
     """
 
     name: str
     proposers: tuple[Proposer, ...]
     share: float
     places: int | None = None
+    rematch: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +253,9 @@ class _Search:
         self.calls = None if left is None else min(left, max(int(left * plan.share), _LEAST))
         self.number = len(ladder.rungs)
         # What earlier rungs measured runs on: what was second without demonstrations may be first with them.
-        earlier = [key for key, each in self.arena.standings.items() if each.cells and key != ladder._key]
+        earlier = [
+            key for key, each in self.arena.standings.items() if each.cells and key != ladder._key and plan.rematch
+        ]
         self.keys = [ladder._key, *earlier]
         self.earlier = {key: self._bought(key) for key in self.keys}
         self.race: Race = ladder.make_race(self._seed(0))

@@ -76,7 +76,7 @@ def default_plans(
         # One way of each at a time, the cheaper first: votes on reasoning ask ten times what the winner asks.
         plans.append(RungPlan("chaining", tuple(chains), share=0.5 if trains else 1.0, places=len(chains)))
     if trains:
-        plans.append(RungPlan("fine-tuning", (FineTuningProposer(on_training),), share=1.0))
+        plans.append(RungPlan("fine-tuning", (FineTuningProposer(on_training),), share=1.0, rematch=False))
     return tuple(plans)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -11,8 +12,9 @@ import dspy
 from ...errors import DataError, FineTuningError, LMError, MetricError
 from ...lms.journal import JournaledLM
 from ...lms.training.cost import Cost
+from ...lms.training.examples import write_jsonl
 from ...lms.training.jobs import Event
-from ...lms.training.provider import ProviderJob, TrainingProvider
+from ...lms.training.provider import ProviderJob, TrainingProvider, training_examples
 from ...programs.candidate import Candidate
 from ...programs.examples import example_hash
 from ...programs.teaching import bare, training_rows
@@ -90,6 +92,8 @@ class FineTuningProposer:
                 "examples, a better teacher, a lower FineTuning(threshold=…), or, where retrieved passages are to be "
                 "learnt from, Space(passages_in_demonstrations=True)"
             )
+        if how.export is not None:
+            _export(rows, form, how.export)
         settings = self._settings(how, lm)
         cost = _estimated(lm, rows, form, settings)
         _allow(cost, how, state)
@@ -171,6 +175,13 @@ def _thinned(
     drawn = random.Random(seed)  # noqa: S311 — reproducible, not secret
     kept = {id(each) for group in classes.values() for each in drawn.sample(group, min(most, len(group)))}
     return [each for each in values if id(each) in kept]
+
+
+def _export(rows: list[dict[str, Any]], form: str, path: Path) -> None:
+    try:
+        write_jsonl(training_examples(rows, form), path)
+    except OSError as error:
+        raise FineTuningError(f"{path}: what would be trained on cannot be written: {error.strerror}") from error
 
 
 def _estimated(lm: dspy.LM, rows: list[dict[str, Any]], form: str, settings: Mapping[str, Any]) -> Cost:
