@@ -1,6 +1,7 @@
 # make quickstart   a better sentiment program on the embedded LM, from nothing
 # make test         everything that CI runs
 # make check        format, lint, types, architecture
+# make finetune     what trains the embedded LM (torch), for `progspace compile --finetune` and its tests
 # make lock         resolves the development dependencies anew
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MODELS := smollm2-135m all-minilm-l6-v2
 
-.PHONY: setup quickstart test check format lock clean
+.PHONY: setup finetune quickstart test check format lock clean
 
 # One stamp for what is installed: made anew when the dependencies change; offline, it is not touched again.
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -20,6 +21,10 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 
 setup: $(VENV)/.installed
 	@for model in $(MODELS); do $(BIN)/progspace models install $$model || exit 1; done
+
+# Of torch a CPU build is enough: what is installed already is left as it is.
+finetune: setup
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[dev,finetune]"
 
 quickstart: setup
 	@$(BIN)/python -m progspace.benchmarks.quickstart
@@ -39,7 +44,7 @@ format: $(VENV)/.installed
 
 lock: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header --no-annotate \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --extra finetune --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
 
 clean:
