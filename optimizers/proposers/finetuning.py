@@ -94,23 +94,17 @@ class FineTuningProposer:
             )
         if how.export is not None:
             _export(rows, form, how.export)
-        settings = self._settings(how, lm)
-        cost = _estimated(lm, rows, form, settings)
+        cost = _estimated(lm, rows, form, how.settings)
         _allow(cost, how, state)
+        settings = dict(how.settings)
+        if isinstance(lm.provider, TrainingProvider):
+            settings |= {"progress": self._progress} if self._progress else {}
+            settings |= {"confirm": lambda _: True} if cost.usd != 0 else {}  # it was, just now
         trained, seconds = _train(lm, rows, form, settings)
         if cost.usd:
             state.matrix.meter.paid(cost.usd)
         told = Cost(cost.examples, cost.tokens, cost.epochs, cost.usd, seconds)
         return Weights(trained, source, told)
-
-    def _settings(self, how: FineTuning, lm: dspy.LM) -> dict[str, Any]:
-        settings = dict(how.settings)
-        if isinstance(lm.provider, TrainingProvider):
-            if self._progress is not None:
-                settings["progress"] = self._progress
-            if how.confirm is not None and not lm.model.startswith("local/"):
-                settings["confirm"] = how.confirm
-        return settings
 
 
 def _signatures(state: SearchState) -> dict[str, type[dspy.Signature]]:
