@@ -41,18 +41,19 @@ from .tasks import real_task
 
 __all__ = ["main"]
 
-ROWS, TEST_ROWS = 1000, 200
+ROWS, TEST_ROWS = 800, 200
+FRACTIONS = (0.6, 0.2, 0.2)
 TRAINING = {"learning_rate": 1e-3, "epochs": 4, "max_seconds": 900.0}
 MAX_TOKENS = 48
 OURS = {"baseline": "baseline", "fine-tuning": "finetuned"}
 
 
 def _style(data: Path, seed: int) -> ps.Task:  # noqa: ARG001
-    return release_notes.task(count=ROWS, seed=seed)
+    return release_notes.task(count=ROWS + TEST_ROWS, seed=seed, fractions=FRACTIONS)
 
 
 def _public(name: str) -> Callable[[Path, int], ps.Task]:
-    return lambda data, seed: real_task(name, data, seed=seed, rows=ROWS, test_rows=TEST_ROWS)
+    return lambda data, seed: real_task(name, data, seed=seed, rows=ROWS, test_rows=TEST_ROWS, fractions=FRACTIONS)
 
 
 MAKERS: dict[str, Callable[[Path, int], ps.Task]] = {

@@ -184,10 +184,10 @@ TASKS = {
 """The tasks of the benchmarks, by name."""
 
 
-def real_task(name: str, data: Path, *, seed: int, rows: int = 200, test_rows: int = 200) -> ps.Task:
+def real_task(name: str, data: Path, *, seed: int, rows: int = 200, test_rows: int = 200, **settings: Any) -> ps.Task:
     """Makes a task of so many rows for train and dev, and so many for the sealed test.
 
-    Where the data set has one file only, at most half of it is drawn for train and dev.
+    Where the data set has one file only, at most half of it is drawn for train and dev. ``settings`` go to the task.
     """
     known = TASKS[name]
     train, test = known.read(data)
@@ -206,4 +206,5 @@ def real_task(name: str, data: Path, *, seed: int, rows: int = 200, test_rows: i
         metric=known.metric,
         name=name,
         seed=seed,
+        **settings,
     )

@@ -169,15 +169,16 @@ def house_style(example: dspy.Example, prediction: Any, trace: Any = None) -> ds
     return dspy.Prediction(score=round(sum(rules.values()) / len(rules), 2), feedback=feedback)
 
 
-def task(*, count: int = 400, seed: int = 0) -> Task:
+def task(*, count: int = 400, seed: int = 0, **settings: Any) -> Task:
     """Makes the task.
 
     Args:
         count: Examples.
         seed: Of the examples and their split.
+        settings: What else a `Task` may be told.
 
-    >>> task(count=50)
-    Task('release-notes': 15 train, 20 dev, 15 test; house_style)
+    >>> task(count=50, fractions=(0.6, 0.2, 0.2)).inputs
+    ('message',)
     """
     return Task(
         program=dspy.Predict(ReleaseNote),
@@ -186,4 +187,5 @@ def task(*, count: int = 400, seed: int = 0) -> Task:
         metric=house_style,
         name="release-notes",
         seed=seed,
+        **settings,
     )

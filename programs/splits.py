@@ -11,7 +11,7 @@ import dspy
 from ..errors import DataError
 from .examples import deduplicate, example_hash, inputs_hash
 
-__all__ = ["Splits", "split", "stratified"]
+__all__ = ["FRACTIONS", "Splits", "split", "stratified"]
 
 _ENOUGH = 20
 
@@ -37,11 +37,14 @@ def _uniform(seed: int, purpose: str, key: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}:{purpose}:{key}".encode()).digest()[:8], "big") / 2**64
 
 
+FRACTIONS = (0.3, 0.4, 0.3)
+
+
 def split(
     examples: Sequence[dspy.Example],
     *,
     seed: int,
-    fractions: tuple[float, float, float] = (0.3, 0.4, 0.3),
+    fractions: tuple[float, float, float] = FRACTIONS,
     test: Sequence[dspy.Example] | None = None,
 ) -> Splits:
     """Splits examples by a hash of their inputs and the seed.
@@ -53,24 +56,26 @@ def split(
         examples: With inputs set.
         seed: Another one splits otherwise.
         fractions: Of train, dev and test, about.
-        test: A test split of the user's own. The examples are then split into train and dev alone (two to three), and
-            those whose inputs stand in the test are dropped. An empty one is no test: nothing is sealed.
+        test: A test split of the user's own. The examples are then split into train and dev alone (by default two to
+            three), and those whose inputs stand in the test are dropped. An empty one is no test: nothing is sealed.
 
     Raises:
-        DataError: A split is empty.
+        DataError: A split is empty, or fractions are no shares.
 
     >>> rows = [dspy.Example(text=str(i)).with_inputs("text") for i in range(100)]
     >>> splits = split(rows, seed=0)
     >>> len(splits.train) + len(splits.dev) + len(splits.test)
     100
     """
+    if not all(0 < share < 1 for share in fractions):
+        raise DataError(f"the fractions of train, dev and test are {fractions}, and must each lie between 0 and 1")
     notes = []
     kept, duplicates = deduplicate(examples)
     if duplicates:
         notes.append(f"{duplicates} exact duplicates among the examples were dropped.")
     sealed: list[dspy.Example] | None = None
     if test is not None:
-        fractions = (0.4, 0.6, 0.0)
+        fractions = (0.4, 0.6, 0.0) if fractions == FRACTIONS else (*fractions[:2], 0.0)
         sealed, duplicates = deduplicate(test)
         if duplicates:
             notes.append(f"{duplicates} exact duplicates in the test split were dropped.")

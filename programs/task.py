@@ -15,7 +15,7 @@ from .examples import example_hash, read_examples
 from .fields import choices_of
 from .metrics import metric_identity
 from .qrels import Qrel, qrels
-from .splits import Splits, split
+from .splits import FRACTIONS, Splits, split
 
 __all__ = ["Task"]
 
@@ -35,6 +35,8 @@ class Task:
         test: A sealed split of the user's own, in any form that ``examples`` may have; ``()`` for none at all, where
             the test is kept elsewhere.
         seed: Of the split.
+        fractions: Of train, dev and test, about. Demonstrations and training live on train: what is to be trained wants
+            more of it.
         query: Where the program looks things up: the input that it looks up; the first of ``inputs`` by default.
         relevant: The examples' field that names the passages which answer them, by source or id, where there is one.
             Retrieval is then ranked without any LM call. It is never shown to the program.
@@ -59,6 +61,7 @@ class Task:
         name: str | None = None,
         test: Any = None,
         seed: int = 0,
+        fractions: tuple[float, float, float] = FRACTIONS,
         query: str | None = None,
         relevant: str | None = None,
     ) -> None:
@@ -76,6 +79,7 @@ class Task:
         self.splits: Splits = split(
             read_examples(examples, inputs=self.inputs, outputs=outputs),
             seed=seed,
+            fractions=fractions,
             test=None if test is None else [] if none else read_examples(test, inputs=self.inputs, outputs=outputs),
         )
         self.unsealed: tuple[str, ...] = ()
