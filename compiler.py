@@ -29,14 +29,16 @@ from .lms.journal import lm_identity
 from .lms.training.jobs import Event
 from .optimizers.arena import Arena
 from .optimizers.calibration import calibrate
-from .optimizers.ladder import Climb, Ladder, Listener, Rung
+from .optimizers.ladder import Ladder
 from .optimizers.objectives import Objectives
 from .optimizers.plans import default_plans
 from .optimizers.promotion import Promotion
 from .optimizers.proposers.base import Proposer
 from .optimizers.races.base import RaceMaker
 from .optimizers.races.registry import DEFAULT_RACE, RACES
+from .optimizers.rung import Climb, Listener, Rung
 from .optimizers.rung_report import rung_reports
+from .optimizers.rung_search import SearchMeans
 from .optimizers.space import Space
 from .optimizers.standing import Standing
 from .optimizers.study import record_study
@@ -152,13 +154,15 @@ def compile(  # noqa: A001 — the public name
     )
     promotion = Promotion(objectives or Objectives())
     ladder = Ladder(
-        arena,
-        space,
-        matrix.journaled(writer or _writer(lm)),
-        RACES[race] if isinstance(race, str) else race,
-        promotion,
-        seed=seed,
-        listener=Listener(rung=told.rung, kept=told.kept, round=told.round),
+        SearchMeans(
+            arena,
+            space,
+            writer=matrix.journaled(writer or _writer(lm)),
+            promotion=promotion,
+            make_race=RACES[race] if isinstance(race, str) else race,
+            seed=seed,
+            told=Listener(rung=told.rung, kept=told.kept, round=told.round),
+        )
     )
     # The quality model inverts small matrices: threads of linear algebra would wait for the LM's, and for each other.
     with threadpool_limits(limits=1, user_api="blas"):

@@ -11,7 +11,7 @@ from rich.prompt import Confirm
 
 from .evaluation import numbers
 from .lms.training.jobs import Event
-from .optimizers.ladder import Rung
+from .optimizers.rung import Rung
 from .optimizers.standing import Standing
 
 __all__ = ["CompileProgress"]

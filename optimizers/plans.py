@@ -9,7 +9,6 @@ import dspy
 from ..errors import ProgramError
 from ..lms.training.jobs import Event
 from ..programs.retrieval import retrievers_of
-from .ladder import RungPlan
 from .proposers.answers import AnswerProposer, LMProposer
 from .proposers.base import Proposer
 from .proposers.combination import CombinationProposer
@@ -27,6 +26,7 @@ from .proposers.retrieval import RetrievalProposer
 from .proposers.rules import RuleProposer
 from .proposers.shortening import ShorteningProposer
 from .proposers.writer import WriterProposer
+from .rung import RungPlan
 from .space import Space
 
 __all__ = ["default_plans"]

@@ -11,7 +11,7 @@ from ..lms.journal import JournaledLM
 from ..lms.prices import price
 from .arena import Arena
 from .finetuning_space import Weights
-from .ladder import Rung
+from .rung import Rung
 
 __all__ = ["rung_reports"]
 
