@@ -8,6 +8,7 @@ import dspy
 
 from ..errors import ProgramError
 from ..lms.training.jobs import Event
+from ..lms.training.provider import TrainingProvider
 from ..programs.retrieval import retrievers_of
 from .proposers.answers import AnswerProposer, LMProposer
 from .proposers.base import Proposer
@@ -53,14 +54,12 @@ def default_plans(
 
     Raises:
         ProgramError: Two proposers have one name, or the LM cannot be trained and shall be.
+        FineTuningError: What trains it is not installed.
     """
     signatures = [predictor.signature for predictor in space.searched(module).values()]
     plans, trains = list[RungPlan](), space.finetuning is not None
-    if trains and trainable(lm) is None:
-        raise ProgramError(
-            f"{lm.model} cannot be trained, and the space asks for fine-tuning: its provider offers none; "
-            "leave out Space(finetuning=…), or take ps.lm('local') or an endpoint that trains"
-        )
+    if trains:
+        _check_trainable(lm)
     if len(space.formats_for(signatures, lm)) > 1:
         plans.append(RungPlan("formats", (FormatProposer(),), share=0.3))
     if space.retrieval is not None and retrievers_of(module):
@@ -103,3 +102,15 @@ def _prompts(space: Space, others: Sequence[Proposer]) -> tuple[Proposer, ...]:
             f'two proposers are called {", ".join(twice)}: give one another name, FromDSPy(…, name="another")'
         )
     return (*others, *proposers)
+
+
+def _check_trainable(lm: dspy.BaseLM) -> None:
+    """Finds out what stands against a training before the rungs below it are paid for."""
+    own = trainable(lm)
+    if own is None:
+        raise ProgramError(
+            f"{lm.model} cannot be trained, and the space asks for fine-tuning: its provider offers none; "
+            "leave out Space(finetuning=…), or take ps.lm('local') or an endpoint that trains"
+        )
+    if isinstance(own.provider, TrainingProvider):
+        own.provider.ready()

@@ -48,7 +48,13 @@ def local_provider(
     """
     where = models_folder().parent / "trainings" if folder is None else Path(folder)
     trainer = _LocalTrainer(model, name, precision, where)
-    return TrainingProvider(trainer, progress, trainer.estimate)
+    return TrainingProvider(trainer, progress, trainer.estimate, _ready)
+
+
+def _ready() -> None:
+    from .weights import require_finetune_extra
+
+    require_finetune_extra()
 
 
 @dataclass(frozen=True, slots=True)

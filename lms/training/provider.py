@@ -123,6 +123,7 @@ class TrainingProvider(Provider):
         progress: Is told what happens, by the thread that trains; ``train_kwargs={"progress": function}`` names
             another one for one training.
         estimator: Tells what a training will take.
+        ready: Raises a `FineTuningError` where no training can begin: a library is missing, say.
 
     >>> def trainer(model, examples, *, settings, progress, stop):
     ...     return Trained(f"{model}-trained-on-{len(examples)}")
@@ -133,12 +134,17 @@ class TrainingProvider(Provider):
     """
 
     def __init__(
-        self, trainer: Trainer, progress: Callable[[Event], None] | None = None, estimator: Estimator | None = None
+        self,
+        trainer: Trainer,
+        progress: Callable[[Event], None] | None = None,
+        estimator: Estimator | None = None,
+        ready: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self.finetunable = True
         self.TrainingJob = ProviderJob
         self._trainer, self._progress, self._estimator = trainer, progress, estimator
+        self.ready: Callable[[], None] = ready or (lambda: None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainingProvider:
         return self  # DSPy copies programs with their LMs; who trains stays the same

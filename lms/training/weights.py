@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,20 +88,32 @@ def torch_model(model: str, config: Any = None) -> Any:
     file = weights_file(model)
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            str(file.parent), config=config, gguf_file=file.name, dtype=torch.float32, local_files_only=True
-        )
+        with _without_bars():
+            loaded = AutoModelForCausalLM.from_pretrained(
+                str(file.parent), config=config, gguf_file=file.name, dtype=torch.float32, local_files_only=True
+            )
     except (ValueError, KeyError, OSError) as error:
         raise FineTuningError(f"{file}: transformers cannot read these weights: {error}") from None
+    return loaded.eval()
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keeps transformers from drawing progress bars where the caller may draw its own."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+    from transformers.utils import logging
+
+    shown, drawn = logging.is_progress_bar_enabled(), reader.tqdm
+    logging.disable_progress_bar()
+    reader.tqdm = lambda tensors, **_: tensors  # reading GGUF, it heeds no setting
+    try:
+        yield
     finally:
+        reader.tqdm = drawn
         if shown:
             logging.enable_progress_bar()
-    return loaded.eval()
 
 
 def base_digests(model: Any) -> dict[str, str]:
@@ -130,6 +145,7 @@ def with_lora(model: Any, *, rank: int, alpha: int, dropout: float, seed: int) -
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(TARGETS), task_type="CAUSAL_LM"
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will change
         torch.manual_seed(seed)
         return get_peft_model(model, config)

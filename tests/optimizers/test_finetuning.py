@@ -13,6 +13,7 @@ from progspace.evaluation.matrix import Matrix
 from progspace.lms.budget import Budget, Meter
 from progspace.lms.training.cost import Cost
 from progspace.lms.training.jobs import Event
+from progspace.lms.training.local_provider import local_provider
 from progspace.lms.training.provider import Trained, TrainingProvider
 from progspace.optimizers.finetuning_space import FineTuning, Weights
 from progspace.optimizers.proposers.base import SearchState
@@ -239,6 +240,20 @@ def test_a_training_that_fails_ends_no_compile(rows: Any, mood: Any, rule_engine
 def test_an_lm_that_cannot_be_trained_is_refused_at_once(rows: Any, mood: Any, rule_engine: Any, store: Store) -> None:
     lm = rule_engine(by_weather).lm()
     with pytest.raises(ps.ProgramError, match="rule/one cannot be trained"):
+        ps.compile(
+            ps.Task(program=dspy.Predict(mood), examples=rows, inputs=["text"], metric=METRIC, name="mood"),
+            lm=lm, store=store, space=Space(finetuning=FineTuning()),
+        )  # fmt: skip
+    assert lm._engine_spec.prompts == []
+
+
+def test_what_is_not_installed_is_told_before_the_search(
+    rows: Any, mood: Any, rule_engine: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    provider = local_provider("smollm2-135m", "rule/one")
+    lm = rule_engine(by_weather).lm(provider=provider)
+    with pytest.raises(ps.FineTuningError, match=r"torch, transformers, peft.*pip install 'progspace\[finetune\]'"):
         ps.compile(
             ps.Task(program=dspy.Predict(mood), examples=rows, inputs=["text"], metric=METRIC, name="mood"),
             lm=lm, store=store, space=Space(finetuning=FineTuning()),
