@@ -20,6 +20,7 @@ from ..programs.formats import Format
 from ..programs.metrics import JudgeMetric
 from ..programs.task import Task
 from ..store.database import Store
+from .proposers.finetuning import foreseen
 from .rehearsal import CHARACTERS_A_TOKEN, Rehearsed, counts_exactly, rehearse
 from .space import Space
 
@@ -167,6 +168,8 @@ def forecast(
     if budget.calls is not None and budget.calls < first:
         notes.append(f"The budget does not hold the program as declared, which needs {count(first)} calls.")
     notes.append("Calls that are in the store already cost nothing.")
+    if (training := foreseen(task, lm, space)) is not None:
+        notes.append(training)
     return Forecast(search, test, declared.input_tokens, per_example, tuple(notes))
 
 

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import dspy
 
-from ...errors import DataError, FineTuningError, LMError, MetricError
+from ...errors import DataError, FineTuningError, LMError, ModelNotFound
 from ...lms.journal import JournaledLM
 from ...lms.training.cost import Cost
 from ...lms.training.examples import write_jsonl
 from ...lms.training.jobs import Event
 from ...lms.training.provider import ProviderJob, TrainingProvider, training_examples
 from ...programs.candidate import Candidate
-from ...programs.examples import example_hash
+from ...programs.task import Task
 from ...programs.teaching import bare, training_rows
 from ..finetuning_space import FineTuning, Weights
+from ..space import Space
 from .base import SearchState
-from .draws import class_of, has_classes
-from .pools import Pool, label_pools, traced
+from .pools import label_pools
+from .taught import taught, thinned
 
-__all__ = ["FineTuningProposer", "trainable"]
+__all__ = ["FineTuningProposer", "foreseen", "trainable"]
 
 _LEAST = 20  # examples: fewer teach a model to repeat them
 _PROOF = 40  # dev examples on which trained weights are measured at least
-_MAJORITY = 3  # times as frequent as the rarest class: what is more frequent than that, and than most, is thinned out
-_SHARE = 0.5  # of the calls that are left, which the teacher may take
 
 
 def trainable(lm: dspy.BaseLM) -> dspy.LM | None:
     """Gives the LM that can be trained in the place of this one, if it can."""
     lm = lm.lm if isinstance(lm, JournaledLM) else lm
     return lm if isinstance(lm, dspy.LM) and getattr(lm.provider, "finetunable", False) else None
+
+
+def foreseen(task: Task, lm: dspy.BaseLM, space: Space) -> str | None:
+    """Says what a training would take, as far as it can be known before the search; None where none is planned."""
+    own, how = trainable(lm), space.finetuning
+    if own is None or how is None:
+        return None
+    signatures = {name: each.signature for name, each in space.searched(task.program).items()}
+    labelled = label_pools(task.program, list(task.train)[: how.examples]) if how.labels else {}
+    if not all(labelled.get(name) for name in signatures):
+        return "Training: what it takes is known when a teacher has run on train, and told before it begins."
+    rows, form = training_rows(signatures, labelled, own)
+    try:
+        return f"Training, beside the calls: {_estimated(own, rows, form, how.settings)}."
+    except (FineTuningError, DataError, ModelNotFound) as fault:
+        return f"Training: {fault}."
 
 
 class FineTuningProposer:
@@ -83,9 +97,9 @@ class FineTuningProposer:
         if left is not None and left < min(_PROOF, len(state.task.dev)):
             raise FineTuningError(f"{left} calls are left, too few to measure what would be trained; give more")
         signatures = _signatures(state)
-        taught, source = _taught(state, how)
-        thinned = {name: _thinned(values, signatures[name], state.task.seed) for name, values in taught.items()}
-        rows, form = training_rows(signatures, thinned, lm)
+        pools, source = taught(state, how)
+        shown = {name: thinned(values, signatures[name], state.task.seed) for name, values in pools.items()}
+        rows, form = training_rows(signatures, shown, lm)
         if len(rows) < _LEAST:
             raise FineTuningError(
                 f"{len(rows)} examples to train on ({source}) are too few, {_LEAST} are the least: give more train "
@@ -109,66 +123,6 @@ class FineTuningProposer:
 
 def _signatures(state: SearchState) -> dict[str, type[dspy.Signature]]:
     return {name: each.signature for name, each in state.space.searched(state.task.program).items()}
-
-
-def _taught(state: SearchState, how: FineTuning) -> tuple[Pool, str]:
-    """Gives what each predictor is taught, and where that comes from."""
-    train = list(state.task.train)[: how.examples]
-    labelled = label_pools(state.task.program, train) if how.labels else {}
-    names = list(_signatures(state))
-    if missing := [name for name in names if not labelled.get(name)]:
-        solved, asked = _successes(state, how, train)
-        labelled = {name: labelled.get(name) or solved.get(name, ()) for name in names}
-        told = f"{asked[0]} successes on {asked[1]} train examples"
-        return labelled, told if len(missing) == len(names) else f"labels, and {told}"
-    return {name: labelled[name] for name in names}, f"labels of {len(train)} train examples"
-
-
-def _successes(state: SearchState, how: FineTuning, train: Sequence[dspy.Example]) -> tuple[Pool, tuple[int, int]]:
-    """Gives what a teacher's predictors did on train examples that it solved; how many these are, and how many ran."""
-    teacher = how.teacher
-    if isinstance(teacher, dspy.Module):
-        program = teacher
-    else:
-        program = state.incumbent.candidate.apply(state.task.program, lms=state.lms)
-        if teacher is not None:
-            for predictor in program.predictors():
-                predictor.lm = teacher
-    left = state.matrix.meter.calls_left
-    most = len(train) if left is None else int(_SHARE * left / max(1, len(program.predictors())))
-    examples = list(train)[:most]
-    try:
-        runs = state.matrix.traces(program, examples)
-    except MetricError as fault:
-        raise FineTuningError(f"the metric raised on what the teacher did: {fault}") from fault
-    ordered = [runs[key] for key in dict.fromkeys(map(example_hash, examples)) if key in runs]
-    solved = [run for run in ordered if run.cell.score is not None and run.cell.score >= how.threshold]
-    return traced(program, solved, passages=state.space.passages_in_demonstrations), (len(solved), len(ordered))
-
-
-def _thinned(
-    values: Sequence[Mapping[str, Any]], signature: type[dspy.Signature], seed: int
-) -> Sequence[Mapping[str, Any]]:
-    """Thins out classes that are far more frequent than others; a model would learn to answer them to everything.
-
-    Raises:
-        DataError: All are of one class.
-    """
-    if not has_classes(signature) or not values:
-        return values
-    tell, classes = class_of(signature), dict[str, list[Mapping[str, Any]]]()
-    for each in values:
-        classes.setdefault(tell(each), []).append(each)
-    if len(classes) == 1:
-        raise DataError(
-            f"all {len(values)} examples to train on are {next(iter(classes))!r}: a model that is trained on one class "
-            "answers it to everything; give train examples of others"
-        )
-    sizes = sorted(map(len, classes.values()))
-    most = max(_MAJORITY * sizes[0], sizes[(len(sizes) - 1) // 2])
-    drawn = random.Random(seed)  # noqa: S311 — reproducible, not secret
-    kept = {id(each) for group in classes.values() for each in drawn.sample(group, min(most, len(group)))}
-    return [each for each in values if id(each) in kept]
 
 
 def _export(rows: list[dict[str, Any]], form: str, path: Path) -> None:
