@@ -47,6 +47,7 @@ from .programs.splits import stratified
 from .programs.structure import describe
 from .programs.task import Task
 from .store.database import Store, open_store
+from .store.records import Cell
 
 __all__ = ["Progress", "compile"]
 
@@ -180,8 +181,9 @@ def compile(  # noqa: A001 — the public name
     ]
     unread: list[str] = []
     compared: Sequence[Comparison | None] = [None] * len(programs)
+    paces: Sequence[float | None] = ()
     try:
-        compared = _compare_on_test(programs, test, sealed, seed)
+        compared, paces = _compare_on_test(programs, test, sealed, seed)
     except LMError as error:  # what the search found is paid for
         unread.append(f"The sealed test could not be scored: {error}. Run the same again: only that is left to do.")
     chosen = {choice.lm for choice in winner.candidate.predictors.values()}
@@ -197,7 +199,7 @@ def compile(  # noqa: A001 — the public name
         seed=seed,
         sizes={"train": len(task.train), "dev": len(arena.dev), "test": len(test)},
         notes=(*task.splits.notes, *_notes(climbed, arena), *unread),
-        rungs=rung_reports(climbed.rungs, arena, compared, seed),
+        rungs=rung_reports(climbed.rungs, arena, compared, seed, paces),
         front=tuple(
             Point(choice=arena.standings[key].candidate.origin, score=point["quality"], tokens=point["tokens"])
             for key, point in front
@@ -292,13 +294,21 @@ def _worth_reading(rung: Rung, climbed: Climb) -> bool:
 
 def _compare_on_test(
     programs: Sequence[dspy.Module | None], test: Sequence[dspy.Example], matrix: Matrix, seed: int
-) -> Sequence[Comparison | None]:
-    """Compares each program with the first one, the baseline; with nothing where no test is sealed."""
+) -> tuple[Sequence[Comparison | None], Sequence[float | None]]:
+    """Compares each program with the first one, the baseline; with nothing where no test is sealed.
+
+    Gives also the seconds of the clock that each took an example, where all of its answers were bought now.
+    """
     if not test or programs[0] is None:
-        return [None] * len(programs)
-    cells = [None if program is None else matrix.fill(program, test) for program in programs]
+        return [None] * len(programs), [None] * len(programs)
+    cells, paces = list[list[Cell] | None](), list[float | None]()
+    for program in programs:
+        before = matrix.meter.spent
+        cells.append(None if program is None else matrix.fill(program, test))
+        took = matrix.meter.spent - before
+        paces.append(took.seconds / len(test) if took.calls and took.bought == took.calls else None)
     declared = cells[0] or []
-    return [None if each is None else compare_cells(each, declared, test, seed=seed) for each in cells]
+    return [None if each is None else compare_cells(each, declared, test, seed=seed) for each in cells], paces
 
 
 def _provenance(task: Task, seed: int, budget: Budget) -> Provenance:

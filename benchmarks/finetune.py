@@ -119,7 +119,8 @@ def _lines(task: ps.Task, store: Store, calls: int, seed: int) -> Iterator[dict[
         if (training := rung.training) is not None:
             line |= {
                 "training_examples": training.examples, "trained_tokens": training.tokens,
-                "training_seconds": training.seconds, "source": training.source, "payback": training.payback,
+                "training_seconds": training.seconds, "source": training.source, "pace": training.pace,
+                "payback": training.payback,
             }  # fmt: skip
         yield {**line, "compile_seconds": round(took, 1)}
     test = list(task.unseal_test("dspy.BootstrapFinetune on the same rows"))[:TEST_ROWS]
@@ -168,7 +169,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
     from ..evaluation.rendering import as_text
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("task", "program", "test", "95 %", "input tokens", "time/example", "training"):
+    for column in ("task", "program", "test", "95 %", "input tokens", "training"):
         drawn.add_column(column, justify="left" if column in ("task", "program") else "right")
     for line in lines:
         training = line.get("training_seconds")
@@ -178,7 +179,6 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
             numbers.percent(line["score"]),
             numbers.interval(Interval(line["low"], line["high"], 0.95, "")),
             numbers.count(line["input_tokens"] / max(1, line["n_test"])),
-            numbers.duration(line["seconds"]),
             "" if training is None else numbers.duration(training),
         )
     return as_text(drawn)

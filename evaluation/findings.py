@@ -105,6 +105,8 @@ class TrainingReport(_Frozen):
         usd: That it cost; None where the price is not known.
         before: The best program without these weights, on the same examples as ``after``.
         after: The rung's best.
+        pace: Seconds an example with ``before`` and with ``after``, many side by side: of the clock on the sealed test,
+            by the number of examples; None where answers were known already, and nobody can say.
         payback: Examples after which what is saved on each has made up for the training: in money where it cost some,
             else in time; None where nothing is saved, or nobody knows.
     """
@@ -117,6 +119,7 @@ class TrainingReport(_Frozen):
     usd: float | None
     before: Measured
     after: Measured
+    pace: tuple[float, float] | None
     payback: int | None
 
 

@@ -138,14 +138,17 @@ def _training_line(training: TrainingReport) -> str:
     paid = (
         f"it has paid for itself after {numbers.count(training.payback)} examples"
         if training.payback
+        else "when it has paid for itself is not known"
+        if training.pace is None
         else "it saves nothing that would pay for it"
     )
+    pace = "" if training.pace is None else f", {' → '.join(map(numbers.duration, training.pace))} of the clock"
     return (
         f"Trained on {numbers.count(training.examples)} examples ({training.source}), "
         f"{numbers.count(training.tokens)} tokens{''.join(f', {each}' for each in took)}: "
         f"{numbers.percent(before.score)} → {numbers.percent(after.score)}, "
-        f"{numbers.count(before.input_tokens)} → {numbers.count(after.input_tokens)} input tokens, "
-        f"{numbers.duration(before.seconds)} → {numbers.duration(after.seconds)} an example; {paid}."
+        f"{numbers.count(before.input_tokens)} → {numbers.count(after.input_tokens)} input tokens an example{pace}; "
+        f"{paid}."
     )
 
 

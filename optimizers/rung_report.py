@@ -17,7 +17,11 @@ __all__ = ["rung_reports"]
 
 
 def rung_reports(
-    rungs: Sequence[Rung], arena: Arena, compared: Sequence[Comparison | None], seed: int
+    rungs: Sequence[Rung],
+    arena: Arena,
+    compared: Sequence[Comparison | None],
+    seed: int,
+    paces: Sequence[float | None] = (),
 ) -> tuple[RungReport, ...]:
     """Tells of rungs.
 
@@ -26,19 +30,29 @@ def rung_reports(
         arena: Where they were measured.
         compared: Each one's best with the baseline on the sealed test, in the same order; None where it was not read.
         seed: Of intervals.
+        paces: Seconds of the clock an example, of each on the sealed test; None where that is not known.
     """
     reports: list[RungReport] = []
-    for rung, on_test in zip(rungs, compared, strict=True):
+    known = list(paces) or [None] * len(rungs)
+    for index, (rung, on_test) in enumerate(zip(rungs, compared, strict=True)):
         told = _rung_report(rung, arena, on_test, seed)
         names = {choice.lm for choice in rung.best.candidate.predictors.values()}
         if trained := [weights for name, weights in arena.weights.items() if name in names]:
-            below = next(each for each in reversed(reports) if each.kept)
-            told = told.model_copy(update={"training": _training_report(trained[0], arena.matrix.lm, below, told)})
+            at = max(place for place, each in enumerate(reports) if each.kept)
+            pace = _pace(known[at], known[index])
+            training = _training_report(trained[0], arena.matrix.lm, reports[at], told, pace)
+            told = told.model_copy(update={"training": training})
         reports.append(told)
     return tuple(reports)
 
 
-def _training_report(weights: Weights, lm: JournaledLM, below: RungReport, trained: RungReport) -> TrainingReport:
+def _pace(before: float | None, after: float | None) -> tuple[float, float] | None:
+    return None if before is None or after is None else (before, after)
+
+
+def _training_report(
+    weights: Weights, lm: JournaledLM, below: RungReport, trained: RungReport, pace: tuple[float, float] | None
+) -> TrainingReport:
     both = below.test is not None and trained.test is not None
     before, after = (below.test, trained.test) if both else (below.dev, trained.dev)
     assert before is not None and after is not None  # noqa: S101, PT018 — for the type checker
@@ -52,14 +66,18 @@ def _training_report(weights: Weights, lm: JournaledLM, below: RungReport, train
         usd=cost.usd,
         before=before,
         after=after,
-        payback=_payback(weights, lm, before, after),
+        pace=pace,
+        payback=_payback(weights, lm, before, after, pace),
     )
 
 
-def _payback(weights: Weights, lm: JournaledLM, before: Measured, after: Measured) -> int | None:
+def _payback(
+    weights: Weights, lm: JournaledLM, before: Measured, after: Measured, pace: tuple[float, float] | None
+) -> int | None:
     """Examples until what is saved on each makes up for the training: money where it took money, else time."""
     if weights.cost.usd == 0:
-        spent, saved = weights.cost.seconds, before.seconds - after.seconds
+        # Not the seconds of a cell: those count the wait for others that run beside it.
+        spent, saved = weights.cost.seconds, pace[0] - pace[1] if pace else 0.0
     else:
         was, now = (
             price(each, measured.input_tokens, measured.tokens - measured.input_tokens)
