@@ -118,7 +118,7 @@ def examples(count: int = 400, *, seed: int = 0) -> list[dspy.Example]:
         seed: Another one gives others.
 
     >>> print(examples(1)[0].line)
-    Removed · Reports: the page counter (#6135).
+    Removed · Billing: support for the XP installer (#5242).
     """
     generator = random.Random(seed)  # noqa: S311 — reproducible, not secret
     made: dict[str, dspy.Example] = {}
@@ -149,7 +149,7 @@ def house_style(example: dspy.Example, prediction: Any, trace: Any = None) -> ds
 
     >>> example = dspy.Example(line="Fixed · Mail: a flicker when scrolling (#2041).")
     >>> house_style(example, dspy.Prediction(line="Fixed · Mail: a flicker (#2041).")).score
-    0.93
+    0.9
     >>> house_style(example, dspy.Prediction(line="Femi fixed the flicker.")).score
     0.0
     """
