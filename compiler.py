@@ -181,13 +181,12 @@ def compile(  # noqa: A001 — the public name
     ]
     unread: list[str] = []
     compared: Sequence[Comparison | None] = [None] * len(programs)
-    paces: Sequence[float | None] = ()
+    paces: Sequence[float | None] = [None] * len(programs)
     try:
         compared, paces = _compare_on_test(programs, test, sealed, seed)
     except LMError as error:  # what the search found is paid for
         unread.append(f"The sealed test could not be scored: {error}. Run the same again: only that is left to do.")
-    chosen = {choice.lm for choice in winner.candidate.predictors.values()}
-    used = {name: each for name, each in arena.lms.items() if name in chosen}
+    used = {name: each for name, each in arena.lms.items() if name in winner.candidate.lms}
     values = {key: promotion.values(arena, key) for key in arena.measured}
     indices = promotion.objectives.front(list(values.values()))
     front = sorted(

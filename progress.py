@@ -64,12 +64,9 @@ class CompileProgress:
     def cells(self, count: int) -> None:
         """So many cells were filled."""
         self._filled += count
-        now = time.monotonic()
-        rate = f"{self._filled / max(now - self._since, 1e-3):.0f}/s"
+        rate = f"{self._filled / max(time.monotonic() - self._since, 1e-3):.0f}/s"
         self._bar.update(self._task, advance=count, rate=rate)
-        if not self.console.is_terminal and now - self._told > _EVERY:
-            self._told = now
-            self.console.print(f"  … {numbers.count(self._filled)} cells, {rate}", highlight=False)
+        self._now_and_then(f"{numbers.count(self._filled)} cells, {rate}")
 
     def kept(self, rung: Rung) -> None:
         """A rung has been climbed: says what came of it, for good."""
@@ -100,10 +97,14 @@ class CompileProgress:
         told = f"{self._name}: {event.message}" if steps is None or loss is None else f"{self._name}: loss {loss:.3f}"
         told += "" if left is None else f", {numbers.duration(left)} left"
         self._bar.update(self._task, description=told, completed=step or 0, total=steps, rate="", unit="steps")
+        self._now_and_then(told + (f" (step {step}/{steps})" if steps else ""))
+
+    def _now_and_then(self, line: str) -> None:
+        """Says how it goes on where there is no bar to show it."""
         now = time.monotonic()
         if not self.console.is_terminal and now - self._told > _EVERY:
             self._told = now
-            self.console.print(f"  … {told}" + (f" (step {step}/{steps})" if steps else ""), highlight=False)
+            self.console.print(f"  … {line}", highlight=False)
 
     def _begin(self, description: str, total: int | None) -> None:
         self._filled, self._since = 0, time.monotonic()

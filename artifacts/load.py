@@ -63,7 +63,7 @@ def program_of(
         path: Where it was read: trained weights are sought beside it.
     """
     module = restore(artifact.structure, program=program)
-    used = {choice.lm for choice in artifact.candidate.predictors.values() if choice.lm is not None}
+    used = artifact.candidate.lms
     if unknown := used - set(artifact.lms) - set(lms or {}):
         raise ArtifactError(f"the program runs on LMs that it does not tell of: {', '.join(sorted(unknown))}")
     others = {name: (lms or {}).get(name) or _made(artifact.lms[name], path) for name in used}

@@ -9,7 +9,8 @@ from typing import Any
 import dspy
 
 from ..errors import ArtifactError, LMError
-from ..lms.adapters import Adapter, read_adapter, replace_bytes
+from ..lms.adapters import Adapter, read_adapter
+from ..lms.files import replace_bytes
 
 __all__ = ["adapters_of", "put_beside", "sought_beside"]
 
@@ -20,13 +21,12 @@ def adapters_of(lms: Mapping[str, dspy.BaseLM]) -> dict[str, Adapter]:
     return {name: adapter for name, adapter in held.items() if isinstance(adapter, Adapter)}
 
 
-def put_beside(artifact: Path, adapters: Mapping[str, Adapter]) -> list[Path]:
+def put_beside(artifact: Path, adapters: Mapping[str, Adapter]) -> None:
     """Copies adapters to where an artifact will stand.
 
     Raises:
         ArtifactError: One was moved or altered since, or the copy cannot be written.
     """
-    paths = []
     for adapter in adapters.values():
         path = _beside(artifact, adapter.sha256)
         try:
@@ -38,8 +38,6 @@ def put_beside(artifact: Path, adapters: Mapping[str, Adapter]) -> list[Path]:
             raise ArtifactError(f"{artifact}: its weights cannot be kept: {error}") from error
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be written ({error.strerror or error})") from error
-        paths.append(path)
-    return paths
 
 
 def sought_beside(artifact: Path, engine: Mapping[str, Any]) -> Adapter:

@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import LMError
+from .files import replace_bytes
 from .models import models_folder
 from .provision import GRAPH, copy_tokenizers
 
@@ -138,23 +139,6 @@ def write_adapter(
     description.seal = _seal(description, tensors)
     replace_bytes(path, save(dict(tensors), {_DESCRIPTION: description.model_dump_json()}))
     return read_adapter(path)
-
-
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Writes a file as a whole or not at all.
-
-    Raises:
-        OSError: The disk is full, the folder is missing, …; the old file is as it was.
-    """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def read_adapter(path: str | os.PathLike[str], sha256: str | None = None) -> Adapter:

@@ -21,7 +21,7 @@ def rung_reports(
     arena: Arena,
     compared: Sequence[Comparison | None],
     seed: int,
-    paces: Sequence[float | None] = (),
+    paces: Sequence[float | None],
 ) -> tuple[RungReport, ...]:
     """Tells of rungs.
 
@@ -33,13 +33,11 @@ def rung_reports(
         paces: Seconds of the clock an example, of each on the sealed test; None where that is not known.
     """
     reports: list[RungReport] = []
-    known = list(paces) or [None] * len(rungs)
     for index, (rung, on_test) in enumerate(zip(rungs, compared, strict=True)):
         told = _rung_report(rung, arena, on_test, seed)
-        names = {choice.lm for choice in rung.best.candidate.predictors.values()}
-        if trained := [weights for name, weights in arena.weights.items() if name in names]:
+        if trained := [weights for name, weights in arena.weights.items() if name in rung.best.candidate.lms]:
             at = max(place for place, each in enumerate(reports) if each.kept)
-            pace = _pace(known[at], known[index])
+            pace = _pace(paces[at], paces[index])
             training = _training_report(trained[0], arena.matrix.lm, reports[at], told, pace)
             told = told.model_copy(update={"training": training})
         reports.append(told)

@@ -76,6 +76,11 @@ class Candidate(BaseModel):
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def lms(self) -> set[str]:
+        """Names of the LMs that its predictors run on in the place of the program's own."""
+        return {choice.lm for choice in self.predictors.values() if choice.lm is not None}
+
     def with_choice(self, *, origin: str | None = None, predictor: str | None = None, **choice: Any) -> Candidate:
         """Chooses anew for one predictor, or for all of them.
 

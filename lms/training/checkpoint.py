@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...errors import FineTuningError
-from ..adapters import replace_bytes
+from ..files import replace_bytes
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
 

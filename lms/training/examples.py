@@ -13,8 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...errors import DataError
+from ..files import replace_text
 from .cost import Cost, estimate
-from .files import replace_text
 
 __all__ = [
     "Cost",

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ...errors import DataError, FineTuningError
-from .files import replace_text
+from ..files import replace_text
 
 __all__ = ["Event", "Job", "keep", "started", "succeeded"]
 

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from ..models import models_folder
 from .cost import Cost
 from .examples import TrainingExample, content_hash
 from .jobs import Event
-from .provider import Trained, TrainingProvider
+from .provider import Trained, TrainingProvider, read_settings
 
 if TYPE_CHECKING:
     from .lora import LoRASettings
@@ -105,10 +105,4 @@ class _LocalTrainer:
 
         if model != self.name:
             raise FineTuningError(f"{model} is trained already: train {self.name}, on all of the examples at once")
-        wanted = dict(settings)
-        if "n_epochs" in wanted:
-            wanted["epochs"] = wanted.pop("n_epochs")
-        known = [field.name for field in fields(LoRASettings)]
-        if unknown := sorted(set(wanted) - set(known)):
-            raise FineTuningError(f"the local training knows no {', '.join(unknown)}; there is {', '.join(known)}")
-        return LoRASettings(**wanted)
+        return read_settings(LoRASettings, settings, "the local training")

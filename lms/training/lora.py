@@ -16,11 +16,11 @@ from typing import Any, Literal
 from ...errors import FineTuningError
 from ..adapters import Adapter, read_adapter, write_adapter
 from ..embedded import engine_for
+from ..files import replace_text
 from ..models import DEFAULT_MODEL
 from .batches import Encoded, encoded, epoch_batches
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .examples import TrainingExample, content_hash, deduplicated, split
-from .files import replace_text
 from .learner import Learner
 from .sizing import TrainingEstimate, check_fits, sized
 from .weights import base_digests, require_finetune_extra, torch_config, torch_model, weights_file, with_lora

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import dspy
 from dspy.clients.provider import Provider, TrainingJob
@@ -20,7 +20,17 @@ from .examples import TrainingExample
 from .jobs import Event
 from .remote import RemoteSettings, RemoteTraining
 
-__all__ = ["ProviderJob", "Trained", "Trainer", "TrainingProvider", "remote_provider", "training_examples"]
+__all__ = [
+    "ProviderJob",
+    "Trained",
+    "Trainer",
+    "TrainingProvider",
+    "read_settings",
+    "remote_provider",
+    "training_examples",
+]
+
+_S = TypeVar("_S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,12 +325,26 @@ def _unconfirmed(base_url: str) -> Callable[[Cost], bool]:
     return refuse
 
 
-def _settings(given: dict[str, Any]) -> RemoteSettings:
-    if "n_epochs" in given:
-        given["epochs"] = given.pop("n_epochs")
-    known = [field.name for field in fields(RemoteSettings)]
-    if unknown := sorted(set(given) - set(known)):
-        raise FineTuningError(
-            f"the endpoint's training knows no {', '.join(unknown)}; there is {', '.join([*known, 'confirm'])}"
-        )
-    return RemoteSettings(**given)
+def _settings(given: Mapping[str, Any]) -> RemoteSettings:
+    return read_settings(RemoteSettings, given, "the endpoint's training", "confirm")
+
+
+def read_settings(kind: type[_S], given: Mapping[str, Any], whose: str, *others: str) -> _S:
+    """Reads ``train_kwargs``; ``n_epochs``, as some providers of DSPy call it, is taken for ``epochs``.
+
+    Args:
+        kind: A dataclass of settings.
+        given: By the user.
+        whose: Settings they are, for the error.
+        others: Names that may be given besides, for the error.
+
+    Raises:
+        FineTuningError: There is a setting that is not known.
+    """
+    wanted = dict(given)
+    if "n_epochs" in wanted:
+        wanted["epochs"] = wanted.pop("n_epochs")
+    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    if unknown := sorted(set(wanted) - set(known)):
+        raise FineTuningError(f"{whose} knows no {', '.join(unknown)}; there is {', '.join([*known, *others])}")
+    return kind(**wanted)

@@ -20,8 +20,7 @@ from ...programs.teaching import bare, training_rows
 from ..finetuning_space import FineTuning, Weights
 from ..space import Space
 from .base import SearchState
-from .pools import label_pools
-from .taught import taught, thinned
+from .taught import labels, taught, thinned
 
 __all__ = ["FineTuningProposer", "foreseen", "trainable"]
 
@@ -40,8 +39,7 @@ def foreseen(task: Task, lm: dspy.BaseLM, space: Space) -> str | None:
     own, how = trainable(lm), space.finetuning
     if own is None or how is None:
         return None
-    signatures = {name: each.signature for name, each in space.searched(task.program).items()}
-    labelled = label_pools(task.program, list(task.train)[: how.examples]) if how.labels else {}
+    signatures, labelled = _signatures(space, task.program), labels(task, how)
     if not all(labelled.get(name) for name in signatures):
         return "Training: what it takes is known when a teacher has run on train, and told before it begins."
     rows, form = training_rows(signatures, labelled, own)
@@ -87,7 +85,7 @@ class FineTuningProposer:
             state.tell(f"fine-tuning: {fault}.")
             return []
         state.add_weights(weights)
-        return bare(state.incumbent.candidate, _signatures(state), weights.name)[:count]
+        return bare(state.incumbent.candidate, _signatures(state.space, state.task.program), weights.name)[:count]
 
     def _trained(self, state: SearchState, how: FineTuning) -> Weights:
         lm = trainable(state.matrix.lm)
@@ -96,7 +94,7 @@ class FineTuningProposer:
         left = state.matrix.meter.calls_left
         if left is not None and left < min(_PROOF, len(state.task.dev)):
             raise FineTuningError(f"{left} calls are left, too few to measure what would be trained; give more")
-        signatures = _signatures(state)
+        signatures = _signatures(state.space, state.task.program)
         pools, source = taught(state, how)
         shown = {name: thinned(values, signatures[name], state.task.seed) for name, values in pools.items()}
         rows, form = training_rows(signatures, shown, lm)
@@ -121,8 +119,8 @@ class FineTuningProposer:
         return Weights(trained, source, told)
 
 
-def _signatures(state: SearchState) -> dict[str, type[dspy.Signature]]:
-    return {name: each.signature for name, each in state.space.searched(state.task.program).items()}
+def _signatures(space: Space, module: dspy.Module) -> dict[str, type[dspy.Signature]]:
+    return {name: each.signature for name, each in space.searched(module).items()}
 
 
 def _export(rows: list[dict[str, Any]], form: str, path: Path) -> None:

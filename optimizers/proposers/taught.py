@@ -10,21 +10,27 @@ import dspy
 
 from ...errors import DataError, FineTuningError, MetricError
 from ...programs.examples import example_hash
+from ...programs.task import Task
 from ..finetuning_space import FineTuning
 from .base import SearchState
 from .draws import class_of, has_classes
 from .pools import Pool, label_pools, traced
 
-__all__ = ["taught", "thinned"]
+__all__ = ["labels", "taught", "thinned"]
 
 _MAJORITY = 3  # times as frequent as the rarest class: what is more frequent than that, and than most, is thinned out
 _SHARE = 0.5  # of the calls that are left, which the teacher may take
 
 
+def labels(task: Task, how: FineTuning) -> Pool:
+    """Gives what train examples are labelled with, by the predictor's name; none where labels are not taught."""
+    return label_pools(task.program, task.train[: how.examples]) if how.labels else {}
+
+
 def taught(state: SearchState, how: FineTuning) -> tuple[Pool, str]:
     """Gives what each predictor is taught, and where that comes from."""
     train = list(state.task.train)[: how.examples]
-    labelled = label_pools(state.task.program, train) if how.labels else {}
+    labelled = labels(state.task, how)
     names = list(state.space.searched(state.task.program))
     if missing := [name for name in names if not labelled.get(name)]:
         solved, asked = _successes(state, how, train)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["replace_text"]
+__all__ = ["replace_bytes", "replace_text"]
 
 
-def replace_text(path: str | os.PathLike[str], text: str) -> Path:
+def replace_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
     """Writes a file; whoever reads it, or kills this process, finds the old content or the new one, never a part.
 
     Args:
         path: Of the file; its folder must be there.
-        text: Its new content.
+        content: Its new content.
 
     Raises:
         OSError: The disk is full, the folder is missing, …; the old file is as it was.
@@ -21,11 +21,16 @@ def replace_text(path: str | os.PathLike[str], text: str) -> Path:
     file = Path(path)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with scratch.open("w", encoding="utf-8", newline="\n") as out:
-            out.write(text)
+        with scratch.open("wb") as out:
+            out.write(content)
             out.flush()
             os.fsync(out.fileno())
         scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)
     return file
+
+
+def replace_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Writes a file as UTF-8; otherwise as `replace_bytes`."""
+    return replace_bytes(path, text.encode())
