@@ -53,15 +53,22 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _MEND = "install bubblewrap 0.8 or newer (apt-get install bubblewrap)"
 
 # Limits are set by the interpreter on itself, before it takes up the program: lowered, they cannot be raised again.
+# Standard input is a pipe whose other end the caller holds. bubblewrap's processes ask to die with their parents once
+# they run: a caller that was killed before leaves the pipe closed, and nothing else would end the run.
 _START = """
-import resource, sys
+import os, resource, select, sys
+caller = select.poll()
+caller.register(0, 0)
+if caller.poll(0):
+    sys.exit("the caller is gone")
+os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
 for name, soft, hard in {limits!r}:
     resource.setrlimit(getattr(resource, name), (soft, hard))
 sys.path.insert(0, {modules!r})
 sys.argv[:] = [{program!r}]
 with open({program!r}, "rb") as file:
     source = file.read()
-del resource, sys, name, soft, hard, file
+del caller, os, resource, select, sys, name, soft, hard, file
 exec(compile(source, {program!r}, "exec"))
 """
 
@@ -219,7 +226,7 @@ def _run(walls: _Walls, source: str, limits: Limits, modules: Mapping[str, str])
         started = time.monotonic()
         with subprocess.Popen(  # noqa: S603 — a list, and no shell
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=passed,
