@@ -33,6 +33,7 @@ from .space import Space
 __all__ = ["default_plans"]
 
 _PLACES = 12
+_SURE = 0.9  # that trained weights are no worse than prompts: a model that is a file of its own is not kept by a hair
 _RETRIEVALS = 6  # the best search with each k first: what changes little is tried on the best of them
 
 
@@ -75,7 +76,8 @@ def default_plans(
         # One way of each at a time, the cheaper first: votes on reasoning ask ten times what the winner asks.
         plans.append(RungPlan("chaining", tuple(chains), share=0.5 if trains else 1.0, places=len(chains)))
     if trains:
-        plans.append(RungPlan("fine-tuning", (FineTuningProposer(on_training),), share=1.0, rematch=False))
+        tuning = RungPlan("fine-tuning", (FineTuningProposer(on_training),), share=1.0, rematch=False, sure=_SURE)
+        plans.append(tuning)
     return tuple(plans)
 
 

@@ -68,12 +68,10 @@ class Promotion:
 
     Attributes:
         objectives: Limits, tolerance, and what is preferred.
-        sure: How probable it has to be that the candidate is better than the rung below.
         beyond_luck: How probable, at the end, that the winner is better than the program as declared.
     """
 
     objectives: Objectives = field(default_factory=Objectives)
-    sure: float = 0.5
     beyond_luck: float = 0.9
 
     def quality(self, board: Board) -> Quality:
@@ -84,13 +82,16 @@ class Promotion:
         """How probably each row beats the first one."""
         return [float(chance) for chance in posterior(board).probability_better(0)]
 
-    def decide(self, arena: Arena, keys: Sequence[str], eligible: Sequence[str] | None = None) -> Outcome:
+    def decide(
+        self, arena: Arena, keys: Sequence[str], eligible: Sequence[str] | None = None, *, sure: float = 0.5
+    ) -> Outcome:
         """Runs the finalists on the fresh part of dev and says who stays.
 
         Args:
             arena: Where they are measured.
             keys: All that were in the race, the incumbent's first.
             eligible: Those among them that may take its place; None for all.
+            sure: How probable it has to be that the candidate is better, or no worse and cheaper.
         """
         finalists, stopped = self._finalists(arena, keys, keys[1:] if eligible is None else eligible), None
         try:
@@ -106,7 +107,7 @@ class Promotion:
         best = finalists[0 if chosen is None else chosen]
         # What was not confirmed has to be the surer: the best of many on a few examples is mostly the luckiest.
         confirmed = len(arena.standings[keys[best]].fresh) == len(arena.fresh) > 0
-        kept, verdict = self._verdict(arena, keys, best, quality, self.sure if confirmed else self.beyond_luck)
+        kept, verdict = self._verdict(arena, keys, best, quality, sure if confirmed else self.beyond_luck)
         return Outcome(keys[best], float(quality.mean[best]), kept, verdict, stopped)
 
     def against_baseline(self, arena: Arena, keys: Sequence[str], winner: str) -> tuple[bool, Verdict]:

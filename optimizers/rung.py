@@ -25,6 +25,7 @@ class RungPlan:
         share: Of the calls that are left when it begins.
         places: Candidates a round; None for all that there are, in one round.
         rematch: Whether what earlier rungs measured runs on: not where what is new was dear, and is to be looked at.
+        sure: How probable it has to be that its best is better than the rung below, or no worse and cheaper.
     """
 
     name: str
@@ -32,6 +33,7 @@ class RungPlan:
     share: float
     places: int | None = None
     rematch: bool = True
+    sure: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,7 @@ class RungSearch:
         measured = [key for key in self.keys[1:] if self._bought(key) > self.earlier.get(key, 0)]
         if not measured:
             return None
-        outcome = self.means.promotion.decide(self.arena, self.keys, measured)
+        outcome = self.means.promotion.decide(self.arena, self.keys, measured, sure=self.plan.sure)
         standings = sorted(
             (self.arena.standings[key] for key in measured if key not in self.earlier or key == outcome.key),
             key=lambda each: (-len(each.cells), -each.mean, each.order),

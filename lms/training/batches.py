@@ -10,7 +10,7 @@ from typing import Protocol
 from ...errors import DataError
 from .examples import TrainingExample
 
-__all__ = ["Encoded", "Tokenizes", "encoded", "epoch_batches", "micro_batches"]
+__all__ = ["Encoded", "Tokenizes", "encoded", "epoch_batches", "fits", "micro_batches"]
 
 
 class Tokenizes(Protocol):
@@ -53,20 +53,33 @@ def encoded(examples: Sequence[TrainingExample], tokenizer: Tokenizes, end: int)
     """
     made = []
     for row, example in enumerate(examples, 1):
-        messages = [{"role": role, "content": content} for role, content in example.prompt]
-        text = tokenizer.render(messages) if example.templated else "".join(each["content"] for each in messages)
-        prompt, answer = tokenizer.encode(text), [*tokenizer.encode(example.answer), end]
-        if not prompt:
+        one = _encode(example, tokenizer, end)
+        if not one.prompt:
             raise DataError("the prompt is empty", row=row)
-        # The tokenizer itself cuts at the context's end, so one that is exactly full may have been longer.
-        if max(len(prompt), len(answer), len(prompt) + len(answer) - 1) >= tokenizer.context_length:
+        if not _fits(one, tokenizer):
             raise DataError(
-                f"the prompt and its answer have {len(prompt) + len(answer):,} tokens or more, and the model reads "
+                f"the prompt and its answer have {one.length:,} tokens or more, and the model reads "
                 f"{tokenizer.context_length:,}: shorten the example or leave it out",
                 row=row,
             )
-        made.append(Encoded(tuple(prompt), tuple(answer)))
+        made.append(one)
     return tuple(made)
+
+
+def fits(example: TrainingExample, tokenizer: Tokenizes, end: int) -> bool:
+    """Tells whether an example is no longer than the model's context."""
+    return _fits(_encode(example, tokenizer, end), tokenizer)
+
+
+def _encode(example: TrainingExample, tokenizer: Tokenizes, end: int) -> Encoded:
+    messages = [{"role": role, "content": content} for role, content in example.prompt]
+    text = tokenizer.render(messages) if example.templated else "".join(each["content"] for each in messages)
+    return Encoded(tuple(tokenizer.encode(text)), (*tokenizer.encode(example.answer), end))
+
+
+def _fits(one: Encoded, tokenizer: Tokenizes) -> bool:
+    # The tokenizer itself cuts at the context's end, so one that is exactly full may have been longer.
+    return max(len(one.prompt), len(one.answer), one.length) < tokenizer.context_length
 
 
 def epoch_batches(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:

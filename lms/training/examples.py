@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,7 +19,6 @@ __all__ = [
     "Cost",
     "TrainingExample",
     "as_jsonl",
-    "balanced",
     "content_hash",
     "deduplicated",
     "estimate",
@@ -214,52 +212,6 @@ def deduplicated(examples: Iterable[TrainingExample]) -> tuple[TrainingExample, 
     1
     """
     return tuple(dict.fromkeys(examples))
-
-
-def balanced(
-    examples: Sequence[TrainingExample],
-    key: Callable[[TrainingExample], Hashable],
-    *,
-    by: Literal["dropping", "repeating"] = "dropping",
-) -> tuple[TrainingExample, ...]:
-    """Makes every class equally frequent, so that the model does not learn to answer the most frequent one.
-
-    Which examples are dropped or repeated depends on their content alone. The others keep their order; repeated ones
-    stand at the end.
-
-    Args:
-        examples: Without duplicates.
-        key: Gives an example's class.
-        by: ``dropping`` leaves as many of each class as the smallest has; ``repeating`` fills each class up to the
-            largest. Split first then: a repeated example counts twice in a validation set.
-
-    Raises:
-        DataError: There is one class only, or none.
-
-    >>> rows = [TrainingExample((("user", text), ("assistant", text[0]))) for text in ("a1", "a2", "a3", "b1")]
-    >>> [example.answer for example in balanced(rows, lambda example: example.answer)]
-    ['a', 'b']
-    >>> len(balanced(rows, lambda example: example.answer, by="repeating"))
-    6
-    """
-    classes: dict[Hashable, list[int]] = {}
-    for place, example in enumerate(examples):
-        classes.setdefault(key(example), []).append(place)
-    if len(classes) < 2:
-        only = f"one class only: {next(iter(classes))!r}" if classes else "no examples"
-        raise DataError(
-            f"the training data holds {only}; a model trained on that answers the same to everything: give examples "
-            "of at least two classes"
-        )
-    drawn = {
-        name: sorted(places, key=lambda place: _digest(examples[place].messages)) for name, places in classes.items()
-    }
-    sizes = [len(places) for places in drawn.values()]
-    if by == "dropping":
-        kept = sorted(place for places in drawn.values() for place in places[: min(sizes)])
-        return tuple(examples[place] for place in kept)
-    more = [places[i % len(places)] for places in drawn.values() for i in range(max(sizes) - len(places))]
-    return (*examples, *(examples[place] for place in more))
 
 
 def split(

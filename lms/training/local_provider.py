@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FineTuningError
-from ..embedded import Precision
+from ..embedded import Precision, engine_for
 from ..models import models_folder
+from .batches import fits
 from .cost import Cost
 from .examples import TrainingExample, content_hash
 from .jobs import Event
@@ -48,7 +49,7 @@ def local_provider(
     """
     where = models_folder().parent / "trainings" if folder is None else Path(folder)
     trainer = _LocalTrainer(model, name, precision, where)
-    return TrainingProvider(trainer, progress, trainer.estimate, _ready)
+    return TrainingProvider(trainer, progress, trainer.estimate, _ready, trainer.fits)
 
 
 def _ready() -> None:
@@ -99,6 +100,11 @@ class _LocalTrainer:
         lora = self._settings(model, settings)
         told = estimate_training(examples, lora, model=self.model)
         return Cost(told.examples, told.tokens, lora.epochs, usd=0.0, seconds=told.seconds)
+
+    def fits(self, model: str, examples: Sequence[TrainingExample]) -> list[bool]:  # noqa: ARG002
+        engine = engine_for(self.model, "f32")
+        end = int(engine.tokenizer.get_eos_token_id())
+        return [fits(example, engine, end) for example in examples]
 
     def _settings(self, model: str, settings: Mapping[str, Any]) -> LoRASettings:
         from .lora import LoRASettings

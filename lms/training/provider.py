@@ -85,6 +85,13 @@ class Estimator(Protocol):
         """Estimates; takes what a `Trainer` takes."""
 
 
+class Fits(Protocol):
+    """Tells which examples a model can be trained on: those that are not longer than it reads."""
+
+    def __call__(self, model: str, examples: Sequence[TrainingExample]) -> Sequence[bool]:
+        """Tells it of each."""
+
+
 class ProviderJob(TrainingJob):
     """A training that runs in a thread of DSPy's; its result is an LM, or the error that ended it.
 
@@ -134,6 +141,7 @@ class TrainingProvider(Provider):
             another one for one training.
         estimator: Tells what a training will take.
         ready: Raises a `FineTuningError` where no training can begin: a library is missing, say.
+        fits: Tells which examples are not too long.
 
     >>> def trainer(model, examples, *, settings, progress, stop):
     ...     return Trained(f"{model}-trained-on-{len(examples)}")
@@ -149,11 +157,13 @@ class TrainingProvider(Provider):
         progress: Callable[[Event], None] | None = None,
         estimator: Estimator | None = None,
         ready: Callable[[], None] | None = None,
+        fits: Fits | None = None,
     ) -> None:
         super().__init__()
         self.finetunable = True
         self.TrainingJob = ProviderJob
         self._trainer, self._progress, self._estimator = trainer, progress, estimator
+        self._fits = fits
         self.ready: Callable[[], None] = ready or (lambda: None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainingProvider:
@@ -178,6 +188,15 @@ class TrainingProvider(Provider):
         tell = settings.pop("progress", None) or self._progress or _untold
         job.trained = self._trainer(model, examples, settings=settings, progress=tell, stop=job.stop)
         return job.trained.model
+
+    def fitting(
+        self, model: str, train_data: Sequence[dict[str, Any]], train_data_format: TrainDataFormat | str | None
+    ) -> list[dict[str, Any]]:
+        """Leaves out what is longer than the model reads; all stays where nobody can say."""
+        if self._fits is None or not train_data:
+            return list(train_data)
+        fit = self._fits(model, training_examples(train_data, train_data_format))
+        return [row for row, is_fit in zip(train_data, fit, strict=True) if is_fit]
 
     def estimate(
         self,

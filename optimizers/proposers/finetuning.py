@@ -20,6 +20,7 @@ from ...programs.teaching import bare, training_rows
 from ..finetuning_space import FineTuning, Weights
 from ..space import Space
 from .base import SearchState
+from .pools import Pool
 from .taught import labels, taught, thinned
 
 __all__ = ["FineTuningProposer", "foreseen", "trainable"]
@@ -42,8 +43,8 @@ def foreseen(task: Task, lm: dspy.BaseLM, space: Space) -> str | None:
     signatures, labelled = _signatures(space, task.program), labels(task, how)
     if not all(labelled.get(name) for name in signatures):
         return "Training: what it takes is known when a teacher has run on train, and told before it begins."
-    rows, form = training_rows(signatures, labelled, own)
     try:
+        rows, form, _ = _rows(own, signatures, labelled, task.seed)
         return f"Training, beside the calls: {_estimated(own, rows, form, how.settings)}."
     except (FineTuningError, DataError, ModelNotFound) as fault:
         return f"Training: {fault}."
@@ -96,8 +97,9 @@ class FineTuningProposer:
             raise FineTuningError(f"{left} calls are left, too few to measure what would be trained; give more")
         signatures = _signatures(state.space, state.task.program)
         pools, source = taught(state, how)
-        shown = {name: thinned(values, signatures[name], state.task.seed) for name, values in pools.items()}
-        rows, form = training_rows(signatures, shown, lm)
+        rows, form, longer = _rows(lm, signatures, pools, state.task.seed)
+        if longer:
+            state.tell(f"fine-tuning: {longer} of {longer + len(rows)} examples are longer than the model reads.")
         if len(rows) < _LEAST:
             raise FineTuningError(
                 f"{len(rows)} examples to train on ({source}) are too few, {_LEAST} are the least: give more train "
@@ -128,6 +130,17 @@ def _export(rows: list[dict[str, Any]], form: str, path: Path) -> None:
         write_jsonl(training_examples(rows, form), path)
     except OSError as error:
         raise FineTuningError(f"{path}: what would be trained on cannot be written: {error.strerror}") from error
+
+
+def _rows(
+    lm: dspy.LM, signatures: Mapping[str, type[dspy.Signature]], pools: Pool, seed: int
+) -> tuple[list[dict[str, Any]], str, int]:
+    """Gives what is trained on, in which of DSPy's formats it is, and how many more would be too long."""
+    shown = {name: thinned(values, signatures[name], seed) for name, values in pools.items()}
+    rows, form = training_rows(signatures, shown, lm)
+    provider = lm.provider
+    fit = provider.fitting(lm.model, rows, form) if isinstance(provider, TrainingProvider) else rows
+    return fit, form, len(rows) - len(fit)
 
 
 def _estimated(lm: dspy.LM, rows: list[dict[str, Any]], form: str, settings: Mapping[str, Any]) -> Cost:

@@ -131,6 +131,7 @@ def test_of_equals_the_cheaper_is_kept_and_a_dearer_one_is_not(
     assert "cheaper" in outcome.verdict.reason
     assert outcome.verdict.fresh.n == len(there.fresh)
     assert not decided(there, keys[::-1]).kept
+    assert not Promotion().decide(there, keys, sure=0.99).kept
 
 
 def test_limits_are_kept_to_whatever_the_score(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:

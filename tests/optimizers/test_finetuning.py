@@ -238,6 +238,24 @@ def test_a_training_that_fails_ends_no_compile(rows: Any, mood: Any, rule_engine
     assert "fine-tuning: row 3: is longer than the context." in compiled.report.notes
 
 
+def test_what_is_longer_than_the_model_reads_is_left_out_and_told(
+    rows: Any, mood: Any, rule_engine: Any, store: Store
+) -> None:
+    learner, told = Learner(rule_engine), list[str]()
+    longer = {"text": "sun " * 200, "mood": "glad"}
+    provider = TrainingProvider(
+        learner, estimator=learner.estimate,
+        fits=lambda model, examples: [len(example.prompt[0][1]) < 400 for example in examples],
+    )  # fmt: skip
+    lm = rule_engine(by_weather).lm(provider=provider)
+    state = state_of([*rows, *[longer | {"text": longer["text"] + str(i)} for i in range(8)]], dspy.Predict(mood), lm,
+                     store, FineTuning(), told=told)  # fmt: skip
+    assert FineTuningProposer().propose(state, 1)
+    (count,) = [int(found[1]) for line in told if (found := re.match(r"fine-tuning: (\d) of .* are longer", line))]
+    assert count > 0
+    assert all(len(example.prompt[0][1]) < 400 for example in learner.given[0][0])
+
+
 def test_an_lm_that_cannot_be_trained_is_refused_at_once(rows: Any, mood: Any, rule_engine: Any, store: Store) -> None:
     lm = rule_engine(by_weather).lm()
     with pytest.raises(ps.ProgramError, match="rule/one cannot be trained"):

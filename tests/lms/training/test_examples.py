@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 import progspace as ps
 from progspace.lms.training.examples import (
     TrainingExample,
-    balanced,
     deduplicated,
     estimate,
     read_jsonl,
@@ -113,24 +111,6 @@ def test_duplicates_go_and_the_first_stays_in_place(examples: list[TrainingExamp
     assert len(set(kept)) == len(kept)
     assert set(kept) == set(examples)
     assert list(kept) == sorted(kept, key=examples.index)
-
-
-@given(st.lists(st.sampled_from("xyz"), min_size=2).filter(lambda answers: len(set(answers)) > 1))
-def test_classes_are_balanced(answers: list[str]) -> None:
-    examples = [example(str(i), answer) for i, answer in enumerate(answers)]
-    counts = Counter(answers)
-    dropped = balanced(examples, lambda one: one.answer)
-    assert set(Counter(one.answer for one in dropped).values()) == {min(counts.values())}
-    assert set(dropped) <= set(examples)
-    assert len(set(dropped)) == len(dropped)
-    filled = balanced(examples, lambda one: one.answer, by="repeating")
-    assert set(Counter(one.answer for one in filled).values()) == {max(counts.values())}
-    assert set(filled) == set(examples)
-
-
-def test_one_class_only_is_refused() -> None:
-    with pytest.raises(ps.DataError, match="one class only: 'yes'"):
-        balanced([example("a"), example("b")], lambda one: one.answer)
 
 
 @given(st.lists(st.builds(example, st.sampled_from("abcdefgh"), st.sampled_from("xyz")), min_size=1), st.integers())
