@@ -61,7 +61,8 @@ caller = select.poll()
 caller.register(0, 0)
 if caller.poll(0):
     sys.exit("the caller is gone")
-os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+os.close(0)
+os.open("/dev/null", os.O_RDONLY)
 for name, soft, hard in {limits!r}:
     resource.setrlimit(getattr(resource, name), (soft, hard))
 sys.path.insert(0, {modules!r})
