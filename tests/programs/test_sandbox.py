@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,13 +59,17 @@ def namespaces() -> set[str]:
     return found
 
 
-def until(what: str, held: set[str], *, gone: bool) -> None:
-    """Waits for namespaces to come, or to go."""
+def wait_for(condition: Callable[[], bool], fault: str) -> None:
     for _ in range(600):
-        if (namespaces() <= held) is gone:
+        if condition():
             return
         time.sleep(0.05)
-    pytest.fail(what)
+    pytest.fail(fault)
+
+
+def until(what: str, held: set[str], *, gone: bool) -> None:
+    """Waits for namespaces to come, or to go."""
+    wait_for(lambda: (namespaces() <= held) is gone, what)
 
 
 def test_a_program_runs_and_is_told_of(sandbox: Sandbox) -> None:
@@ -323,6 +329,26 @@ def test_it_dies_with_its_caller(sandbox: Sandbox) -> None:
         until("the sandbox was never seen", before, gone=False)
         caller.kill()
     until("a process of the sandbox is left", before, gone=True)
+
+
+def test_it_does_not_begin_where_its_caller_is_gone(sandbox: Sandbox, tmp_path: Path) -> None:
+    """bubblewrap is held back until the caller is dead, and what it then says is kept."""
+    late = tmp_path / "bwrap"
+    late.write_text(
+        f"#!/bin/sh\ncd {tmp_path}\nif [ -e checked ]; then\n  touch late\n"
+        "  while kill -0 $PPID 2>/dev/null; do sleep 0.05; done\nfi\ntouch checked\n"
+        f'{shutil.which("bwrap")} "$@"\necho $? >status.new; mv status.new status.$$\n'
+    )
+    late.chmod(0o755)
+    source = (
+        "from progspace.programs.sandbox import *\nSandbox(Limits(seconds=500)).run('import time; time.sleep(1000)')"
+    )
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen([sys.executable, "-c", source], env={**os.environ, "PATH": path}) as caller:
+        wait_for(lambda: (tmp_path / "late").exists(), "the sandbox was never begun")
+        caller.kill()
+    wait_for(lambda: len(list(tmp_path.glob("status.*"))) == 2, "the program outlives its caller")
+    assert sorted(each.read_text() for each in tmp_path.glob("status.*")) == ["0\n", "1\n"]
 
 
 def test_many_run_at_a_time(sandbox: Sandbox) -> None:
