@@ -18,6 +18,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from .cli_retrieval import add_retrieval
+from .cli_store import add_store
 from .errors import DataError, ProgspaceError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 models_app = typer.Typer(help="Embedded language models: list and install them.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 add_retrieval(app)
+add_store(app)
 
 TaskArgument = Annotated[
     str,
@@ -45,7 +47,10 @@ LmOption = Annotated[
     str, typer.Option("--lm", help="`local`, `local:/path`, or a model as DSPy names it: `openai/gpt-4o-mini`.")
 ]
 BaseUrlOption = Annotated[str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint.")]
-StoreOption = Annotated[Path, typer.Option("--store", help="Where cells and answers are remembered.")]
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", help="Where cells and answers are remembered: a file, or a PostgreSQL database's URL."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Examples that run at a time.")]
@@ -54,7 +59,7 @@ SUITES = (
     "code_generation", "embedding", "finetune", "ingest", "overhead", "peers", "policies", "record", "replay",
     "retrieval", "search_overhead", "selection", "sentiment", "vectors",
 )  # fmt: skip
-DEFAULT_STORE = Path(".progspace/store.db")
+DEFAULT_STORE = ".progspace/store.db"
 
 
 def main() -> None:
@@ -62,7 +67,9 @@ def main() -> None:
     for name in ("dspy", "LiteLLM", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)  # a candidate that rambles is a score, not news
     try:
-        app(standalone_mode=False)
+        # Not standing alone, click gives the status of a `typer.Exit` back.
+        if status := app(standalone_mode=False):
+            sys.exit(status)
     except ProgspaceError as error:
         _fail(str(error))
     except typer.Exit as leaving:
@@ -207,7 +214,7 @@ def _objectives(limits: list[str] | None) -> Any:
         raise DataError(f"--limit: {error}") from error
 
 
-def _dry_run(task: Any, lm: Any, budget: Any, space: Any, store: Path, test_rows: int | None, as_json: bool) -> None:
+def _dry_run(task: Any, lm: Any, budget: Any, space: Any, store: str, test_rows: int | None, as_json: bool) -> None:
     from rich.text import Text
 
     from .evaluation.power import advice
@@ -221,7 +228,9 @@ def _dry_run(task: Any, lm: Any, budget: Any, space: Any, store: Path, test_rows
     _print(document, Text(f"{expected.text}\n\n{told.text}"), as_json)
 
 
-def _interrupted(progress: Any, store: Path) -> None:
+def _interrupted(progress: Any, store: str) -> None:
+    from .store.postgres import without_password
+
     best = progress.best
     told = (
         f"the best so far: {best.best.candidate.origin}, {100 * best.best.mean:.1f} % on "
@@ -230,7 +239,8 @@ def _interrupted(progress: Any, store: Path) -> None:
         else "no rung was finished yet"
     )
     _fail(
-        f"interrupted; {told}. All that was bought is in {store}: run the same command again and it goes on from here.",
+        f"interrupted; {told}. All that was bought is in {without_password(store)}: run the same command again and it "
+        "goes on from here.",
         status=130,
     )
 

@@ -46,6 +46,14 @@ class StoreAnswers(Answers):
             Answer(answer.key, answer.value, answer.input_tokens, answer.output_tokens, answer.seconds)
         )
 
+    def claim(self, key: str) -> bool:
+        """Claims a key; False where another worker on the store asks for it."""
+        return self._store.claims.take(key)
+
+    def give_back(self, key: str) -> None:
+        """Ends a claim."""
+        self._store.claims.give_back(key)
+
 
 class Matrix:
     """Cells of many programs on the examples of one task.

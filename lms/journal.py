@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import Any, Protocol
 
 import dspy
@@ -23,6 +27,7 @@ ROLLOUT = "_progspace_rollout"
 SECOND_TRY = 500_000
 """Rollouts from here on ask again for an answer that could not be read: sampled, even where the first was not."""
 _SEEDS_A_ROLLOUT = 1000  # more than the votes of one answer, which have seeds of their own
+_PAUSES = (0.02, 0.05, 0.1, 0.2)
 _SECRET = ("api_key", "headers", "extra_headers", "azure_ad_token", "azure_ad_token_provider", "aws_")
 
 
@@ -45,6 +50,12 @@ class Answers(Protocol):
 
     def put(self, answer: StoredAnswer) -> None:
         """Remembers an answer; it is safe when this returns."""
+
+    def claim(self, key: str) -> bool:
+        """Claims a key, which nobody else asks for then; False where somebody does."""
+
+    def give_back(self, key: str) -> None:
+        """Ends a claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +160,8 @@ class JournaledLM(dspy.BaseLM):
         self.kwargs = lm.kwargs
         self.lm, self.meter = lm, meter
         self._answers = answers
+        # What the embedded LM answers twice costs nothing but its time.
+        self._claims = answers is not None and not getattr(getattr(lm, "_engine_spec", None), "free", False)
         self._identity = json.dumps(lm_identity(lm), sort_keys=True)
 
     @property
@@ -180,33 +193,47 @@ class JournaledLM(dspy.BaseLM):
         key, prompt, kwargs = self._asked(prompt, messages, kwargs)
         first = self.meter.ask(key)
         with self.meter.under_way.alone(key):
-            if (known := self._recall(key, first)) is not None:
-                return known
-            listener = _Listener()
-            started = time.perf_counter()
-            try:
-                with dspy.context(**self._listening(listener)):
-                    outputs = self.lm(prompt, messages=messages, **kwargs)
-            except Exception as fault:
-                self._failed(key, fault)
-                raise
-            return self._remember(key, outputs, listener, time.perf_counter() - started, first)
+            for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
+                if (known := self._recall(key, first)) is not None:
+                    return known
+                if self._claim(key):
+                    break
+                time.sleep(pause)
+            with self._claimed(key):
+                if self._claims and (known := self._recall(key, first)) is not None:
+                    return known  # it came in between
+                listener = _Listener()
+                started = time.perf_counter()
+                try:
+                    with dspy.context(**self._listening(listener)):
+                        outputs = self.lm(prompt, messages=messages, **kwargs)
+                except Exception as fault:
+                    self._failed(key, fault)
+                    raise
+                return self._remember(key, outputs, listener, time.perf_counter() - started, first)
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """As a call, for tasks."""
         key, prompt, kwargs = self._asked(prompt, messages, kwargs)
         first = self.meter.ask(key)
-        if (known := self._recall(key, first)) is not None:
-            return known
-        listener = _Listener()
-        started = time.perf_counter()
-        try:
-            with dspy.context(**self._listening(listener)):
-                outputs = await self.lm.acall(prompt, messages=messages, **kwargs)
-        except Exception as fault:
-            self._failed(key, fault)
-            raise
-        return self._remember(key, outputs, listener, time.perf_counter() - started, first)
+        for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
+            if (known := self._recall(key, first)) is not None:
+                return known
+            if self._claim(key):
+                break
+            await asyncio.sleep(pause)
+        with self._claimed(key):
+            if self._claims and (known := self._recall(key, first)) is not None:
+                return known
+            listener = _Listener()
+            started = time.perf_counter()
+            try:
+                with dspy.context(**self._listening(listener)):
+                    outputs = await self.lm.acall(prompt, messages=messages, **kwargs)
+            except Exception as fault:
+                self._failed(key, fault)
+                raise
+            return self._remember(key, outputs, listener, time.perf_counter() - started, first)
 
     def copy(self, **kwargs: Any) -> JournaledLM:
         """Copies the LM itself, and goes on with the same meter and journal."""
@@ -248,6 +275,17 @@ class JournaledLM(dspy.BaseLM):
         if request is not None:
             return replace(request, config=replace(request.config, **settings)), kwargs
         return prompt, {**kwargs, **settings}
+
+    def _claim(self, key: str) -> bool:
+        return not self._claims or (self._answers is not None and self._answers.claim(key))
+
+    @contextmanager
+    def _claimed(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._claims and self._answers is not None:
+                self._answers.give_back(key)
 
     def _failed(self, key: str, fault: Exception) -> None:
         if isinstance(fault, ContextWindowExceededError):

@@ -84,6 +84,7 @@ class LocalEngine:
     """
 
     concurrency = MAX_SEQUENCES
+    free = True  # an answer costs nothing but its time
     supports_response_schema = True
     supports_function_calling = False
     supports_reasoning = False

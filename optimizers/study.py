@@ -48,13 +48,15 @@ def record_study(store: Store, task: Task, seed: int, standings: Sequence[Standi
             study = optuna.create_study(study_name=study_name(task, seed), direction="maximize")
             study.add_trials(trials)
             return study
-        storage = optuna.storages.RDBStorage(store.url, engine_kwargs={"connect_args": {"timeout": 60}})
+        # SQLite's: how long another writer is waited for.
+        settings = {"connect_args": {"timeout": 60}} if store.dialect == "sqlite" else {}
+        storage = optuna.storages.RDBStorage(store.url, engine_kwargs=settings)
         study = optuna.create_study(
             study_name=study_name(task, seed), storage=storage, direction="maximize", load_if_exists=True
         )
         _replace_trials(storage.engine, study._study_id, trials)
         # The storage that wrote them has seen none of them.
-        storage = optuna.storages.RDBStorage(store.url, engine_kwargs={"connect_args": {"timeout": 60}})
+        storage = optuna.storages.RDBStorage(store.url, engine_kwargs=settings)
         return optuna.load_study(study_name=study_name(task, seed), storage=storage)
 
 

@@ -5,70 +5,54 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from ..errors import StoreError
+from . import schema
+from .claims import Claims
+from .migrating import migrate
+from .postgres import PREFIX, postgres_engine
 from .records import Answer, Cell
 from .sqlite import sqlite_engine
 
-__all__ = ["SCHEMA_VERSION", "Store", "open_store"]
+__all__ = ["Store", "open_store"]
 
-SCHEMA_VERSION = 1
+_T = TypeVar("_T")
+
 _LOOKUP = 500  # examples a query: below every SQLite's limit on parameters
-
-_metadata = sa.MetaData()
-_meta = sa.Table("meta", _metadata, sa.Column("key", sa.String, primary_key=True), sa.Column("value", sa.String))
-_cells = sa.Table(
-    "cells",
-    _metadata,
-    sa.Column("program", sa.String, primary_key=True),
-    sa.Column("metric", sa.String, primary_key=True),
-    sa.Column("example", sa.String, primary_key=True),
-    sa.Column("repeat", sa.Integer, primary_key=True),
-    sa.Column("score", sa.Float),
-    sa.Column("feedback", sa.Text),
-    sa.Column("error", sa.Text),
-    sa.Column("output", sa.JSON, nullable=False),
-    sa.Column("calls", sa.Integer, nullable=False),
-    sa.Column("asked", sa.JSON, nullable=False),
-    sa.Column("input_tokens", sa.Integer, nullable=False),
-    sa.Column("output_tokens", sa.Integer, nullable=False),
-    sa.Column("seconds", sa.Float, nullable=False),
-    sa.Column("created", sa.Float, nullable=False),
-)
-_answers = sa.Table(
-    "answers",
-    _metadata,
-    sa.Column("key", sa.String, primary_key=True),
-    sa.Column("value", sa.JSON, nullable=False),
-    sa.Column("input_tokens", sa.Integer, nullable=False),
-    sa.Column("output_tokens", sa.Integer, nullable=False),
-    sa.Column("seconds", sa.Float, nullable=False),
-    sa.Column("created", sa.Float, nullable=False),
-)
+_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds, in which a server may come back
 _CELL_NAMES = [field.name for field in fields(Cell)]
-_CELL_COLUMNS = [_cells.c[name] for name in _CELL_NAMES]
+_CELL_COLUMNS = [schema.cells.c[name] for name in _CELL_NAMES]
+_SIMPLE = [name for name in _CELL_NAMES if name not in ("output", "asked", "feedback", "error")]
+_PUT = [*_SIMPLE, "feedback", "error", "output", "asked", "created"]
+_KEYS = [column.name for column in schema.cells.primary_key]
 # On the path of every call, where building a statement would cost more than running it.
 _GET_ANSWER = "SELECT value, input_tokens, output_tokens, seconds FROM answers WHERE key = ?"
-_SIMPLE = [name for name in _CELL_NAMES if name not in ("output", "asked")]
 _PUT_CELL = (
-    f"INSERT OR REPLACE INTO cells ({', '.join(_SIMPLE)}, output, asked, created) "  # noqa: S608 — our own names
-    f"VALUES ({', '.join('?' * (len(_SIMPLE) + 3))})"
+    f"INSERT INTO cells ({', '.join(_PUT)}) VALUES ({', '.join('?' * len(_PUT))}) "  # noqa: S608 — our own names
+    f"ON CONFLICT ({', '.join(_KEYS)}) DO UPDATE SET "
+    f"{', '.join(f'{name} = excluded.{name}' for name in _PUT if name not in _KEYS)}"
 )
-_PUT_ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_PUT_ANSWER = (
+    "INSERT INTO answers (key, value, input_tokens, output_tokens, seconds, created) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO NOTHING"
+)
 
 
 class Store:
-    """Remembers cells and answers; safe to share between threads, and a file between processes.
+    """Remembers cells and answers; safe to share between threads, and a database between processes and machines.
 
     Every write is committed when its method returns. Use it as a context manager, or call `close`.
+
+    Attributes:
+        where: The file, or the URL without its password.
+        claims: Of answers that are being asked for.
 
     >>> with open_store(":memory:") as store:
     ...     store.put_cells([Cell("p", "e1", "exact_match(label)", score=1.0)])
@@ -80,26 +64,26 @@ class Store:
         self.where = where
         self._engine = engine
         self._lock = threading.Lock()
+        self._place = "?" if engine.dialect.name == "sqlite" else "%s"
         try:
-            _metadata.create_all(engine)
-            with engine.begin() as connection:
-                connection.execute(
-                    insert(_meta).values(key="schema", value=str(SCHEMA_VERSION)).on_conflict_do_nothing()
-                )
-                found = connection.execute(sa.select(_meta.c.value).where(_meta.c.key == "schema")).scalar_one()
-        except DatabaseError as error:
-            raise StoreError(f"{where}: not a store of progspace, or damaged ({error.orig})") from error
-        if int(found) != SCHEMA_VERSION:
+            migrate(engine, where)
+            self._connection = engine.connect()
+        except DBAPIError as error:
+            engine.dispose()
             raise StoreError(
-                f"{where}: a store of schema {found}, and this release knows {SCHEMA_VERSION}; "
-                "use the release that made it, or name another file with --store"
-            )
-        self._connection = engine.connect()
+                f"{where}: not a store of progspace, damaged, or not to be reached ({error.orig})"
+            ) from error
+        self.claims = Claims(self.run, self._owner_of, engine.dialect.name)
 
     @property
     def url(self) -> str:
-        """The database's URL, for others who keep tables of their own in it."""
+        """The database's URL, for others who keep tables of their own in it; with its password, where it has one."""
         return self._engine.url.render_as_string(hide_password=False)
+
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return str(self._engine.dialect.name)
 
     def __enter__(self) -> Store:
         return self
@@ -109,104 +93,154 @@ class Store:
 
     def close(self) -> None:
         """Closes the database; a second call does nothing."""
+        self.claims.close()
         with self._lock:
             self._connection.close()
             self._engine.dispose()
 
     def cells(self, program: str, metric: str, examples: Sequence[str], repeat: int = 0) -> dict[str, Cell]:
         """Gives the known cells of a program on some examples, by example; failed ones (no score) are not known."""
-        known: dict[str, Cell] = {}
+        table, known = schema.cells, dict[str, Cell]()
         for start in range(0, len(examples), _LOOKUP):
             query = sa.select(*_CELL_COLUMNS).where(
-                _cells.c.program == program,
-                _cells.c.metric == metric,
-                _cells.c.repeat == repeat,
-                _cells.c.score.is_not(None),
-                _cells.c.example.in_(examples[start : start + _LOOKUP]),
+                table.c.program == program,
+                table.c.metric == metric,
+                table.c.repeat == repeat,
+                table.c.score.is_not(None),
+                table.c.example.in_(examples[start : start + _LOOKUP]),
             )
-            known.update((row.example, _cell(row)) for row in self._read(query))
+            known.update((row.example, _cell(row)) for row in self.read(query))
         return known
 
     def put_cells(self, cells: Iterable[Cell]) -> None:
         """Stores cells; one of the same program, metric, example and repeat gives way."""
         now = time.time()
         rows = [
-            (*(getattr(cell, name) for name in _SIMPLE), _json(cell.output), _json(cell.asked), now) for cell in cells
+            (
+                *(getattr(cell, name) for name in _SIMPLE),
+                *map(_readable, (cell.feedback, cell.error)),
+                *map(as_json, (cell.output, cell.asked)),
+                now,
+            )
+            for cell in cells
         ]
         if rows:
-            self._write(_PUT_CELL, rows)
+            self.run(_PUT_CELL, rows)
 
     def answer(self, key: str) -> Answer | None:
         """Gives a stored answer."""
-        try:
-            with self._lock:
-                row = self._connection.exec_driver_sql(_GET_ANSWER, (key,)).first()
-        except DatabaseError as error:
-            raise self._unreadable(error) from error
+        row = self._do(lambda connection: connection.exec_driver_sql(self._sql(_GET_ANSWER), (key,)).first())
         return Answer(key, json.loads(row[0]), *row[1:]) if row is not None else None
 
     def put_answer(self, answer: Answer) -> None:
         """Stores an answer; the first one of a key stays."""
         tokens = (answer.input_tokens, answer.output_tokens)
-        self._write(_PUT_ANSWER, [(answer.key, _json(answer.value), *tokens, answer.seconds, time.time())])
+        self.run(_PUT_ANSWER, [(answer.key, as_json(answer.value), *tokens, answer.seconds, time.time())])
 
     def latest_answers(self, limit: int) -> list[tuple[float, Any]]:
         """Gives the answers that were stored last, in the order in which they were, each with its time in seconds."""
-        newest = sa.select(_answers.c.created, _answers.c.value).order_by(_answers.c.created.desc()).limit(limit)
-        return [(float(row.created), row.value) for row in reversed(self._read(newest))]
+        table = schema.answers
+        newest = sa.select(table.c.created, table.c.value).order_by(table.c.created.desc()).limit(limit)
+        return [(float(row.created), json.loads(row.value)) for row in reversed(self.read(newest))]
 
     def count(self, table: str) -> int:
         """Counts the rows of a table, ``cells`` or ``answers``."""
-        counted = self._read(sa.select(sa.func.count()).select_from({"cells": _cells, "answers": _answers}[table]))
-        return int(counted[0][0])
+        return int(self.read(sa.select(sa.func.count()).select_from(schema.metadata.tables[table]))[0][0])
 
-    def _read(self, query: Any) -> Sequence[sa.Row[Any]]:
-        try:
-            with self._lock:
-                return self._connection.execute(query).all()
-        except DatabaseError as error:
-            raise self._unreadable(error) from error
+    def _owner_of(self, key: str) -> str | None:
+        rows = self.read(sa.select(schema.claims.c.owner).where(schema.claims.c.key == key))
+        return str(rows[0].owner) if rows else None
 
-    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        try:
-            with self._lock:
-                self._connection.exec_driver_sql(statement, rows)
-                self._connection.commit()
-        except DatabaseError as error:
-            raise self._unwritable(error) from error
+    def read(self, query: Any) -> Sequence[sa.Row[Any]]:
+        """Gives the rows of a query.
 
-    def _unreadable(self, error: DatabaseError) -> StoreError:
-        return StoreError(f"{self.where}: cannot be read ({error.orig})")
+        Raises:
+            StoreError: It cannot be read.
+        """
+        return self._do(lambda connection: connection.execute(query).all())
 
-    def _unwritable(self, error: DatabaseError) -> StoreError:
-        return StoreError(f"{self.where}: cannot be written ({error.orig}); nothing stored before is lost")
+    def run(self, statement: str, rows: Sequence[tuple[Any, ...]] = ((),)) -> int:
+        """Runs a statement, with ``?`` where values stand, and commits; gives how many rows it changed.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+
+        def write(connection: sa.Connection) -> int:
+            changed = connection.exec_driver_sql(self._sql(statement), list(rows)).rowcount
+            connection.commit()
+            return int(changed)
+
+        return self._do(write, "written")
+
+    def _sql(self, statement: str) -> str:
+        return statement.replace("?", self._place)
+
+    def _do(self, run: Callable[[sa.Connection], _T], what: str = "read") -> _T:
+        """Runs something on the connection; where a server went away, it is waited for, and asked anew.
+
+        All statements here may run twice: what is there already stays, or is replaced by the same.
+        """
+        for pause in (*_PAUSES, None):
+            try:
+                with self._lock:
+                    return run(self._connection)
+            except DBAPIError as error:
+                with self._lock:
+                    self._connection.rollback()
+                gone = isinstance(error, OperationalError | InterfaceError) and self.dialect != "sqlite"
+                if pause is None or not gone:
+                    told = f"{self.where}: cannot be {what} ({error.orig})"
+                    raise StoreError(told + "; nothing stored before is lost" * (what == "written")) from error
+                time.sleep(pause)
+        raise AssertionError  # the last pause is None
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def as_json(value: Any) -> str:
+    """Writes a value as the store keeps it: readable, but for half characters, which are no UTF-8."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if _is_utf8(text) else json.dumps(value, separators=(",", ":"))
+
+
+def _readable(text: str | None) -> str | None:
+    """What people read: without what PostgreSQL (NUL) or UTF-8 (half characters) does not hold."""
+    if text is None or ("\0" not in text and _is_utf8(text)):
+        return text
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _cell(row: sa.Row[Any]) -> Cell:
     cell = Cell(**row._mapping)
-    return replace(cell, asked=tuple((str(key), int(tin), int(tout)) for key, tin, tout in cell.asked))
+    asked = tuple((str(key), int(tin), int(tout)) for key, tin, tout in json.loads(str(cell.asked)))
+    return replace(cell, output=json.loads(str(cell.output)), asked=asked)
 
 
 def open_store(where: str | Path) -> Store:
-    """Opens a store, and makes it where there is none.
+    """Opens a store, and makes it where there is none; one of an older release is brought to this one.
 
     Args:
-        where: A file's path, ``:memory:``, or a ``sqlite:///`` URL.
+        where: A file's path, ``:memory:``, a ``sqlite:///`` URL, or ``postgresql+psycopg://user@host/database``.
 
     Raises:
-        StoreError: The file is no store, is damaged, of another schema, or cannot be written.
+        StoreError: It is no store, is damaged, of a newer release, not to be reached, or cannot be written.
     """
     text = str(where)
+    if text.startswith(PREFIX):
+        engine = postgres_engine(text)
+        return Store(engine, engine.url.render_as_string(hide_password=True))
     if "://" in text and not text.startswith("sqlite:///"):
-        raise StoreError(f"{text.split('://')[0]}://…: only SQLite stores can be opened yet; name a file")
+        raise StoreError(
+            f"{text.split('://')[0]}://…: is no store; name a file, or a database: {PREFIX}user@host/database"
+        )
     path = text.removeprefix("sqlite:///")
     if path != ":memory:":
         path = str(Path(path).expanduser())
-    engine = sqlite_engine(
-        path, json_serializer=lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    )
-    return Store(engine, path)
+    return Store(sqlite_engine(path), path)

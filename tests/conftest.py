@@ -14,6 +14,7 @@ from dspy.lm15 import Message, Request, Response, TokenLogprob, TopLogprob, Usag
 import progspace as ps
 from progspace.lms.models import installed, models_folder
 from progspace.store.database import Store, open_store
+from progspace.tests.postgres import Server, programs
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +94,21 @@ def mood_rows() -> list[dict[str, str]]:
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(tmp_path / "store.db") as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    if (found := programs()) is None:
+        pytest.skip("PostgreSQL is missing: apt-get install postgresql")
+    server = Server(found)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: Server) -> Callable[[], str]:
+    """Makes an empty database and gives its URL."""
+    return postgres_server.new
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,21 @@ def test_the_search_stands_in_the_store_as_a_study(rule_engine: Any, store: Stor
     (study,) = optuna.get_all_study_summaries(store.url)
     assert study.n_trials >= sum(len(rung.tried) for rung in compiled.report.rungs[1:])
     assert study.best_trial is not None
+
+
+def test_on_postgresql_it_comes_to_the_same_end(
+    rule_engine: Any, store: Store, task: ps.Task, postgres: Callable[[], str]
+) -> None:
+    here = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=1000), store=store)
+    engine, url = rule_engine(rule), postgres()
+    for bought in (True, False):
+        engine.prompts.clear()
+        there = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=1000), store=url)
+        assert outcome(there) == outcome(here)
+        assert bool(engine.prompts) is bought
+    with open_store(url) as shared:
+        study = optuna.load_study(study_name=None, storage=optuna.storages.RDBStorage(shared.url))
+        assert study.trials
 
 
 def test_every_race_compiles(rule_engine: Any, tmp_path: Path, task: ps.Task) -> None:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import progspace as ps
 from progspace.store.database import Store, open_store
 from progspace.store.records import Answer, Cell
+from progspace.tests.postgres import Server
 
 
 def test_cells_come_back_as_they_were(store: Store) -> None:
@@ -40,16 +42,29 @@ def test_the_first_answer_stays(store: Store) -> None:
     assert store.answer("unknown") is None
 
 
-def test_threads_and_processes_share_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "shared.db"
-    with open_store(path) as one, open_store(path) as other:
+def test_what_no_database_holds_is_kept_all_the_same(store: Store) -> None:
+    answer = Answer("k", ["half a \ud83d, none \0, whole \U0001f600"])
+    store.put_answer(answer)
+    assert store.answer("k") == answer
+    store.put_cells([Cell("p", "e", "m", score=1.0, feedback="a\0b\ud83dc", output={"text": "\0\ud83d"})])
+    cell = store.cells("p", "m", ["e"])["e"]
+    assert (cell.feedback, cell.output) == ("a\ufffdb?c", {"text": "\0\ud83d"})
+
+
+def test_threads_and_processes_share_a_store(where: str) -> None:
+    with open_store(where) as one, open_store(where) as other:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda i: (one, other)[i % 2].put_answer(Answer(f"k{i}", [i])), range(200)))
         assert one.count("answers") == other.count("answers") == 200
 
 
-def test_what_was_written_outlives_a_killed_process(tmp_path: Path) -> None:
-    path = tmp_path / "killed.db"
+def test_many_that_open_a_new_store_make_it_once(where: str) -> None:
+    script = "import sys\nfrom progspace.store.database import open_store\nopen_store(sys.argv[1]).count('cells')"
+    at_once = [subprocess.Popen([sys.executable, "-c", script, where]) for _ in range(4)]
+    assert [each.wait() for each in at_once] == [0] * 4
+
+
+def test_what_was_written_outlives_a_killed_process(where: str) -> None:
     script = (
         "import os, signal, sys\n"
         "from progspace.store.database import open_store\n"
@@ -58,8 +73,8 @@ def test_what_was_written_outlives_a_killed_process(tmp_path: Path) -> None:
         "for i in range(50): store.put_answer(Answer(f'k{i}', [i]))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == -9
-    with open_store(path) as store:
+    assert subprocess.run([sys.executable, "-c", script, where], check=False).returncode == -9
+    with open_store(where) as store:
         assert store.count("answers") == 50
 
 
@@ -68,11 +83,44 @@ def test_what_is_no_store_is_named(tmp_path: Path) -> None:
     text.write_text("not a database, " * 100)
     with pytest.raises(ps.StoreError, match=r"notes\.txt: not a store"):
         open_store(text)
-    newer = tmp_path / "newer.db"
-    open_store(newer).close()
-    with sqlite3.connect(newer) as connection:
-        connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
-    with pytest.raises(ps.StoreError, match="schema 99"):
-        open_store(newer)
-    with pytest.raises(ps.StoreError, match="only SQLite"):
-        open_store("postgresql+psycopg://user:secret@host/db")
+    with pytest.raises(ps.StoreError, match=r"^mysql://…: is no store"):
+        open_store("mysql://user:secret@host/db")
+
+
+def test_a_store_of_a_newer_release_is_left_alone(where: str) -> None:
+    with open_store(where) as store:
+        store.run("UPDATE progspace_schema SET version_num = '9999'")
+    with pytest.raises(ps.StoreError, match="schema 9999, and this release knows"):
+        open_store(where)
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password(
+    postgres: Callable[[], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for url in ("postgresql+psycopg://me:secret@127.0.0.1:1/db", f"{postgres().replace('postgres@', 'me:secret@')}"):
+        with pytest.raises(ps.StoreError, match="not to be reached") as caught:
+            open_store(url)
+        assert "secret" not in str(caught.value)
+    with pytest.raises(ps.StoreError, match="cannot be read"):
+        open_store("postgresql+psycopg://host:port:more/")
+
+
+def test_a_server_that_comes_back_is_waited_for(postgres_server: Server) -> None:
+    with open_store(postgres_server.new()) as store:
+        store.put_answer(Answer("before", [1]))
+        postgres_server.stop()
+        back = threading.Timer(1.0, postgres_server.start)
+        back.start()
+        try:
+            store.put_answer(Answer("meanwhile", [2]))
+            assert store.count("answers") == 2
+        finally:
+            back.join()
+
+
+def test_a_damaged_row_is_no_loss_of_the_others(store: Store) -> None:
+    store.put_answer(Answer("good", [1]))
+    with pytest.raises(ps.StoreError, match="cannot be written"):
+        store.run("INSERT INTO answers (key) VALUES (?)", [("bad",)])
+    store.put_answer(Answer("later", [1]))
+    assert store.count("answers") == 2

@@ -1,0 +1,164 @@
+"""``progspace store``: how large it is, what may go, what is damaged, and how it is carried elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from .errors import DataError
+
+__all__ = ["add_store"]
+
+StoreOption = Annotated[
+    str, typer.Option("--store", help="A SQLite file, or `postgresql+psycopg://user@host/database`.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+_DEFAULT = ".progspace/store.db"
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_SPANS = {"h": "hours", "d": "days", "w": "weeks"}
+
+store_app = typer.Typer(
+    help="The store of cells and answers: its size, what may go, what is damaged, and how it is carried elsewhere.",
+    no_args_is_help=True,
+)
+
+
+def add_store(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    app.add_typer(store_app, name="store")
+
+
+@store_app.command("size")
+def size_(store: StoreOption = _DEFAULT, as_json: JsonOption = False) -> None:
+    """Says how much the store holds.
+
+    Example: `progspace store size --store runs.db`
+    """
+    from .store.upkeep import size
+
+    with _opened(store) as opened:
+        found = size(opened)
+    since = "" if found.oldest is None else f", the oldest of {time.strftime('%Y-%m-%d', time.localtime(found.oldest))}"
+    _tell(
+        {"cells": found.cells, "answers": found.answers, "bytes": found.bytes, "oldest": found.oldest},
+        f"{found.cells:,} cells, {found.answers:,} answers{since}: {found.bytes / 1e6:,.1f} MB",
+        as_json,
+    )
+
+
+@store_app.command()
+def gc(
+    store: StoreOption = _DEFAULT,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", help="Cells and answers of before: `12h`, `30d`, `8w`.")
+    ] = None,
+    max_size: Annotated[
+        str | None, typer.Option("--max-size", help="The oldest answers go until it is no larger: `500M`, `2G`.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Deletes what is old. A search that needs it again pays for it again.
+
+    Example: `progspace store gc --older-than 90d --max-size 2G`
+    """
+    from .store.upkeep import collect
+
+    if older_than is None and max_size is None:
+        raise DataError("nothing says what may go: give --older-than or --max-size")
+    age = None if older_than is None else _seconds(older_than)
+    most = None if max_size is None else _bytes(max_size)
+    with _opened(store) as opened:
+        before, after = collect(opened, older_than=age, max_bytes=most)
+    gone = {"answers": before.answers - after.answers, "cells": before.cells - after.cells}
+    _tell(
+        {**gone, "bytes_before": before.bytes, "bytes": after.bytes},
+        f"{gone['answers']:,} answers and {gone['cells']:,} cells deleted: "
+        f"{before.bytes / 1e6:,.1f} MB before, {after.bytes / 1e6:,.1f} MB now",
+        as_json,
+    )
+
+
+@store_app.command()
+def export(
+    table: Annotated[Literal["cells", "answers"], typer.Argument(help="What of it.")],
+    file: Annotated[Path, typer.Argument(help="Of Parquet; one that is there is replaced.")],
+    store: StoreOption = _DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Writes cells or answers as a Parquet file, for other tools or another store.
+
+    Example: `progspace store export cells cells.parquet`
+    """
+    from .store.upkeep import export_table
+
+    with _opened(store) as opened:
+        rows = export_table(opened, table, file)
+    _tell({"table": table, "rows": rows, "file": str(file)}, f"{rows:,} {table} in {file}", as_json)
+
+
+@store_app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="That `progspace store export` wrote.")],
+    store: StoreOption = _DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Takes in what another store wrote; what this one knows already stays.
+
+    Example: `progspace store import answers.parquet --store postgresql+psycopg://me@db/team`
+    """
+    from .store.upkeep import import_table
+
+    with _opened(store, make=True) as opened:
+        table, rows = import_table(opened, file)
+    _tell({"table": table, "rows": rows}, f"{rows:,} {table} are new", as_json)
+
+
+@store_app.command()
+def check(store: StoreOption = _DEFAULT, as_json: JsonOption = False) -> None:
+    """Reads everything and tells what is damaged; exit status 1 where something is.
+
+    Example: `progspace store check`
+    """
+    from .store.upkeep import check as checked
+
+    with _opened(store) as opened:
+        faults = list(checked(opened))
+    _tell({"faults": faults}, "\n".join(faults) if faults else "nothing is damaged", as_json)
+    if faults:
+        raise typer.Exit(1)
+
+
+def _opened(store: str, *, make: bool = False) -> Any:
+    from .store.database import open_store
+
+    if not make and "://" not in store and not Path(store).expanduser().exists():
+        raise DataError("there is no such store; name one with --store", file=store)
+    return open_store(store)
+
+
+def _seconds(text: str) -> float:
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([hdw])", text):
+        return timedelta(**{_SPANS[found[2]]: float(found[1])}).total_seconds()
+    raise DataError(f"{text!r} is no age: write 12h, 30d or 8w", field="--older-than")
+
+
+def _bytes(text: str) -> int:
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", text.lower()):
+        return int(float(found[1]) * _UNITS[found[2]])
+    raise DataError(f"{text!r} is no size: write 500M or 2G", field="--max-size")
+
+
+def _tell(document: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    else:
+        Console().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,51 @@
+"""The tables of the store, as the last step of `progspace.store.migrations` leaves them; they change there alone."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+__all__ = ["answers", "cells", "claims", "metadata"]
+
+metadata = sa.MetaData()
+
+cells = sa.Table(
+    "cells",
+    metadata,
+    sa.Column("program", sa.String, primary_key=True),
+    sa.Column("metric", sa.String, primary_key=True),
+    sa.Column("example", sa.String, primary_key=True),
+    sa.Column("repeat", sa.Integer, primary_key=True),
+    sa.Column("score", sa.Float),
+    sa.Column("feedback", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("output", sa.Text, nullable=False),
+    sa.Column("calls", sa.Integer, nullable=False),
+    sa.Column("asked", sa.Text, nullable=False),
+    sa.Column("input_tokens", sa.Integer, nullable=False),
+    sa.Column("output_tokens", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+)
+"""What one program did on one example; ``output`` and ``asked`` are JSON."""
+
+answers = sa.Table(
+    "answers",
+    metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("input_tokens", sa.Integer, nullable=False),
+    sa.Column("output_tokens", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Index("answers_created", "created"),
+)
+"""What LMs answered; ``value`` is JSON."""
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+"""Which answers are being asked for, by whom, and until when nobody else does."""
