@@ -13,6 +13,7 @@ from dspy.lm15 import Message, Request, Response, TextPart, TokenLogprob, TopLog
 from dspy.utils.exceptions import ContextWindowExceededError
 
 from .budget import Meter
+from .prices import price_of_call
 
 __all__ = ["Answers", "CallRecord", "JournaledLM", "StoredAnswer", "StrayCalls", "concurrency", "lm_identity"]
 
@@ -69,7 +70,7 @@ class _Listener:
 
     @property
     def usd(self) -> float | None:
-        """The call's price, where DSPy knows it."""
+        """The call's price, where DSPy tells it."""
         return self.history[-1].get("cost") if self.history else None
 
 
@@ -271,7 +272,10 @@ class JournaledLM(dspy.BaseLM):
         self._log(key, tokens_in, tokens_out)
         if first:
             self.meter.answered(tokens_in, tokens_out)
-        self.meter.bought(listener.usd)
+        usd = listener.usd
+        if usd is None and self.meter.budget.usd is not None:
+            usd = price_of_call(self.lm, listener.usage)
+        self.meter.bought(usd)
         return outputs
 
     @staticmethod
