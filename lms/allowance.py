@@ -55,8 +55,9 @@ class _Bucket:
             return
         self.told_of, self.limit, self.at = mark, limit, now
         self.left = remaining - (self.taken - mark)
-        if reset and limit > remaining:
-            self.rate = (limit - remaining) / reset
+        used = limit - remaining - 0.5  # what remains is told in whole numbers
+        if reset and used > 0 and (self.rate is None or used > limit / 4):
+            self.rate = used / reset
 
     def wait(self, amount: float, now: float) -> float:
         if self.limit is None:

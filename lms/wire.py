@@ -79,7 +79,7 @@ def answers_of(text: str | bytes, request: Request) -> list[Response]:
     try:
         body = json.loads(text)
     except ValueError:
-        raise NotAnAnswer(f"no JSON: {text[:200]!r}") from None
+        raise NotAnAnswer(f"no JSON: {text[:80]!r}") from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
         raise NotAnAnswer("there is no choice in it")
