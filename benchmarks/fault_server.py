@@ -223,11 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(int(fault[:3]), "The server is overloaded", None, {**headers, **asked}, fault)
         answer = state.completion(body)
         state.log.append((time.time(), 0 if fault in ("reset", "timeout") else 200, fault))
-        if fault == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            self.connection.close()
-            return None
+        if fault == "reset" and not body.get("stream"):
+            return self._reset()
         if fault == "timeout":
             state.stopped.wait(_HANG)
             self.close_connection = True
@@ -240,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer["choices"][0] |= {"finish_reason": "content_filter"}
             answer["choices"][0]["message"]["content"] = ""
         elif body.get("stream"):
-            return self._stream(answer, headers, broken=fault == "half a body")
+            return self._stream(answer, headers, fault)
         content = json.dumps(answer).encode()
         kind = "application/json"
         if fault == "malformed":
@@ -260,7 +257,13 @@ class _Handler(BaseHTTPRequestHandler):
             state.stopped.wait(_SLOW / 10)
         return None
 
-    def _stream(self, answer: dict[str, Any], headers: dict[str, str], *, broken: bool) -> None:
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def _stream(self, answer: dict[str, Any], headers: dict[str, str], fault: str | None) -> None:
+        broken = fault in ("half a body", "reset")
         self._head(200, {**headers, "Content-Type": "text/event-stream", "Connection": "close"})
         self.close_connection = True
         head = {**answer, "object": "chat.completion.chunk"}
@@ -280,7 +283,10 @@ class _Handler(BaseHTTPRequestHandler):
             chunks.append({**head, "choices": []})
         for chunk in chunks:
             self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
-        if not broken:
+        if fault == "reset":
+            self.server.state.stopped.wait(0.1)  # what was written would be lost with the connection
+            self._reset()
+        elif not broken:
             self.wfile.write(b"data: [DONE]\n\n")
 
     def _refuse(

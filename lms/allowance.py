@@ -90,8 +90,8 @@ class Allowance:
     >>> headers = {f"x-ratelimit-{word}-requests": value for word, value in
     ...            {"limit": "60", "remaining": "0", "reset": "60s"}.items()}
     >>> allowance.told(headers, mark, now=0.0)
-    True
-    >>> allowance.wait(tokens=100, now=0.5)
+    False
+    >>> round(allowance.wait(tokens=100, now=0.5), 1)
     0.5
     """
 

@@ -94,7 +94,7 @@ class RemoteEngine:
         {
             "temperature", "max_tokens", "max_completion_tokens", "top_p", "stop", "seed", "n", "logprobs",
             "top_logprobs", "frequency_penalty", "presence_penalty", "response_format", "tools", "tool_choice",
-            "parallel_tool_calls", "reasoning_effort", "stream",
+            "parallel_tool_calls", "reasoning_effort",
         }
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ class RemoteEngine:
         self.connection, self.extra_body, self.price = connection, dict(extra_body or {}), price
         self._most, self._retries, self._patience, self._hedge = concurrency, num_retries, patience, hedge
         host = urlsplit(connection.base_url).hostname or ""
-        self._openai_own = host == "api.openai.com" or host.endswith((".openai.azure.com", ".azure.com"))
+        self._openai_own = host == "api.openai.com" or host.endswith(".azure.com")
         self._held: _Live | None = None
         self._lock = threading.Lock()
 

@@ -123,7 +123,7 @@ async def events_of(chunks: AsyncIterator[Any], request: Request) -> AsyncIterat
     dialect = OpenAIChatLM(api_key="conversion-only")
     began = False
     end = StreamEndEvent()
-    async for chunk in chunks:
+    async for chunk in _unbroken(chunks):
         if not began:
             yield StreamStartEvent(id=chunk.id or None, model=chunk.model or None)
             began = True
@@ -137,3 +137,15 @@ async def events_of(chunks: AsyncIterator[Any], request: Request) -> AsyncIterat
     if not began or end.finish_reason is None:
         raise NotAnAnswer("the stream broke off")
     yield end
+
+
+async def _unbroken(chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    import openai
+
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except (openai.APIError, ValueError):
+        raise
+    except Exception as fault:  # the client lets through whatever its transport raises in the middle of a stream
+        raise NotAnAnswer(f"the stream broke off ({type(fault).__name__})") from None

@@ -213,10 +213,11 @@ async def test_dspys_own_streaming_works(server: Server) -> None:
     assert len(texts) > 1
 
 
-def test_a_stream_that_breaks_off_is_an_error_and_not_a_short_answer() -> None:
-    with serving(fault=lambda _: "half a body") as server:
+@pytest.mark.parametrize("fault", ["half a body", "reset"])
+def test_a_stream_that_breaks_off_is_an_error_and_not_a_short_answer(fault: str) -> None:
+    with serving(fault=lambda _: fault) as server:
         events = engine_of(lm_at(server)).stream(Request("openai/tiny", (Message.user("one two three four"),)))
-        with pytest.raises(dspy.lm15.LM15Error, match="broke off"):
+        with pytest.raises(dspy.lm15.LM15Error, match="broke off|connection lost"):
             list(events)
     assert len(server.bodies) == 1  # what was shown cannot be taken back
 
