@@ -17,7 +17,7 @@ import pytest
 from dspy.lm15 import Config, Message, Request
 
 import progspace as ps
-from progspace.benchmarks.fault_server import FAULTS, KEY, Limits, Server, serving
+from progspace.benchmarks.fault_server import FAULTS, KEY, Limits, Server, serving, sometimes, text_of
 from progspace.evaluation.matrix import Matrix, StoreAnswers
 from progspace.lms.budget import Meter
 from progspace.lms.journal import JournaledLM, lm_identity
@@ -217,7 +217,7 @@ async def test_dspys_own_streaming_works(server: Server) -> None:
 def test_a_stream_that_breaks_off_is_an_error_and_not_a_short_answer(fault: str) -> None:
     with serving(fault=lambda _: fault) as server:
         events = engine_of(lm_at(server)).stream(Request("openai/tiny", (Message.user("one two three four"),)))
-        with pytest.raises(dspy.lm15.LM15Error, match="broke off|connection lost"):
+        with pytest.raises(dspy.lm15.LM15Error, match=r"broke off|connection lost"):
             list(events)
     assert len(server.bodies) == 1  # what was shown cannot be taken back
 
@@ -314,3 +314,35 @@ def test_an_interrupted_thread_leaves_no_request_behind(server: Server) -> None:
         threading.Event().wait(0.01)
     pending.cancel()
     assert lm("next") == ["next"]  # the only place is free again
+
+
+def terse(body: Any) -> str:
+    """Tells the mood by the weather, but not in DSPy's chat format."""
+    text = text_of(body["messages"][-1])
+    return "[[ ## mood ## ]]\nglad" if "[[ ##" in text else "glad" if text.rfind("sun") > text.rfind("rain") else "sad"
+
+
+def test_a_search_finds_the_same_through_faults(mood: Any, mood_rows: Any, tmp_path: Any) -> None:
+    """Stragglers and timeouts are left to `benchmarks/faults.py`, for they take their time."""
+    quick = ("500", "reset", "half a body", "malformed", "html", "empty choices", "wrong schema", "content filter")
+    reports = []
+    for name, share in (("well", 0.0), ("badly", 0.2)):
+        task = ps.Task(
+            program=dspy.Predict(mood), examples=mood_rows, inputs=["text"], metric=ps.metrics.choice("mood"),
+            name="mood",
+        )  # fmt: skip
+        with serving(answer=terse, fault=sometimes(share, quick)) as server:
+            budget = ps.Budget(calls=150, usd=1.0)
+            lm = lm_at(server, price=ps.Price(1.0, 1.0))
+            compiled = ps.compile(task, lm=lm, budget=budget, store=tmp_path / f"{name}.db", test_rows=20)
+        assert bool([fault for _, _, fault in server.log if fault]) == (share > 0)
+        saved = compiled.save(tmp_path / f"{name}.json").read_text()
+        assert KEY not in saved
+        reports.append(compiled.report.to_dict())
+    well, badly = reports
+    told = [
+        [(rung["choice"], rung["kept"], rung["test"]["score"], rung["calls"]) for rung in each["rungs"]]
+        for each in (well, badly)
+    ]
+    assert told[0] == told[1]
+    assert told[0][-1][2] > told[0][0][2]
