@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .evaluation.scoring import compare, evaluate
     from .lms.budget import Budget
     from .lms.factory import lm
+    from .lms.prices import Price
     from .optimizers.finetuning_space import FineTuning
     from .optimizers.objectives import Objectives
     from .optimizers.space import Space
@@ -48,6 +49,7 @@ _HOMES = {
     "MetricError": "errors",
     "ModelNotFound": "errors",
     "Objectives": "optimizers.objectives",
+    "Price": "lms.prices",
     "ProgramError": "errors",
     "ProgspaceError": "errors",
     "RetrievalError": "errors",
@@ -77,6 +79,7 @@ __all__ = [
     "MetricError",
     "ModelNotFound",
     "Objectives",
+    "Price",
     "ProgramError",
     "ProgspaceError",
     "RetrievalError",

@@ -81,7 +81,7 @@ class Matrix:
         self.metric, self.meter = metric, meter
         self.lm = JournaledLM(lm, meter, StoreAnswers(store))
         self._store = store
-        self._workers = workers or concurrency(lm)
+        self._workers: Callable[[], int] = lambda: workers or concurrency(lm)
         self._on_cells = on_cells or (lambda _: None)
 
     def fill(self, program: dspy.Module, examples: Sequence[dspy.Example], *, repeats: int = 1) -> list[Cell]:

@@ -154,14 +154,15 @@ def run_cells(
     *,
     identity: str,
     lm: dspy.BaseLM,
-    workers: int,
+    workers: Callable[[], int],
     traced: bool = False,
     repeat: int = 0,
 ) -> Iterator[list[Run]]:
-    """Runs a program on examples with so many threads; gives runs as they end, those that ended together in one list.
+    """Runs a program on examples in threads; gives runs as they end, those that ended together in one list.
 
-    At most twice as many examples as threads wait at a time. When one raises, or the caller stops listening, what has
-    not begun is not begun, and what has begun is waited for: it is paid for.
+    ``workers`` tells how many threads there shall be, and is asked again as runs end: a remote LM learns how much its
+    endpoint grants. At most twice as many examples as threads wait at a time. When one raises, or the caller stops
+    listening, what has not begun is not begun, and what has begun is waited for: it is paid for.
 
     Raises:
         MetricError: The metric raised.
@@ -170,7 +171,7 @@ def run_cells(
     remaining = iter(examples)
     turn = threading.Lock()
     news: queue.SimpleQueue[Run | BaseException | None] = queue.SimpleQueue()
-    room = threading.Semaphore(2 * workers)
+    room = threading.Semaphore(0)
     stopped = threading.Event()
 
     def work() -> None:
@@ -188,15 +189,21 @@ def run_cells(
         finally:
             news.put(None)
 
-    # A copy of the context for each, so that the caller's `dspy.context(…)` holds in the threads too.
-    threads = [
-        threading.Thread(target=contextvars.copy_context().run, args=(work,), name=_THREAD)
-        for _ in range(min(workers, len(examples)))
-    ]
+    threads: list[threading.Thread] = []
+
+    def begin() -> int:
+        """Starts the threads that are missing, and tells how many those are."""
+        missing = max(0, min(workers(), len(examples)) - len(threads)) if not stopped.is_set() else 0
+        for _ in range(missing):
+            # A copy of the context for each, so that the caller's `dspy.context(…)` holds in the threads too.
+            thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name=_THREAD)
+            threads.append(thread)
+            room.release(2)
+            thread.start()
+        return missing
+
     logging.getLogger("dspy.clients.lm").addFilter(_not_of_cells)
-    for thread in threads:
-        thread.start()
-    working, faults = len(threads), list[BaseException]()
+    working, faults = begin(), list[BaseException]()
     try:
         while working:
             heard = [news.get(), *(news.get() for _ in range(news.qsize()))]
@@ -205,11 +212,13 @@ def run_cells(
             if ended := [item for item in heard if isinstance(item, Run)]:
                 yield ended
                 room.release(len(ended))
+            if working:
+                working += begin()
         if faults:
             raise faults[0]
     finally:
         stopped.set()
-        room.release(workers)
+        room.release(max(1, len(threads)))
         for thread in threads:
             thread.join()
 

@@ -17,6 +17,7 @@ from dspy.lm15 import Message, Request, Response, TextPart, TokenLogprob, TopLog
 from dspy.utils.exceptions import ContextWindowExceededError
 
 from .budget import Meter
+from .prices import Price, price_of_call
 
 __all__ = ["Answers", "CallRecord", "JournaledLM", "StoredAnswer", "StrayCalls", "concurrency", "lm_identity"]
 
@@ -80,7 +81,7 @@ class _Listener:
 
     @property
     def usd(self) -> float | None:
-        """The call's price, where DSPy knows it."""
+        """The call's price, where DSPy tells it."""
         return self.history[-1].get("cost") if self.history else None
 
 
@@ -160,8 +161,9 @@ class JournaledLM(dspy.BaseLM):
         self.kwargs = lm.kwargs
         self.lm, self.meter = lm, meter
         self._answers = answers
-        # What the embedded LM answers twice costs nothing but its time.
-        self._claims = answers is not None and not getattr(getattr(lm, "_engine_spec", None), "free", False)
+        # What a free LM, the embedded one say, answers twice costs nothing but its time.
+        price = getattr(getattr(lm, "_engine_spec", None), "price", None)
+        self._claims = answers is not None and price != Price(0.0, 0.0)
         self._identity = json.dumps(lm_identity(lm), sort_keys=True)
 
     @property
@@ -309,7 +311,10 @@ class JournaledLM(dspy.BaseLM):
         self._log(key, tokens_in, tokens_out)
         if first:
             self.meter.answered(tokens_in, tokens_out)
-        self.meter.bought(listener.usd)
+        usd = listener.usd
+        if usd is None and self.meter.budget.usd is not None:
+            usd = price_of_call(self.lm, listener.usage)
+        self.meter.bought(usd)
         return outputs
 
     @staticmethod

@@ -31,6 +31,7 @@ from .adapters import Adapter, read_adapter
 from .embedded import EmbeddedEngine, Precision, engine_for
 from .generation import MAX_SEQUENCES, Generation, GenerationOptions
 from .models import DEFAULT_MODEL, MODELS, locate
+from .prices import Price
 
 __all__ = ["LocalEngine", "local_lm"]
 
@@ -84,7 +85,7 @@ class LocalEngine:
     """
 
     concurrency = MAX_SEQUENCES
-    free = True  # an answer costs nothing but its time
+    price = Price(0.0, 0.0)
     supports_response_schema = True
     supports_function_calling = False
     supports_reasoning = False

@@ -68,8 +68,17 @@ def test_the_readmes_documents_are_found(tmp_path: Path, monkeypatch: pytest.Mon
     task.program.retriever.collection.close()
 
 
-def test_the_readmes_third_block_makes_what_it_names() -> None:
-    code = blocks("python")[2]
+def test_the_readmes_endpoints_can_be_named() -> None:
+    made: dict[str, object] = {}
+    code = re.sub(r"^lm = (.*?)(  #.*)?$", r"lms.append(\1)", blocks("python")[2], flags=re.MULTILINE)
+    exec(compile("import progspace as ps\nlms = []\n" + code, "README.md", "exec"), made)  # noqa: S102 — our own README
+    assert [lm.model for lm in made["lms"]] == [
+        "openai/qwen3", "openai/qwen3:8b", "openai/DEPLOYMENT", "openai/DEPLOYMENT", "openai/gpt-4o-mini",
+    ]  # fmt: skip
+
+
+def test_the_readmes_block_of_choices_makes_what_it_names() -> None:
+    code = blocks("python")[3]
     made: dict[str, object] = {}
     exec(compile("import dspy, progspace as ps\n" + code, "README.md", "exec"), made)  # noqa: S102 — our own README
     assert isinstance(made["space"], progspace.Space)

@@ -14,6 +14,7 @@ from dspy.clients.provider import Provider, TrainingJob
 from dspy.clients.utils_finetune import TrainDataFormat, TrainingStatus
 
 from ...errors import DataError, FineTuningError
+from ..keys import Keys
 from .cost import Cost, about_tokens, estimate
 from .endpoint import Endpoint
 from .examples import TrainingExample
@@ -264,7 +265,7 @@ def _example(row: Mapping[str, Any], number: int, chat: bool) -> TrainingExample
 def remote_provider(
     *,
     base_url: str | None = None,
-    api_key: Callable[[], str] | None = None,
+    api_key: str | Callable[[], str] | Keys | None = None,
     confirm: Callable[[Cost], bool] | None = None,
     count_tokens: Callable[[str], int] = about_tokens,
     usd_per_million: float | None = None,
@@ -279,7 +280,7 @@ def remote_provider(
 
     Args:
         base_url: Of the endpoint; None for ``OPENAI_BASE_URL``, or OpenAI itself.
-        api_key: Gives the key; None for the environment's ``OPENAI_API_KEY``.
+        api_key: The key, or what gives it; None for the environment's ``OPENAI_API_KEY``.
         confirm: Is told the cost before anything is sent; without it nothing is.
         count_tokens: Gives the number of tokens of a text, for the estimate.
         usd_per_million: The price of a million trained tokens, where it is known.
@@ -298,7 +299,7 @@ class _RemoteTrainer:
     """A `Trainer` at an endpoint; it is connected to when something is to be trained."""
 
     base_url: str | None
-    api_key: Callable[[], str] | None
+    api_key: str | Callable[[], str] | Keys | None
     confirm: Callable[[Cost], bool] | None
     count_tokens: Callable[[str], int]
     usd_per_million: float | None

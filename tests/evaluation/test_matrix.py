@@ -163,7 +163,7 @@ def test_at_most_so_many_run_and_no_more_than_twice_as_many_wait(rule_engine: An
     rows = Rows(examples([{"text": f"sun {i}", "mood": "glad"} for i in range(60)]))
     done = 0
     for runs in run_cells(
-        dspy.Predict(mood), rows, Scoring.of(METRIC), identity="p", lm=rule_engine(slow).lm(), workers=3
+        dspy.Predict(mood), rows, Scoring.of(METRIC), identity="p", lm=rule_engine(slow).lm(), workers=lambda: 3
     ):
         done += len(runs)
         assert taken - done <= 6

@@ -13,6 +13,7 @@ from typing import Any
 import dspy
 import pytest
 
+import progspace as ps
 from progspace.evaluation.matrix import StoreAnswers
 from progspace.lms.budget import Meter
 from progspace.lms.journal import JournaledLM
@@ -109,9 +110,9 @@ def test_a_worker_that_fails_leaves_the_question_to_the_next(where: str, rule_en
         assert other.read(_until()) == []
 
 
-def test_the_embedded_lm_claims_nothing(store: Store, rule_engine: Any) -> None:
+def test_a_free_lm_claims_nothing(store: Store, rule_engine: Any) -> None:
     class Free(rule_engine):  # type: ignore[misc]
-        free = True
+        price = ps.Price(0.0, 0.0)
 
     lm = JournaledLM(Free(lambda prompt: "four").lm(), Meter(), StoreAnswers(store))
     taken: list[str] = []

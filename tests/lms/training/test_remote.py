@@ -277,7 +277,7 @@ def test_what_fails_for_a_while_is_borne_everywhere(server: Server, fault: dict[
             False,
         ),
         ({"status": 403, "body": {"error": {"message": "No access"}}}, "not allowed to do that: No access", False),
-        ({"status": 413, "body": "too big"}, "file is too large", False),
+        ({"status": 413, "body": "too big"}, "what was sent is too large", False),
         ({"status": 200, "body": {"object": "file"}}, "answered without 'id'", True),
     ],
 )  # fmt: skip

@@ -1,0 +1,129 @@
+"""How many requests may be under way at an endpoint, learnt as they go."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .allowance import Allowance, Mark
+from .faults import Fault
+
+__all__ = ["Limiter", "Turn"]
+
+START = 16
+"""Requests that are under way at first: few endpoints mind."""
+_MUCH_REFUSED = 0.25
+_SLOW = 3.0  # times as slow as it was at best
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A request's leave to be sent.
+
+    Attributes:
+        mark: Its place in the line.
+        tokens: That were estimated for it.
+        began: When it got leave.
+    """
+
+    mark: Mark
+    tokens: float
+    began: float
+
+
+class Limiter:
+    """Lets as many requests through as an endpoint grants; of one event loop.
+
+    How many may be under way follows additive increase, multiplicative decrease (`Chiu and Jain 1989
+    <https://doi.org/10.1016/0169-7552(89)90019-6>`_), window by window of as many answers: one more (at first twice as
+    many) where the limit was reached, half as many where a quarter was refused, a fifth less where answers take three
+    times as long as they did at best. How many are sent in a time is `Allowance`'s.
+
+    Args:
+        most: Never more under way than this.
+        clock: Gives the time in seconds.
+
+    >>> Limiter(most=8).limit
+    8
+    """
+
+    def __init__(self, most: int = 256, clock: Callable[[], float] = time.monotonic) -> None:
+        self.most, self._clock = most, clock
+        self._limit = float(min(START, most))
+        self._under_way = 0
+        self._slow_start = True
+        self._door, self._freed = asyncio.Lock(), asyncio.Event()
+        self._allowance = Allowance()
+        self._estimated = self._used = 0.0
+        self._best: float | None = None
+        self._seconds: list[float] = []
+        self._ended = self._refused = 0
+        self._full = False
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be under way now."""
+        return int(self._limit)
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """How long an answer took at best, by the median of a window; None where too few are known."""
+        return self._best
+
+    async def enter(self, tokens: float) -> Turn:
+        """Waits, in line, until a request of about so many tokens may be sent; `leave` or `give_up` must follow."""
+        expected = tokens * (self._used / self._estimated if self._estimated else 1.0)
+        async with self._door:
+            while self._under_way >= self.limit:
+                self._freed.clear()
+                await self._freed.wait()
+            while (pause := self._allowance.wait(expected, self._clock())) > 0:
+                await asyncio.sleep(min(pause, 0.5))  # an answer may tell of more in the meantime
+            self._under_way += 1
+            self._full = self._full or self._under_way >= self.limit
+            now = self._clock()
+            return Turn(self._allowance.take(expected, now), tokens, now)
+
+    def give_up(self) -> None:
+        """Takes note that a request was given up before its end."""
+        self._under_way -= 1
+        self._freed.set()
+
+    def leave(self, turn: Turn, headers: Mapping[str, str] | None, fault: Fault | None, tokens: float | None) -> None:
+        """Takes note of how a request ended.
+
+        Args:
+            turn: What `enter` gave.
+            headers: Of the answer; None where there was none.
+            fault: Why it failed.
+            tokens: That it took, where that is known.
+        """
+        now = self._clock()
+        self.give_up()
+        more = self._allowance.told(headers, turn.mark, now) if headers is not None else False
+        if fault is None:
+            self._allowance.answered(now)
+            self._seconds.append(now - turn.began)
+            if tokens:
+                self._estimated, self._used = self._estimated + turn.tokens, self._used + tokens
+        elif fault.status == 429 and not more:  # else it says nothing of the others
+            self._allowance.refused(turn.mark, fault.pause, now)
+        self._ended += 1
+        self._refused += fault is not None and fault.overloaded
+        if self._ended >= max(self.limit, START):
+            self._adapt()
+
+    def _adapt(self) -> None:
+        seconds = statistics.median(self._seconds) if self._seconds else None
+        if seconds is not None:
+            self._best = min(seconds, self._best or seconds)
+        if self._refused > _MUCH_REFUSED * self._ended:
+            self._limit, self._slow_start = max(1.0, self._limit / 2), False
+        elif seconds is not None and self._best is not None and seconds > _SLOW * self._best:
+            self._limit, self._slow_start = max(1.0, 0.8 * self._limit), False
+        elif self._full:
+            self._limit = min(self.most, 2 * self._limit if self._slow_start else self._limit + 1)
+        self._seconds, self._ended, self._refused, self._full = [], 0, 0, False
