@@ -19,9 +19,11 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,8 @@ from .results import write_results
 CALLS = 600
 SECONDS = 0.02  # that the server takes
 _LONGEST = 4.0  # seconds until a kill
-_GIVEN_UP = 600.0
+_GIVEN_UP = 120.0
+_NEW = multiprocessing.get_context("spawn")
 
 
 def main() -> None:
@@ -48,8 +51,6 @@ def main() -> None:
     parser.add_argument("--postgres", help="the URL of an empty database, beside SQLite")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    multiprocessing.set_start_method("forkserver")
-    multiprocessing.set_forkserver_preload([__name__])
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         numbers = iter(range(10**9))
@@ -76,6 +77,7 @@ def run(name: str, new: Callable[[], str], kills: int, seed: int, out: Path) -> 
         started = time.monotonic()
         while told["kills"] < kills:
             server.bodies.clear()
+            print(f"{name}: {told['kills']} of {kills} kills", file=sys.stderr, flush=True)
             for event in _search(server, new(), seed, out, lambda: drawn.uniform(0.1, _LONGEST)):
                 told["kills"] += "winner" not in event
                 told["under_way"] += event.get("under_way", 0)
@@ -94,9 +96,11 @@ def _search(
     out.unlink(missing_ok=True)
     stored: set[str] = set()
     while not out.exists():
+        begun = _NEW.Event()
         # Daemons end with this process, should it be stopped.
-        child = multiprocessing.Process(target=_compile, args=(server.url, store, seed, str(out)), daemon=True)
+        child = _NEW.Process(target=_compile, args=(server.url, store, seed, str(out), begun), daemon=True)
         child.start()
+        begun.wait(_GIVEN_UP)
         child.join(until() or _GIVEN_UP)
         if child.is_alive():
             os.kill(child.pid or 0, signal.SIGKILL)
@@ -117,7 +121,8 @@ def _search(
     yield {"winner": json.loads(out.read_text(encoding="utf-8")), "lost": lost}
 
 
-def _compile(url: str, store: str, seed: int, out: str) -> None:
+def _compile(url: str, store: str, seed: int, out: str, begun: Event) -> None:
+    begun.set()
     task = sentiment.task(seed=seed)
     lm = ps.lm("openai/rule", base_url=url, api_key=KEY, concurrency=16)
     compiled = ps.compile(task, lm=lm, budget=ps.Budget(calls=CALLS), store=store, seed=seed)
