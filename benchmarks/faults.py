@@ -5,10 +5,10 @@
 A server of ours on loopback, in a process of its own, grants 600 requests and 100,000 tokens a minute: buckets that
 hold ten seconds' worth and fill again, told by headers as OpenAI does. It takes 0.3 s an answer. Both harnesses
 evaluate the same program on the same rows, first without faults, then with one of 14 faults in 20 % of the requests
-that are let through: progspace with ``ps.lm``, ``dspy.Evaluate`` with eight threads and a stock ``dspy.LM``, both with
-a timeout of five seconds. What is used of the limit, and the share of refusals (429, injected ones left out), are those
-of the first minute, in which there is always more to ask. The right answer is known of every row: a cell differs where
-it is not that answer.
+that are let through: progspace with ``ps.lm``, in one process and in two that share a store, ``dspy.Evaluate`` with
+eight threads and a stock ``dspy.LM``, all with a timeout of five seconds. What is used of the limit, and the share of
+refusals (429, injected ones left out), are those of the first minute, in which there is always more to ask. The right
+answer is known of every row: a cell differs where it is not that answer.
 """
 
 from __future__ import annotations
@@ -88,8 +88,21 @@ def server_apart(share: float) -> Iterator[tuple[str, Callable[[], list[Any]]]]:
 
 def by_progspace(url: str, rows: list[dspy.Example]) -> list[str | None]:
     """Evaluates as progspace does; gives the labels."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _evaluated(url, rows, Path(folder) / "store.db")
+
+
+def by_two_processes(url: str, rows: list[dspy.Example]) -> list[str | None]:
+    """Evaluates as progspace does, half of the rows in each of two processes, which share a store."""
+    half = len(rows) // 2
+    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(2) as pool:
+        work = [(url, part, Path(folder) / "store.db") for part in (rows[:half], rows[half:])]
+        return [label for labels in pool.starmap(_evaluated, work) for label in labels]
+
+
+def _evaluated(url: str, rows: list[dspy.Example], path: Path) -> list[str | None]:
     lm = ps.lm("openai/tiny", base_url=url, api_key=KEY, timeout=TIMEOUT)
-    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "store.db") as store:
+    with open_store(path) as store:
         cells = Matrix(store, ps.metrics.exact_match("sentiment"), lm, Meter()).fill(dspy.Predict(Sentiment), rows)
     return [cell.output.get("sentiment") for cell in cells]
 
@@ -103,6 +116,13 @@ def by_dspy(url: str, rows: list[dspy.Example]) -> list[str | None]:
     with dspy.context(lm=lm):
         results = evaluate(dspy.Predict(Sentiment)).results
     return [getattr(prediction, "sentiment", None) for _, prediction, _ in results]
+
+
+WAYS = {
+    "progspace": by_progspace,
+    "progspace, two processes": by_two_processes,
+    "dspy.Evaluate, 8 threads": by_dspy,
+}
 
 
 def run(name: str, way: Callable[[str, list[dspy.Example]], list[str | None]], share: float, count: int) -> Any:
@@ -133,14 +153,14 @@ def run(name: str, way: Callable[[str, list[dspy.Example]], list[str | None]], s
 
 
 def main() -> None:
-    """Runs all four; prints a line each and writes ``results/faults.jsonl``."""
+    """Runs all six; prints a line each and writes ``results/faults.jsonl``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=760)
     arguments = parser.parse_args()
     logging.getLogger("dspy").setLevel(logging.CRITICAL)
     runs = []
     for share in (0.0, SHARE):
-        for name, way in (("progspace", by_progspace), ("dspy.Evaluate, 8 threads", by_dspy)):
+        for name, way in WAYS.items():
             runs.append(told := run(name, way, share, arguments.rows))
             print(
                 f"{name:<26}{100 * share:3.0f} % faults: {100 * told['used_of_limit']:5.1f} % of the limit, "

@@ -21,6 +21,7 @@ from ..store.records import Answer, Cell
 from .identity import program_identity
 from .repeats import mean_cell
 from .runner import Run, Scoring, run_cells
+from .sharing import share_limits
 
 __all__ = ["Matrix", "StoreAnswers"]
 
@@ -79,8 +80,8 @@ class Matrix:
         on_cells: Callable[[int], None] | None = None,
     ) -> None:
         self.metric, self.meter = metric, meter
-        self.lm = JournaledLM(lm, meter, StoreAnswers(store))
         self._store = store
+        self.lm = self.journaled(lm)
         self._workers: Callable[[], int] = lambda: workers or concurrency(lm)
         self._on_cells = on_cells or (lambda _: None)
 
@@ -202,6 +203,7 @@ class Matrix:
         if isinstance(lm, JournaledLM) and lm.meter is self.meter:
             return lm
         lm = lm.lm if isinstance(lm, JournaledLM) else lm
+        share_limits(lm, self._store)
         return JournaledLM(lm, self.meter, StoreAnswers(self._store))
 
     def _recall(self, cell: Cell) -> None:

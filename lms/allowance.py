@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Allowance", "Mark", "seconds_of"]
 
@@ -31,7 +31,7 @@ def seconds_of(text: str) -> float | None:
 
 
 @dataclass(slots=True)
-class _Bucket:
+class Bucket:
     """What is left of one kind, filled again at a rate; what was taken in all marks each request's place in the line.
 
     Of a limit that is counted by fixed windows the rate is a guess, which the next answer puts right.
@@ -66,7 +66,7 @@ class _Bucket:
         return 0.0 if lacking <= 0 else lacking / self.rate if self.rate else 1.0
 
     def _left(self, now: float) -> float:
-        filled = self.left + (self.rate or 0.0) * (now - self.at)
+        filled = self.left + (self.rate or 0.0) * max(0.0, now - self.at)
         return filled if self.limit is None else min(filled, self.limit)
 
 
@@ -78,8 +78,9 @@ class Mark:
     tokens: float
 
 
+@dataclass(slots=True)
 class Allowance:
-    """Tells how long to wait before a request may be sent.
+    """Tells how long to wait before a request may be sent; plain data, so that processes can share it.
 
     Where answers carry ``x-ratelimit-limit-requests``, ``-remaining-`` and ``-reset-``, and the same of tokens, they
     are believed. Where they do not, the pace at which the endpoint refused (429) is cut, and raised again by little.
@@ -95,56 +96,64 @@ class Allowance:
     0.5
     """
 
-    def __init__(self) -> None:
-        self._requests, self._tokens = _Bucket(), _Bucket()
-        self._closed_until = 0.0
-        self._answers: deque[float] = deque()
-        self._learnt = False
-        self._cut_at = 0.0
+    requests: Bucket = field(default_factory=Bucket)
+    tokens: Bucket = field(default_factory=Bucket)
+    closed_until: float = 0.0
+    learnt: bool = False
+    cut_at: float = 0.0
+    flow: float = 0.0  # answers, those of long ago counted less
+    flow_at: float = 0.0
+    flow_since: float | None = None
 
     def wait(self, tokens: float, now: float) -> float:
         """Gives the seconds until a request of so many tokens may be sent."""
-        return max(self._requests.wait(1, now), self._tokens.wait(tokens, now), self._closed_until - now, 0.0)
+        return max(self.requests.wait(1, now), self.tokens.wait(tokens, now), self.closed_until - now, 0.0)
 
     def take(self, tokens: float, now: float) -> Mark:
         """Takes note that a request is sent."""
-        return Mark(self._requests.take(1, now), self._tokens.take(tokens, now))
+        return Mark(self.requests.take(1, now), self.tokens.take(tokens, now))
 
     def told(self, headers: Mapping[str, str], mark: Mark, now: float) -> bool:
         """Takes what an answer's headers tell; tells whether they say that more is granted."""
         more = None
-        for bucket, kind, place in ((self._requests, "requests", mark.requests), (self._tokens, "tokens", mark.tokens)):
+        for bucket, kind, place in ((self.requests, "requests", mark.requests), (self.tokens, "tokens", mark.tokens)):
             limit, remaining = (_number(headers.get(f"x-ratelimit-{word}-{kind}")) for word in ("limit", "remaining"))
             if limit is None or remaining is None or limit <= 0:
                 continue
             reset = seconds_of(headers.get(f"x-ratelimit-reset-{kind}", ""))
             bucket.told(limit, remaining, reset, place, now)
             more = remaining >= 1 and more is not False
-            self._learnt = self._learnt and bucket is not self._requests
+            self.learnt = self.learnt and bucket is not self.requests
         return bool(more)
 
     def answered(self, now: float) -> None:
         """Takes note of an answer."""
-        self._answers.append(now)
-        while self._answers[0] < now - _SPAN:
-            self._answers.popleft()
-        if self._learnt:
-            self._pace((self._requests.rate or 0.0) + _RISE, now)
+        self.flow = 1 + self._faded(now)
+        self.flow_at, self.flow_since = now, now if self.flow_since is None else self.flow_since
+        if self.learnt:
+            self._pace((self.requests.rate or 0.0) + _RISE, now)
 
     def refused(self, mark: Mark, pause: float | None, now: float) -> None:
         """Takes note of a 429 that no header explains: of its pause, and, once for all that was sent before, a cut."""
-        self._closed_until = max(self._closed_until, now + (pause or 0.0))
-        if mark.requests <= self._cut_at or (self._requests.limit is not None and not self._learnt):
+        self.closed_until = max(self.closed_until, now + (pause or 0.0))
+        if mark.requests <= self.cut_at or (self.requests.limit is not None and not self.learnt):
             return
-        self._cut_at = self._requests.taken
-        span = max(now - self._answers[0], 1.0) if self._answers else 1.0
-        before = self._requests.rate if self._learnt and self._requests.rate else (len(self._answers) or 1) / span
-        self._learnt = True
+        self.cut_at = self.requests.taken
+        before = self.requests.rate if self.learnt and self.requests.rate else self._measured(now)
+        self.learnt = True
         self._pace(_SLACK * before, now)
-        self._requests.left = min(self._requests.left, 0.0)
+        self.requests.left = min(self.requests.left, 0.0)
+
+    def _faded(self, now: float) -> float:
+        return self.flow * math.exp(min(0.0, self.flow_at - now) / _SPAN)
+
+    def _measured(self, now: float) -> float:
+        """Answers a second, of late."""
+        seen = max(1.0, now - self.flow_since) if self.flow_since is not None else 1.0
+        return max(1.0, self._faded(now)) / (_SPAN * (1 - math.exp(-seen / _SPAN)))
 
     def _pace(self, rate: float, now: float) -> None:
-        bucket = self._requests
+        bucket = self.requests
         bucket.left, bucket.at = bucket._left(now) if bucket.limit is not None else 0.0, now
         bucket.rate = rate
         bucket.limit = max(1.0, rate)

@@ -5,18 +5,38 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from .allowance import Allowance, Mark
 from .faults import Fault
 
-__all__ = ["Limiter", "Turn"]
+__all__ = ["Ledger", "Limiter", "Turn"]
 
 START = 16
 """Requests that are under way at first: few endpoints mind."""
 _MUCH_REFUSED = 0.25
 _SLOW = 3.0  # times as slow as it was at best
+
+
+class Ledger(Protocol):
+    """Where an allowance is kept."""
+
+    def open(self) -> AbstractContextManager[Allowance]:
+        """Gives the allowance, to be read and changed by nobody else in the meantime."""
+
+
+class _Own:
+    """Keeps the allowance of one process."""
+
+    def __init__(self) -> None:
+        self._allowance = Allowance()
+
+    @contextmanager
+    def open(self) -> Iterator[Allowance]:
+        yield self._allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +66,20 @@ class Limiter:
         most: Never more under way than this.
         clock: Gives the time in seconds.
 
+    Attributes:
+        ledger: Where the allowance is kept: by this process alone, unless another one is put in its place.
+
     >>> Limiter(most=8).limit
     8
     """
 
-    def __init__(self, most: int = 256, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: int = 256, clock: Callable[[], float] = time.time) -> None:
         self.most, self._clock = most, clock
         self._limit = float(min(START, most))
         self._under_way = 0
         self._slow_start = True
         self._door, self._freed = asyncio.Lock(), asyncio.Event()
-        self._allowance = Allowance()
+        self.ledger: Ledger = _Own()
         self._estimated = self._used = 0.0
         self._best: float | None = None
         self._seconds: list[float] = []
@@ -80,12 +103,17 @@ class Limiter:
             while self._under_way >= self.limit:
                 self._freed.clear()
                 await self._freed.wait()
-            while (pause := self._allowance.wait(expected, self._clock())) > 0:
-                await asyncio.sleep(min(pause, 0.5))  # an answer may tell of more in the meantime
+            while isinstance(sent := self._try(expected), float):
+                await asyncio.sleep(min(sent, 0.5))  # an answer may tell of more in the meantime
             self._under_way += 1
             self._full = self._full or self._under_way >= self.limit
+            return Turn(sent, tokens, self._clock())
+
+    def _try(self, tokens: float) -> Mark | float:
+        """Takes what a request needs, or tells how long to wait for it."""
+        with self.ledger.open() as allowance:
             now = self._clock()
-            return Turn(self._allowance.take(expected, now), tokens, now)
+            return allowance.wait(tokens, now) or allowance.take(tokens, now)
 
     def give_up(self) -> None:
         """Takes note that a request was given up before its end."""
@@ -103,14 +131,16 @@ class Limiter:
         """
         now = self._clock()
         self.give_up()
-        more = self._allowance.told(headers, turn.mark, now) if headers is not None else False
+        with self.ledger.open() as allowance:
+            more = allowance.told(headers, turn.mark, now) if headers is not None else False
+            if fault is None:
+                allowance.answered(now)
+            elif fault.status == 429 and not more:  # else it says nothing of the others
+                allowance.refused(turn.mark, fault.pause, now)
         if fault is None:
-            self._allowance.answered(now)
             self._seconds.append(now - turn.began)
             if tokens:
                 self._estimated, self._used = self._estimated + turn.tokens, self._used + tokens
-        elif fault.status == 429 and not more:  # else it says nothing of the others
-            self._allowance.refused(turn.mark, fault.pause, now)
         self._ended += 1
         self._refused += fault is not None and fault.overloaded
         if self._ended >= max(self.limit, START):

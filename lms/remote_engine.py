@@ -12,16 +12,19 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dspy.lm15 import NotConfiguredError, Request, Response
 
 from .connection import Connection
 from .faults import Fault, fault_of
-from .limiter import START, Limiter
+from .limiter import START, Ledger, Limiter
 from .prices import Price
 from .wire import answers_of, body_of, events_of, tokens_about
+
+if TYPE_CHECKING:
+    import openai
 
 __all__ = ["AsyncRemoteEngine", "RemoteEngine", "candidates"]
 
@@ -64,10 +67,17 @@ class _Live:
         self.limiter = Limiter(most)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="progspace-endpoint", daemon=True).start()
-        weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+        weakref.finalize(self, _end, self.process, self._loop, self.client)
 
     def run(self, task: Coroutine[Any, Any, _T]) -> Future[_T]:
         return asyncio.run_coroutine_threadsafe(task, self._loop)
+
+
+def _end(process: int, loop: asyncio.AbstractEventLoop, client: openai.AsyncOpenAI) -> None:
+    """Closes connections where they live; else the client would do it in whatever loop collects it."""
+    if process == os.getpid():
+        closed = asyncio.run_coroutine_threadsafe(client.close(), loop)
+        closed.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
 
 
 class RemoteEngine:
@@ -119,6 +129,7 @@ class RemoteEngine:
         host = urlsplit(connection.base_url).hostname or ""
         self._openai_own = host == "api.openai.com" or host.endswith(".azure.com")
         self._held: _Live | None = None
+        self._ledger: Ledger | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -171,10 +182,17 @@ class RemoteEngine:
         connection = Connection(state["base_url"], api_version=state.get("api_version"))
         return cls(connection, extra_body=state.get("extra_body"))
 
+    def share(self, ledger: Ledger) -> None:
+        """Keeps its limits from now on where other processes keep theirs as well."""
+        if ledger != self._ledger:
+            self._ledger = ledger
+
     def _live(self) -> _Live:
         with self._lock:
             if self._held is None or self._held.process != os.getpid():  # threads do not live on after a fork
                 self._held = _Live(self.connection, self._most)
+            if self._ledger is not None:
+                self._held.limiter.ledger = self._ledger
             return self._held
 
     def _asked(self, request: Request, held: _Candidates | None) -> Future[list[Response]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import multiprocessing
@@ -346,3 +347,21 @@ def test_a_search_finds_the_same_through_faults(mood: Any, mood_rows: Any, tmp_p
     ]
     assert told[0] == told[1]
     assert told[0][-1][2] > told[0][0][2]
+
+
+def test_an_lm_that_is_gone_leaves_no_thread_and_no_connection(server: Server) -> None:
+    def ends() -> int:
+        return sum(thread.name == "progspace-endpoint" for thread in threading.enumerate())
+
+    gc.collect()
+    before = ends()
+    lm = lm_at(server)
+    lm("x")
+    assert ends() == before + 1
+    del lm
+    gc.collect()
+    for _ in range(500):
+        if ends() == before:
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("the thread goes on")
