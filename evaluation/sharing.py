@@ -16,11 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..lms.allowance import Allowance
 from ..lms.remote_engine import RemoteEngine
 from ..store.database import Store
+from ..store.schema import limits
 
 __all__ = ["SharedLedger", "share_limits"]
 
-_metadata = sa.MetaData()
-_limits = sa.Table("limits", _metadata, sa.Column("endpoint", sa.String, primary_key=True), sa.Column("state", sa.Text))
 _STATE = TypeAdapter(Allowance)
 
 
@@ -61,9 +60,8 @@ class SharedLedger:
             def _pragma(connection: Any, _: object) -> None:
                 connection.execute("PRAGMA synchronous=OFF")  # what is lost with a machine, the next answer tells again
 
-        _metadata.create_all(engine)
         with suppress(sa.exc.IntegrityError), engine.begin() as connection:  # another process was first
-            connection.execute(_limits.insert().values(endpoint=self.name, state=None))
+            connection.execute(limits.insert().values(endpoint=self.name, state=None))
         return engine
 
     @contextmanager
@@ -73,8 +71,8 @@ class SharedLedger:
             try:
                 connection = transaction.enter_context(self._engine.connect())
                 # A write first: it locks the row, or the file, in every database.
-                connection.execute(self._own(_limits.update()).values(endpoint=self.name))
-                state = connection.execute(self._own(sa.select(_limits.c.state))).scalar_one()
+                connection.execute(self._own(limits.update()).values(endpoint=self.name))
+                state = connection.execute(self._own(sa.select(limits.c.state))).scalar_one()
             except SQLAlchemyError:
                 connection, state = None, None
             if state:
@@ -84,8 +82,8 @@ class SharedLedger:
             if connection is not None:
                 with suppress(SQLAlchemyError):
                     written = _STATE.dump_json(self._last).decode()
-                    connection.execute(self._own(_limits.update()).values(state=written))
+                    connection.execute(self._own(limits.update()).values(state=written))
                     connection.commit()
 
     def _own(self, statement: Any) -> Any:
-        return statement.where(_limits.c.endpoint == self.name)
+        return statement.where(limits.c.endpoint == self.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["answers", "cells", "claims", "metadata"]
+__all__ = ["answers", "cells", "claims", "limits", "metadata"]
 
 metadata = sa.MetaData()
 
@@ -49,3 +49,6 @@ claims = sa.Table(
     sa.Column("until", sa.Float, nullable=False),
 )
 """Which answers are being asked for, by whom, and until when nobody else does."""
+
+limits = sa.Table("limits", metadata, sa.Column("endpoint", sa.String, primary_key=True), sa.Column("state", sa.Text))
+"""What endpoints grant, as all that share the store have learnt it; ``state`` is JSON."""

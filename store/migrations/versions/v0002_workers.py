@@ -1,4 +1,4 @@
-"""Claims, so that several workers do not ask the same twice; answers in the order in which they came."""
+"""Claims and limits, which several workers share; answers in the order in which they came."""
 
 from __future__ import annotations
 
@@ -17,5 +17,6 @@ def upgrade() -> None:
         sa.Column("owner", sa.String, nullable=False),
         sa.Column("until", sa.Float, nullable=False),
     )
+    op.create_table("limits", sa.Column("endpoint", sa.String, primary_key=True), sa.Column("state", sa.Text))
     op.create_index("answers_created", "answers", ["created"])
     op.execute("DROP TABLE IF EXISTS meta")
