@@ -57,7 +57,7 @@ WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Exa
 
 SUITES = (
     "code_generation", "embedding", "faults", "finetune", "ingest", "kills", "overhead", "peers", "policies", "record",
-    "replay", "retrieval", "search_overhead", "selection", "sentiment", "vectors",
+    "replay", "retrieval", "search_overhead", "selection", "sentiment", "store", "vectors",
 )  # fmt: skip
 DEFAULT_STORE = ".progspace/store.db"
 

@@ -123,7 +123,13 @@ def import_(
 
 
 @store_app.command()
-def check(store: StoreOption = _DEFAULT, as_json: JsonOption = False) -> None:
+def check(
+    store: StoreOption = _DEFAULT,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete damaged rows; a search that needs them buys them again.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Reads everything and tells what is damaged; exit status 1 where something is.
 
     Example: `progspace store check`
@@ -131,7 +137,7 @@ def check(store: StoreOption = _DEFAULT, as_json: JsonOption = False) -> None:
     from .store.upkeep import check as checked
 
     with _opened(store) as opened:
-        faults = list(checked(opened))
+        faults = list(checked(opened, delete=delete))
     _tell({"faults": faults}, "\n".join(faults) if faults else "nothing is damaged", as_json)
     if faults:
         raise typer.Exit(1)

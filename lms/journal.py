@@ -16,6 +16,7 @@ import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, TokenLogprob, TopLogprob, Usage
 from dspy.utils.exceptions import ContextWindowExceededError
 
+from ..errors import StoreError
 from .budget import Meter
 from .prices import Price, price_of_call
 
@@ -299,10 +300,17 @@ class JournaledLM(dspy.BaseLM):
         known = self._answers.get(key) if self._answers is not None else None
         if known is None:
             return None
+        try:
+            answer = _restore(known.value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"the stored answer {key} is none of an LM ({type(error).__name__}: {error}); `progspace store check "
+                "--delete` takes out what is damaged, and it is bought again when it is needed"
+            ) from error
         self._log(key, known.input_tokens, known.output_tokens)
         if first:
             self.meter.answered(known.input_tokens, known.output_tokens)
-        return _restore(known.value)
+        return answer
 
     def _remember(self, key: str, outputs: Any, listener: _Listener, seconds: float, first: bool) -> Any:
         tokens_in, tokens_out = _tokens(listener.usage)
@@ -359,6 +367,8 @@ def _plain(outputs: Any) -> Any:
 
 def _restore(value: Any) -> Any:
     if isinstance(value, list):
+        if not all(isinstance(text, str) for text in value):
+            raise TypeError("a text is none")
         return list(value)
     logprobs = tuple(
         TokenLogprob(token=token, logprob=logprob, top=tuple(TopLogprob(token=t, logprob=p) for t, p in top))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,7 +110,9 @@ class Store:
                 table.c.score.is_not(None),
                 table.c.example.in_(examples[start : start + _LOOKUP]),
             )
-            known.update((row.example, _cell(row)) for row in self.read(query))
+            for row in self.read(query):
+                with self._damage(f"cell {program}, {row.example}"):
+                    known[row.example] = _cell(row)
         return known
 
     def put_cells(self, cells: Iterable[Cell]) -> None:
@@ -130,7 +133,10 @@ class Store:
     def answer(self, key: str) -> Answer | None:
         """Gives a stored answer."""
         row = self._do(lambda connection: connection.exec_driver_sql(self._sql(_GET_ANSWER), (key,)).first())
-        return Answer(key, json.loads(row[0]), *row[1:]) if row is not None else None
+        if row is None:
+            return None
+        with self._damage(f"answer {key}"):
+            return Answer(key, json.loads(row[0]), *row[1:])
 
     def put_answer(self, answer: Answer) -> None:
         """Stores an answer; the first one of a key stays."""
@@ -146,6 +152,16 @@ class Store:
     def count(self, table: str) -> int:
         """Counts the rows of a table, ``cells`` or ``answers``."""
         return int(self.read(sa.select(sa.func.count()).select_from(schema.metadata.tables[table]))[0][0])
+
+    @contextmanager
+    def _damage(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"{self.where}: {what} is damaged ({error}); `progspace store check --delete` takes out what is, and it "
+                "is bought again when it is needed"
+            ) from error
 
     def _owner_of(self, key: str) -> str | None:
         rows = self.read(sa.select(schema.claims.c.owner).where(schema.claims.c.key == key))

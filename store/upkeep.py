@@ -101,21 +101,29 @@ def _drop_oldest(store: Store, table: str, count: int) -> None:
         store.run(f"DELETE FROM {table} WHERE created <= ?", [(rows[0][0],)])  # noqa: S608
 
 
-def check(store: Store) -> Iterator[str]:
-    """Reads everything, and tells what is damaged; nothing where all is well."""
+def check(store: Store, *, delete: bool = False) -> Iterator[str]:
+    """Reads everything, and tells what is damaged; nothing where all is well.
+
+    Args:
+        store: To be read.
+        delete: Whether damaged rows are deleted: what they held is bought again when it is needed.
+    """
     if store.dialect == "sqlite":
         for (found,) in store.read(sa.text("PRAGMA integrity_check")):
             if found != "ok":
                 yield f"the file: {found}"
     for name, fields in _JSON.items():
+        keys = [column.name for column in _TABLES[name].primary_key]
         for row in _rows(store, name):
-            for field in fields:
-                if (fault := _fault(name, field, row[field])) is not None:
-                    key = ", ".join(f"{column.name}={row[column.name]!r}" for column in _TABLES[name].primary_key)
-                    yield f"{name}, {key}: field {field!r}: {fault}"
+            found = [(field, fault) for field in fields if (fault := _fault(field, row[field])) is not None]
+            for field, fault in found:
+                yield f"{name}, {', '.join(f'{key}={row[key]!r}' for key in keys)}: field {field!r}: {fault}"
+            if found and delete:
+                which = " AND ".join(f"{key} = ?" for key in keys)
+                store.run(f"DELETE FROM {name} WHERE {which}", [tuple(row[key] for key in keys)])  # noqa: S608
 
 
-def _fault(table: str, field: str, text: Any) -> str | None:
+def _fault(field: str, text: Any) -> str | None:
     try:
         value = json.loads(text)
     except (TypeError, ValueError) as error:
@@ -127,7 +135,13 @@ def _fault(table: str, field: str, text: Any) -> str | None:
             isinstance(each, list) and [type(part) for part in each] == [str, int, int] for each in value
         )
         return None if fits else "is no list of key, input tokens and output tokens"
-    return None if isinstance(value, list | dict) else f"is no answer of an LM ({table})"
+    texts = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return None if texts or _is_response(value) else "is no answer of an LM"
+
+
+def _is_response(value: Any) -> bool:
+    kinds = {"text": str, "model": str, "usage": list, "logprobs": list}
+    return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in kinds.items())
 
 
 def _rows(store: Store, name: str) -> Iterator[dict[str, Any]]:
@@ -217,7 +231,7 @@ def _check_row(name: str, row: dict[str, Any], number: int, file: str) -> None:
         if value is not None and not isinstance(value, column.type.python_type):
             raise DataError(f"is {value!r}", file=file, row=number, field=column.name)
     for field in _JSON[name]:
-        if (fault := _fault(name, field, row[field])) is not None:
+        if (fault := _fault(field, row[field])) is not None:
             raise DataError(fault, file=file, row=number, field=field)
 
 

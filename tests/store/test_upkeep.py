@@ -9,6 +9,9 @@ import pyarrow.parquet
 import pytest
 
 import progspace as ps
+from progspace.evaluation.matrix import StoreAnswers
+from progspace.lms.budget import Meter
+from progspace.lms.journal import JournaledLM
 from progspace.store.database import Store, open_store
 from progspace.store.records import Answer, Cell
 from progspace.store.upkeep import check, collect, export_table, import_table, size
@@ -105,8 +108,30 @@ def test_damage_is_found(store: Store) -> None:
     filled(store, 3)
     assert list(check(store)) == []
     store.run("UPDATE answers SET value = ? WHERE key = ?", [("{cut", "k00001")])
-    store.run("UPDATE cells SET asked = ? WHERE example = ?", [('[["k", "1", 2]]', "e00002")])
+    store.run("UPDATE cells SET asked = ? WHERE example = ?", [('[["k", "one", 2]]', "e00002")])
     faults = sorted(check(store))
     assert len(faults) == 2
     assert faults[0].startswith("answers, key='k00001': field 'value': is no JSON")
     assert faults[1].endswith("field 'asked': is no list of key, input tokens and output tokens")
+    with pytest.raises(ps.StoreError, match=r"answer k00001 is damaged .* store check --delete"):
+        store.answer("k00001")
+    with pytest.raises(ps.StoreError, match=r"cell p, e00002 is damaged"):
+        store.cells("p", "m", ["e00001", "e00002"])
+    assert sorted(check(store, delete=True)) == faults
+    assert list(check(store)) == []
+    assert store.answer("k00001") is None
+    assert list(store.cells("p", "m", ["e00001", "e00002"])) == ["e00001"]
+
+
+@pytest.mark.parametrize(
+    "value", ["7", '"text"', "[1]", "{}", '{"text": "a"}', '{"text": 1, "model": "m", "usage": [1, 1], "logprobs": []}']
+)
+def test_an_answer_that_is_none_is_told_and_never_used(store: Store, rule_engine: Any, value: str) -> None:
+    engine = rule_engine(lambda prompt: "[[ ## answer ## ]]\nfour")
+    lm = JournaledLM(engine.lm(), Meter(), StoreAnswers(store))
+    lm("2 + 2?")
+    store.run("UPDATE answers SET value = ?", [(value,)])
+    with pytest.raises(ps.StoreError, match=r"progspace store check --delete"):
+        lm("2 + 2?")
+    assert len(list(check(store, delete=True))) == 1
+    assert "four" in str(lm("2 + 2?"))
