@@ -159,8 +159,8 @@ class Store:
             yield
         except (TypeError, ValueError) as error:
             raise StoreError(
-                f"{self.where}: {what} is damaged ({error}); `progspace store check --delete` takes out what is, and it "
-                "is bought again when it is needed"
+                f"{self.where}: {what} is damaged ({error}); `progspace store check --delete` takes it out, and it is "
+                "bought again when it is needed"
             ) from error
 
     def _owner_of(self, key: str) -> str | None:
