@@ -22,6 +22,10 @@ __all__ = ["SharedLedger", "share_limits"]
 _metadata = sa.MetaData()
 _limits = sa.Table("limits", _metadata, sa.Column("endpoint", sa.String, primary_key=True), sa.Column("state", sa.Text))
 _STATE = TypeAdapter(Allowance)
+# On the path of every request, where building a statement would cost more than running it.
+_TAKE = sa.text("UPDATE limits SET endpoint = endpoint WHERE endpoint = :name")  # locks the row, or the file
+_READ = sa.text("SELECT state FROM limits WHERE endpoint = :name")
+_GIVE = sa.text("UPDATE limits SET state = :state WHERE endpoint = :name")
 
 
 def share_limits(lm: dspy.BaseLM, store: Store) -> None:
@@ -72,20 +76,16 @@ class SharedLedger:
         with ExitStack() as transaction:
             try:
                 connection = transaction.enter_context(self._engine.connect())
-                # A write first: it locks the row, or the file, in every database.
-                connection.execute(self._own(_limits.update()).values(endpoint=self.name))
-                state = connection.execute(self._own(sa.select(_limits.c.state))).scalar_one()
+                connection.execute(_TAKE, {"name": self.name})
+                state = connection.execute(_READ, {"name": self.name}).scalar_one()
             except SQLAlchemyError:
                 connection, state = None, None
             if state:
                 with suppress(ValidationError):  # of another release
                     self._last = _STATE.validate_json(state)
             yield self._last
-            if connection is not None:
+            written = _STATE.dump_json(self._last).decode()
+            if connection is not None and written != state:
                 with suppress(SQLAlchemyError):
-                    written = _STATE.dump_json(self._last).decode()
-                    connection.execute(self._own(_limits.update()).values(state=written))
+                    connection.execute(_GIVE, {"name": self.name, "state": written})
                     connection.commit()
-
-    def _own(self, statement: Any) -> Any:
-        return statement.where(_limits.c.endpoint == self.name)
