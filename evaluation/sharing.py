@@ -21,6 +21,10 @@ from ..store.schema import limits
 __all__ = ["SharedLedger", "share_limits"]
 
 _STATE = TypeAdapter(Allowance)
+# On the path of every request, where building a statement would cost more than running it.
+_TAKE = sa.text("UPDATE limits SET endpoint = endpoint WHERE endpoint = :name")  # locks the row, or the file
+_READ = sa.text("SELECT state FROM limits WHERE endpoint = :name")
+_GIVE = sa.text("UPDATE limits SET state = :state WHERE endpoint = :name")
 
 
 def share_limits(lm: dspy.BaseLM, store: Store) -> None:
@@ -45,7 +49,7 @@ class SharedLedger:
         name: Of the endpoint and model that the limits are of.
     """
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     name: str
     _last: Allowance = field(default_factory=Allowance, compare=False)
 
@@ -70,20 +74,16 @@ class SharedLedger:
         with ExitStack() as transaction:
             try:
                 connection = transaction.enter_context(self._engine.connect())
-                # A write first: it locks the row, or the file, in every database.
-                connection.execute(self._own(limits.update()).values(endpoint=self.name))
-                state = connection.execute(self._own(sa.select(limits.c.state))).scalar_one()
+                connection.execute(_TAKE, {"name": self.name})
+                state = connection.execute(_READ, {"name": self.name}).scalar_one()
             except SQLAlchemyError:
                 connection, state = None, None
             if state:
                 with suppress(ValidationError):  # of another release
                     self._last = _STATE.validate_json(state)
             yield self._last
-            if connection is not None:
+            written = _STATE.dump_json(self._last).decode()
+            if connection is not None and written != state:
                 with suppress(SQLAlchemyError):
-                    written = _STATE.dump_json(self._last).decode()
-                    connection.execute(self._own(limits.update()).values(state=written))
+                    connection.execute(_GIVE, {"name": self.name, "state": written})
                     connection.commit()
-
-    def _own(self, statement: Any) -> Any:
-        return statement.where(limits.c.endpoint == self.name)

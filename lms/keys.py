@@ -22,7 +22,7 @@ class Keys:
 
     >>> keys = Keys("a secret")
     >>> keys, keys.current(), keys.scrubbed("a secret was refused")
-    (Keys(…), 'a secret', '[key] was refused')
+    (Keys(…), 'a secret', '(key) was refused')
     """
 
     missing = (
@@ -57,8 +57,8 @@ class Keys:
         """Gives the beginning of a text, without the keys or what looks like one."""
         plain = str(text)
         for key in sorted(self._known - {""}, key=len, reverse=True):
-            plain = plain.replace(key, "[key]")
-        plain = re.sub(r"\b(sk-|Bearer\s)[^\s'\",}]+", "[key]", plain)
+            plain = plain.replace(key, "(key)")
+        plain = re.sub(r"\b(sk-|Bearer\s)[^\s'\",}]+", "(key)", plain)
         return " ".join(plain.split())[:_SHOWN]
 
     @property

@@ -63,9 +63,18 @@ def remote_lm(
         price: What its tokens cost; None for the list that DSPy brings along.
         settings: Of ``dspy.LM``: temperature, max_tokens, …
 
+    Raises:
+        ValueError: A setting is out of its range, the address holds a password, or another API than chat completions
+            is asked for.
+
     >>> remote_lm("openai/qwen3", base_url="http://127.0.0.1:8000/v1", api_key="none", price=Price(0.1, 0.4)).model
     'openai/qwen3'
     """
+    if (kind := settings.get("model_type", "chat")) != "chat":
+        raise ValueError(
+            f"model_type={kind!r}: ps.lm('openai/…') asks for chat completions; dspy.LM(…, model_type={kind!r}) serves "
+            "progspace too"
+        )
     connection = Connection(base_url, Keys(api_key), api_version=api_version, timeout=timeout)
     engine = RemoteEngine(
         connection, concurrency=concurrency, num_retries=num_retries, hedge=hedge, extra_body=extra_body, price=price

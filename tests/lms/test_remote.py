@@ -137,6 +137,19 @@ def test_what_does_not_pass_is_told_at_once(server: Server, prompt: str, setting
     assert len(server.bodies) <= 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"model_type": "responses"}, "dspy.LM"),
+        ({"hedge": 0.5}, "hedge"),
+        ({"base_url": "http://me:word@127.0.0.1/v1"}, "give the key by api_key"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_what_mends_it(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ps.lm("openai/tiny", **settings)
+
+
 def test_without_a_key_the_error_says_how_to_give_one(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     lm = ps.lm("openai/tiny", base_url=server.url)
