@@ -51,8 +51,8 @@ SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Examples that run at a time.")]
 
 SUITES = (
-    "code_generation", "embedding", "finetune", "ingest", "overhead", "peers", "policies", "record", "replay",
-    "retrieval", "search_overhead", "selection", "sentiment", "vectors",
+    "code_generation", "cold_start", "embedding", "finetune", "ingest", "overhead", "peers", "policies", "record",
+    "replay", "retrieval", "search_overhead", "selection", "sentiment", "vectors",
 )  # fmt: skip
 DEFAULT_STORE = Path(".progspace/store.db")
 
