@@ -18,6 +18,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from .cli_retrieval import add_retrieval
+from .cli_serving import add_serving
 from .errors import DataError, ProgspaceError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 models_app = typer.Typer(help="Embedded language models: list and install them.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 add_retrieval(app)
+add_serving(app)
 
 TaskArgument = Annotated[
     str,

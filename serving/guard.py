@@ -38,8 +38,8 @@ def guarded(
         retries: How often a call is made anew after a failure that may pass: a timeout, a throttled or broken endpoint,
             an answer that cannot be read. What DSPy retries by itself comes before that.
         fallbacks: Tried in turn when the LM, its answer or the retrieval failed: another LM, which the same program
-            runs on; another module; or a mapping of output fields to values, an abstention. A fault of the program's own
-            code, or of its inputs, falls back to nothing and is raised.
+            runs on; another module; or a mapping of output fields to values, an abstention. A fault of the program's
+            own code, or of its inputs, falls back to nothing and is raised.
 
     Raises:
         ValueError: A number is out of range.
