@@ -59,17 +59,17 @@ def document(interface: Interface, name: str, description: str, *, keyed: bool) 
     )
     schemas = {key: schema for (key, _), schema in modes.items()} | definitions.get("$defs", {})
     alive = {"200": _json("It does.", {"type": "object", "required": ["status"]})}
-    security = {"security": [{"key": []}]} if keyed else {}
-    predict = {
+    security: dict[str, Any] = {"security": [{"key": []}]} if keyed else {}
+    predict: dict[str, Any] = {
         "operationId": "predict",
         "summary": "Runs the program.",
         "description": description,
-        "requestBody": {"required": True, **_json(None, schemas["Inputs"])},
+        "requestBody": _json(None, schemas["Inputs"]) | {"required": True},
         "responses": {"200": _json("The outputs.", schemas["Outputs"])}
         | {str(status): _problem(status) for status in _ERRORS if keyed or status != 401},
         **security,
     }
-    own = {
+    own: dict[str, Any] = {
         "operationId": "openapi",
         "summary": "This document.",
         "responses": {"200": _json("It.", {"type": "object"})} | ({"401": _problem(401)} if keyed else {}),
@@ -95,7 +95,7 @@ def document(interface: Interface, name: str, description: str, *, keyed: bool) 
     }
 
 
-def _json(description: str | None, schema: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:
+def _json(description: str | None, schema: Any, media_type: str = "application/json") -> dict[str, Any]:
     told = {} if description is None else {"description": description}
     return {**told, "content": {media_type: {"schema": schema}}}
 

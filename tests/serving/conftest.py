@@ -58,3 +58,11 @@ def artifact(tmp_path: Path) -> Callable[..., Path]:
 def echo(prompt: str) -> str:
     """What stands in the prompt's last text field."""
     return prompt.rsplit("Text: ", 1)[-1].rpartition("\nEcho:")[0]
+
+
+TYPED = {"text": "a", "stars": 3, "tags": ["x"], "kind": "review"}
+
+
+def judge(prompt: str) -> str:
+    """Answers `Typed`."""
+    return "glad\nScore: 0.5"

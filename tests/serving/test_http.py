@@ -21,19 +21,14 @@ import httpx
 import pytest
 
 import progspace as ps
-from progspace.tests.serving.conftest import Echo, Typed, echo
+from progspace.tests.serving.conftest import TYPED, Echo, Typed, echo, judge
 
 pytest.importorskip("starlette", reason="serving is missing: pip install 'progspace[serve]'")
 import uvicorn
 
 from progspace.serving.http import Limits, application
 
-TYPED = {"text": "a", "stars": 3, "tags": ["x"], "kind": "review"}
 SECRET = "open sesame"  # noqa: S105 — a test's
-
-
-def judge(prompt: str) -> str:
-    return "glad\nScore: 0.5" if prompt.endswith("Mood:") else "0.5"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import dspy
 import pytest
 
 import progspace as ps
-from progspace.tests.serving.conftest import Echo, Typed, echo
+from progspace.tests.serving.conftest import TYPED, Echo, Typed, echo, judge
 
 pytest.importorskip("mcp", reason="serving is missing: pip install 'progspace[serve]'")
 from mcp import ClientSession, StdioServerParameters
@@ -19,12 +20,6 @@ from mcp.client import Client
 from mcp.client.stdio import stdio_client
 
 from progspace.serving.mcp import server
-
-TYPED = {"text": "a", "stars": 3, "tags": ["x"], "kind": "review"}
-
-
-def judge(prompt: str) -> str:
-    return "glad" if prompt.endswith("Mood:") else "0.5"
 
 
 async def test_a_client_finds_and_calls_the_tool(artifact: Callable[..., Path], rule_engine: Any) -> None:
@@ -63,7 +58,7 @@ async def test_wrong_arguments_and_failures_are_told_to_the_caller(
 
 async def test_the_command_speaks_mcp(artifact: Callable[..., Path], local_lm: dspy.LM) -> None:
     command = ["-m", "progspace.cli", "serve", str(artifact(Echo)), "--lm", "local", "--mcp"]
-    parameters = StdioServerParameters(command=sys.executable, args=command)
+    parameters = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
     async with stdio_client(parameters) as (read, write), ClientSession(read, write) as session:
         await session.initialize()
         (tool,) = (await session.list_tools()).tools
