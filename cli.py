@@ -54,7 +54,7 @@ WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Exa
 
 SUITES = (
     "code_generation", "cold_start", "embedding", "finetune", "ingest", "overhead", "peers", "policies", "record",
-    "replay", "retrieval", "search_overhead", "selection", "sentiment", "vectors",
+    "replay", "retrieval", "search_overhead", "selection", "sentiment", "serving", "vectors",
 )  # fmt: skip
 DEFAULT_STORE = Path(".progspace/store.db")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -111,6 +112,7 @@ def measure(starts: int) -> list[dict[str, Any]]:
                 "seconds": round(statistics.median(seconds), 3),
                 "cpu_seconds": round(statistics.median(cpu), 3),
                 "peak_mb": round(statistics.median(memory), 1),
+                "load": round(os.getloadavg()[0], 1),
             }
         )
     return runs
