@@ -177,7 +177,7 @@ def _fallback(program: dspy.Module, told: Fallback) -> dspy.Module | Mapping[str
     return dict(told)
 
 
-def _late(seconds: float | None) -> CallTimeout:
+def _late(seconds: float) -> CallTimeout:
     return CallTimeout(f"the program did not answer within {seconds:g} s")
 
 
@@ -204,6 +204,8 @@ def _within(seconds: float | None, module: dspy.Module, inputs: dict[str, Any]) 
 
 
 async def _awithin(seconds: float | None, module: dspy.Module, inputs: dict[str, Any]) -> Any:
+    if seconds is None:
+        return await acall(module, **inputs)
     try:
         return await asyncio.wait_for(acall(module, **inputs), seconds)
     except asyncio.TimeoutError:
@@ -233,11 +235,12 @@ async def _streamed(
     ends = None if seconds is None else time.monotonic() + seconds
     try:
         while True:
-            left = None if ends is None else max(0.0, ends - time.monotonic())
             try:
-                piece = await asyncio.wait_for(pieces.get(), left)
+                piece = await asyncio.wait_for(
+                    pieces.get(), None if ends is None else max(0.0, ends - time.monotonic())
+                )
             except asyncio.TimeoutError:
-                raise _late(seconds) from None
+                raise _late(seconds or 0.0) from None
             if isinstance(piece, Exception):
                 raise piece
             yield piece

@@ -22,13 +22,17 @@ from progspace.programs.sentiment import Sentiment
 from progspace.programs.structure import describe
 
 PAGE = Path(progspace.__file__).parent / "docs" / "embedding.md"
+README = PAGE.parent.parent / "README.md"
 LABELS = {"positive", "negative"}
 
 
 @pytest.fixture(autouse=True)
 def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_lm: dspy.LM) -> None:
     monkeypatch.chdir(tmp_path)
-    program = dspy.Predict(Sentiment)
+    write(dspy.Predict(Sentiment), local_lm)
+
+
+def write(program: dspy.Predict, local_lm: dspy.LM) -> None:
     made = Artifact(
         task="sentiment",
         structure=describe(program),
@@ -73,11 +77,22 @@ def test_a_worker(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert {each["sentiment"] for each in told} <= LABELS
 
 
-async def test_a_notebooks_cell() -> None:
-    """As IPython runs it: inside an event loop, with await at the top."""
-    made: dict[str, Any] = {"__name__": "__main__"}
-    code = compile(block("In a notebook"), str(PAGE), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    cell = eval(code, made)  # noqa: S307 — our own page
+async def awaited(code: str) -> dict[str, Any]:
+    """Runs code as IPython does: inside an event loop, with await at the top."""
+    made: dict[str, Any] = {"__name__": "__main__", "ps": progspace}
+    cell = eval(compile(code, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True), made)  # noqa: S307 — our own pages
     assert inspect.iscoroutine(cell)
     await cell
-    assert {answer.sentiment for answer in made["answers"]} <= LABELS
+    return made
+
+
+async def test_a_notebooks_cell() -> None:
+    answers = (await awaited(block("In a notebook")))["answers"]
+    assert {answer.sentiment for answer in answers} <= LABELS
+
+
+async def test_the_readmes_app(local_lm: dspy.LM) -> None:
+    write(dspy.Predict("text -> label: Literal['positive', 'negative']"), local_lm)
+    (code,) = re.findall(r"## In an app\n\n```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    made = await awaited(code.replace("await program", "answer = await program"))
+    assert made["answer"].label in LABELS

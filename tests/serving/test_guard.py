@@ -87,6 +87,8 @@ def test_a_fault_of_the_code_is_raised() -> None:
         broken(text="a")
     with pytest.raises(KeyError):
         asyncio.run(broken.acall(text="a"))
+    with pytest.raises(TimeoutError):  # the module's own: there was no limit to be late by
+        asyncio.run(ps.guarded(Flaky(TimeoutError())).acall(text="a"))
 
 
 def test_a_fallback_that_fails_gives_way_to_the_next(rule_engine: Any) -> None:
