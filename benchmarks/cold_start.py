@@ -26,7 +26,7 @@ import dspy
 from ..artifacts.artifact import Artifact, Provenance, write_artifact
 from ..evaluation.findings import Findings
 from ..programs.candidate import Candidate
-from ..programs.formats import Format
+from ..programs.formats import Decoding, Format
 from ..programs.sentiment import Sentiment
 from ..programs.structure import describe
 from .results import write_results
@@ -71,7 +71,7 @@ assert ps.load(ARTIFACT, lm=lm)(review="A joy.").sentiment == "positive"
 _DEMONSTRATIONS = 16
 
 
-def sample_artifact(folder: Path) -> Path:
+def sample_artifact(folder: Path, decoding: Decoding = "free") -> Path:
     """Writes an artifact of the sentiment task as a compile would, with demonstrations; no search is run for it."""
     program = dspy.Predict(Sentiment)
     shown = tuple({"review": f"Review {n}: a joy.", "sentiment": "positive"} for n in range(_DEMONSTRATIONS))
@@ -79,7 +79,9 @@ def sample_artifact(folder: Path) -> Path:
         Artifact(
             task="sentiment",
             structure=describe(program),
-            candidate=Candidate.declared(program).with_choice(format=Format(kind="compact"), demonstrations=shown),
+            candidate=Candidate.declared(program).with_choice(
+                format=Format(kind="compact", decoding=decoding), demonstrations=shown
+            ),
             lm={"model": "instant/one"},
             provenance=Provenance(),
             report=Findings(task="sentiment", lm="instant/one", seed=0, sizes={}, rungs=()),

@@ -5,7 +5,12 @@
 The server is a process of its own, the clients are threads of this one, each with a connection that it keeps; both
 share the machine. Latency is on the clock, as a client sees it. CPU is the server process's own, for a request: on a
 busy machine it tells more. ``/health`` is what uvicorn and Starlette take by themselves, and a call in this process,
-without any server, what the program takes. Linux, for the CPU of another process.
+without any server, what the program takes.
+
+    python -m progspace.benchmarks.serving --embedded 60
+
+The embedded LM instead, 50 requests in flight for so many seconds: through ``progspace serve``, then by calls of the
+same program in this process. Linux, for the CPU of another process.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import http.client
+import itertools
 import json
 import os
 import statistics
@@ -21,12 +27,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dspy
+import httpx
 from dspy.lm15 import Message, Request, Response, Usage
 
 import progspace as ps
@@ -37,6 +44,7 @@ from .cold_start import sample_artifact
 from .results import write_results
 
 CLIENTS = (1, 8, 32)
+IN_FLIGHT = 50
 INPUTS = {"review": "A joy from start to finish."}
 WARMING = 200  # requests before those that count
 
@@ -68,11 +76,18 @@ def serve(artifact: str) -> None:
     run(application(program_at(Path(artifact))), host="127.0.0.1", port=0)
 
 
+def _instant(artifact: Path) -> list[str]:
+    return ["-c", f"from progspace.benchmarks.serving import serve; serve({str(artifact)!r})"]
+
+
+def _local(artifact: Path) -> list[str]:
+    return ["-m", "progspace.cli", "serve", str(artifact), "--lm", "local", "--port", "0"]
+
+
 @contextmanager
-def _server(artifact: Path) -> Iterator[tuple[int, int]]:
+def _server(arguments: list[str]) -> Iterator[tuple[int, int]]:
     """Gives the server's port and process."""
-    code = f"from progspace.benchmarks.serving import serve; serve({str(artifact)!r})"
-    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 — our own code
+    with subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 — our own code
         if process.stderr is None:
             raise RuntimeError("the server has no standard error")
         told = next(line for line in process.stderr if "running on" in line)
@@ -155,15 +170,70 @@ async def direct(program: dspy.Module, requests: int) -> dict[str, Any]:
     }
 
 
+async def in_flight(call: Callable[[str], Awaitable[str]], seconds: float, way: str) -> dict[str, Any]:
+    """Keeps as many calls in flight, each with a review of its own; counts those that gave a label."""
+    await call("A first one.")
+    ends, taken, lost, numbers = time.perf_counter() + seconds, list[float](), 0, itertools.count()
+
+    async def client() -> None:
+        nonlocal lost
+        while (began := time.perf_counter()) < ends:
+            if await call(f"{next(numbers)} reasons to see it twice.") in ("positive", "negative"):
+                taken.append(time.perf_counter() - began)
+            else:
+                lost += 1
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(IN_FLIGHT)))
+    cuts = statistics.quantiles(taken, n=100)
+    return {
+        "way": way,
+        "clients": IN_FLIGHT,
+        "requests": len(taken),
+        "lost": lost,
+        "p50_ms": round(1000 * cuts[49]),
+        "p99_ms": round(1000 * cuts[98]),
+        "per_second": round(len(taken) / (time.perf_counter() - began), 1),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+async def embedded(artifact: Path, seconds: float) -> list[dict[str, Any]]:
+    """Keeps the embedded LM busy through the server, then without; one process with it at a time."""
+    with _server(_local(artifact)) as (port, _):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
+
+            async def served(review: str) -> str:
+                answer = await client.post("/predict", json={"review": review})
+                return str(answer.json().get("sentiment"))
+
+            runs = [await in_flight(served, seconds, "served")]
+    program = ps.guarded(ps.load(artifact, lm=ps.lm("local")))
+
+    async def called(review: str) -> str:
+        return str((await program.acall(review=review)).sentiment)
+
+    return [*runs, await in_flight(called, seconds, "no server")]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the benchmark, prints and keeps its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=3200, help="of each way and number of clients")
-    requests = parser.parse_args(arguments).requests
+    parser.add_argument("--embedded", type=float, metavar="SECONDS", help="the embedded LM instead, for so long")
+    told = parser.parse_args(arguments)
+    requests = told.requests
+    if told.embedded is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            kept = asyncio.run(embedded(sample_artifact(Path(folder), "constrained"), told.embedded))
+        for each in kept:
+            print(each)
+        write_results("serving_embedded", kept)
+        return
     with tempfile.TemporaryDirectory() as folder:
         artifact = sample_artifact(Path(folder))
         runs = [asyncio.run(direct(program_at(artifact), requests))]
-        with _server(artifact) as (port, process):
+        with _server(_instant(artifact)) as (port, process):
             under(port, process, "/predict", 1, WARMING)
             for path in ("/health", "/predict"):
                 runs += [under(port, process, path, clients, requests) for clients in CLIENTS]
