@@ -81,7 +81,7 @@ def _instant(artifact: Path) -> list[str]:
 
 
 def _local(artifact: Path) -> list[str]:
-    return ["-m", "progspace.cli", "serve", str(artifact), "--lm", "local", "--port", "0"]
+    return ["-m", "progspace.cli", "serve", str(artifact), "--lm", "local", "--port", "0", "--timeout", "600"]
 
 
 @contextmanager
@@ -201,7 +201,7 @@ async def in_flight(call: Callable[[str], Awaitable[str]], seconds: float, way: 
 async def embedded(artifact: Path, seconds: float) -> list[dict[str, Any]]:
     """Keeps the embedded LM busy through the server, then without; one process with it at a time."""
     with _server(_local(artifact)) as (port, _):
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
 
             async def served(review: str) -> str:
                 answer = await client.post("/predict", json={"review": review})

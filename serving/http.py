@@ -21,13 +21,12 @@ from starlette.routing import Route
 from ..errors import CallTimeout
 from ..programs.program import acall
 from .guard import is_foreseen
-from .interface import Interface, interface_of
+from .interface import Interface, faults, interface_of
 from .openapi import PROBLEM, document
 
 __all__ = ["Limits", "Service", "application"]
 
 _log = logging.getLogger(__name__)
-_SHOWN = 20  # faults of a body that are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +138,7 @@ class Service:
 class _Invalid(HTTPException):
     def __init__(self, error: ValidationError) -> None:
         super().__init__(422, f"{error.error_count()} faults in the inputs")
-        told = error.errors(include_url=False, include_input=False, include_context=False)[:_SHOWN]
-        self.errors = [{"field": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in told]
+        self.errors = faults(error)
 
 
 async def _problem(_: Request, error: Exception) -> Response:

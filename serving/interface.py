@@ -16,7 +16,9 @@ from typing_extensions import TypedDict
 from ..errors import ProgramError
 from ..programs.program import Program
 
-__all__ = ["Interface", "interface_of"]
+__all__ = ["Interface", "check_abstention", "faults", "interface_of"]
+
+_TOLD = 50
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,17 @@ def check_abstention(program: dspy.Module, values: Mapping[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise ProgramError(f"an abstention's {first['loc'][0]}: {first['msg']}") from error
+
+
+def faults(error: ValidationError) -> list[dict[str, str]]:
+    """Tells what is wrong with inputs, by field, without quoting them; nothing where there is more than a person reads.
+
+    Half a million faults fit into a body, and to list them takes seconds and hundreds of megabytes.
+    """
+    if error.error_count() > _TOLD:
+        return []
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return [{"field": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in found]
 
 
 def _told(info: Any, *, optional: bool = False) -> Any:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from ..programs.program import acall
-from .interface import interface_of
+from .interface import faults, interface_of
 
 __all__ = ["run", "server"]
 
@@ -51,8 +51,8 @@ def server(program: dspy.Module, *, name: str, description: str | None = None, s
         try:
             inputs = interface.read(to_json(params.arguments or {}, inf_nan_mode="constants"))
         except ValidationError as error:
-            faults = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-            return _told("; ".join(faults), failed=True)
+            told = "; ".join(f"{each['field']}: {each['message']}" for each in faults(error))
+            return _told(told or f"{error.error_count()} faults in the arguments", failed=True)
         except ValueError as error:
             return _told(f"the arguments are not JSON: {error}", failed=True)
         try:
