@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .errors import (
         ArtifactError,
         BudgetExceeded,
+        CallTimeout,
         DataError,
         FineTuningError,
         LMError,
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
     from .optimizers.space import Space
     from .programs import metrics
     from .programs.task import Task
+    from .serving.guard import guarded
 
 # Looked up at first use: an app that loads a program imports no search.
 _HOMES = {
     "ArtifactError": "errors",
     "Budget": "lms.budget",
     "BudgetExceeded": "errors",
+    "CallTimeout": "errors",
     "DataError": "errors",
     "FineTuning": "optimizers.finetuning_space",
     "FineTuningError": "errors",
@@ -59,6 +62,7 @@ _HOMES = {
     "compare": "evaluation.scoring",
     "compile": "compiler",
     "evaluate": "evaluation.scoring",
+    "guarded": "serving.guard",
     "lm": "lms.factory",
     "load": "artifacts.load",
     "metrics": "programs.metrics",
@@ -72,6 +76,7 @@ __all__ = [
     "ArtifactError",
     "Budget",
     "BudgetExceeded",
+    "CallTimeout",
     "DataError",
     "FineTuning",
     "FineTuningError",
@@ -89,6 +94,7 @@ __all__ = [
     "compare",
     "compile",
     "evaluate",
+    "guarded",
     "lm",
     "load",
     "metrics",

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from .cli_retrieval import add_retrieval
+from .cli_serving import add_serving
 from .cli_store import add_store
 from .errors import DataError, ProgspaceError
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 models_app = typer.Typer(help="Embedded language models: list and install them.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 add_retrieval(app)
+add_serving(app)
 add_store(app)
 
 TaskArgument = Annotated[
@@ -56,8 +58,9 @@ SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Examples that run at a time.")]
 
 SUITES = (
-    "code_generation", "embedding", "faults", "finetune", "ingest", "kills", "overhead", "peers", "policies", "record",
-    "replay", "retrieval", "search_overhead", "selection", "sentiment", "store", "vectors",
+    "code_generation", "cold_start", "embedding", "faults", "finetune", "ingest", "kills", "overhead", "peers",
+    "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment", "serving", "store",
+    "vectors",
 )  # fmt: skip
 DEFAULT_STORE = ".progspace/store.db"
 

@@ -7,7 +7,8 @@ ProgspaceError
 │   └── SandboxMissing nowhere to run code that an LM wrote
 ├── MetricError        a metric that failed                 (example)
 ├── LMError            a language model that did not answer (retryable or not)
-│   └── ModelNotFound  an embedded model that is not provisioned
+│   ├── ModelNotFound  an embedded model that is not provisioned
+│   └── CallTimeout    a guarded call that took too long
 ├── FineTuningError    training that cannot start, or failed (retryable or not)
 ├── BudgetExceeded     nothing left to spend                (best: the best so far)
 ├── ArtifactError      a file that cannot be loaded
@@ -23,6 +24,7 @@ from typing import Any
 __all__ = [
     "ArtifactError",
     "BudgetExceeded",
+    "CallTimeout",
     "DataError",
     "FineTuningError",
     "LMError",
@@ -98,6 +100,13 @@ class LMError(ProgspaceError):
 
 class ModelNotFound(LMError):  # noqa: N818 — named as the state it tells of
     """An embedded model is missing, damaged or not provisioned; the message holds the command that mends it."""
+
+
+class CallTimeout(LMError):  # noqa: N818 — named as the state it tells of
+    """A guarded program did not answer within its time."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=True)
 
 
 class FineTuningError(ProgspaceError):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dspy
 
 from ..errors import ArtifactError, LMError
-from ..lms.adapters import Adapter, read_adapter
 from ..lms.files import replace_bytes
+
+if TYPE_CHECKING:  # an app whose program has no weights of its own does without numpy
+    from ..lms.adapters import Adapter
 
 __all__ = ["adapters_of", "put_beside", "sought_beside"]
 
 
 def adapters_of(lms: Mapping[str, dspy.BaseLM]) -> dict[str, Adapter]:
     """Gives the adapters that LMs answer with, by the name of the LM."""
+    from ..lms.adapters import Adapter
+
     held = {name: getattr(getattr(lm, "_engine_spec", None), "adapter", None) for name, lm in lms.items()}
     return {name: adapter for name, adapter in held.items() if isinstance(adapter, Adapter)}
 
@@ -27,6 +31,8 @@ def put_beside(artifact: Path, adapters: Mapping[str, Adapter]) -> None:
     Raises:
         ArtifactError: One was moved or altered since, or the copy cannot be written.
     """
+    from ..lms.adapters import read_adapter
+
     for adapter in adapters.values():
         path = _beside(artifact, adapter.sha256)
         try:
@@ -46,6 +52,8 @@ def sought_beside(artifact: Path, engine: Mapping[str, Any]) -> Adapter:
     Raises:
         ArtifactError: They are missing, damaged, or others.
     """
+    from ..lms.adapters import read_adapter
+
     sha256 = str(engine.get("adapter"))
     path = _beside(artifact, sha256)
     if not path.exists():

@@ -6,8 +6,6 @@ from typing import Any
 
 import dspy
 
-from .models import DEFAULT_MODEL
-
 __all__ = ["lm"]
 
 
@@ -30,6 +28,7 @@ def lm(name: str, *, base_url: str | None = None, **settings: Any) -> dspy.BaseL
     """
     if name == "local" or name.startswith("local:"):
         from .local import local_lm
+        from .models import DEFAULT_MODEL
 
         if base_url is not None:
             raise ValueError("ps.lm('local') answers in this process and takes no base_url")

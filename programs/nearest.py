@@ -9,15 +9,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import dspy
-import numpy as np
 from dspy.adapters.utils import serialize_for_json
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..lms.embedder import embedder_for
+if TYPE_CHECKING:  # a program without a pool does without numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Nearest", "PoolIndex", "input_texts", "pool_index"]
 
@@ -73,6 +73,8 @@ class Nearest(BaseModel):
         """
         if not self.pool:
             return []
+        import numpy as np
+
         fields = tuple(signature.input_fields)
         index = pool_index(self.pool, fields, self.embedder)
         own = input_texts(inputs, fields)
@@ -101,6 +103,8 @@ def _text(value: Any) -> str:
 @lru_cache(_INPUTS)
 def _vector(embedder: str, text: str) -> NDArray[np.float32]:
     """Embeds one text, alone: beside others its last digits would depend on them."""
+    from ..lms.embedder import embedder_for
+
     vector: NDArray[np.float32] = embedder_for(embedder).embed([text])[0]
     return vector
 
@@ -133,6 +137,8 @@ class PoolIndex:
     @classmethod
     def of(cls, pool: Sequence[dict[str, Any]], fields: tuple[str, ...], embedder: str) -> PoolIndex:
         """Embeds the inputs of a pool."""
+        from ..lms.embedder import embedder_for
+
         different = tuple({_written(each): each for each in pool}.values())
         texts = tuple(input_texts(each, fields) for each in different)
         flat = embedder_for(embedder).embed([text for each in texts for text in each])
@@ -140,6 +146,8 @@ class PoolIndex:
 
     def similarity(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """Gives the mean cosine of each demonstration's fields with those of an input, of shape (fields, dimension)."""
+        import numpy as np
+
         similarity: NDArray[np.float64] = np.einsum("nfd,fd->n", self.vectors, vectors, dtype=np.float64)
         return similarity / max(1, len(vectors))
 

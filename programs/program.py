@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,7 +14,7 @@ from .answering import Answering
 from .formats import Format
 from .nearest import Nearest
 
-__all__ = ["Manner", "Program", "give_manner"]
+__all__ = ["Manner", "Program", "acall", "give_manner"]
 
 _MANNER = "progspace_manner"
 
@@ -38,6 +39,13 @@ def give_manner(predictor: dspy.Predict, manner: Manner) -> dspy.Predict:
     """Lets a predictor talk to its LM in a manner of its own, inside any `Program`."""
     setattr(predictor, _MANNER, manner)
     return predictor
+
+
+async def acall(module: dspy.Module, **inputs: Any) -> dspy.Prediction:
+    """Calls a module in a task; one that has no ``aforward`` runs in a thread, in the same context."""
+    if hasattr(module, "aforward"):
+        return await module.acall(**inputs)
+    return await asyncio.to_thread(module, **inputs)
 
 
 class _OwnManner(dspy.Adapter):
@@ -114,7 +122,7 @@ class Program(dspy.Module):
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
         """Runs the module in a task."""
         with self._settings():
-            return await self.module.acall(**inputs)
+            return await acall(self.module, **inputs)
 
     def _settings(self) -> AbstractContextManager[Any]:
         lm = {"lm": self.own_lm} if self.own_lm is not None else {}

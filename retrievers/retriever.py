@@ -11,13 +11,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RetrievalError
-from .collection import Collection
 from .passage import Passage, Passages
 from .recording import record
 from .reranking import Reranker, reranked
 from .search import Search
 
 if TYPE_CHECKING:
+    from .collection import Collection
     from .ingesting import IngestReport
 
 __all__ = ["Retriever"]

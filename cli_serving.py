@@ -1,0 +1,75 @@
+"""``progspace serve``: a compiled program over HTTP, or as a tool over MCP."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import ProgramError
+
+__all__ = ["add_serving"]
+
+KEY = "PROGSPACE_API_KEY"
+
+
+def add_serving(app: typer.Typer) -> None:
+    """Adds the command to the command line."""
+    app.command()(serve)
+
+
+def serve(
+    artifact: Annotated[Path, typer.Argument(help="A `.progspace.json` artifact.")],
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")] = 8000,
+    lm: Annotated[
+        str | None, typer.Option("--lm", help="Another LM than the one it was compiled for, as in `compile`.")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for a call; then 504.")] = 60.0,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="New attempts after what may pass.")] = 0,
+    body: Annotated[int, typer.Option("--body", min=1, help="Bytes of a request's body; then 413.")] = 2**20,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Calls at a time; then 429.")] = 64,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Without a key, also where other machines reach it.")
+    ] = False,
+    mcp: Annotated[bool, typer.Option("--mcp", help="A tool over MCP on standard input and output, no HTTP.")] = False,
+) -> None:
+    """Serves a compiled program: `POST /predict` with its inputs as JSON; `/openapi.json`, `/health`, `/ready`.
+
+    If the environment has `PROGSPACE_API_KEY`, calls need it as a bearer key. SIGTERM lets the calls in flight end.
+
+    Example: `progspace serve sentiment.progspace.json --port 8000`
+    """
+    try:
+        import mcp as _mcp  # noqa: F401
+        import uvicorn as _uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ProgramError(f"serving needs {error.name}: pip install 'progspace[serve]'") from error
+    from .artifacts.artifact import read_artifact
+    from .artifacts.load import program_of
+    from .lms.factory import lm as make_lm
+    from .serving.guard import guarded
+
+    key = os.environ.get(KEY) or None
+    read = read_artifact(artifact)
+    program = guarded(
+        program_of(read, lm=None if lm is None else make_lm(lm, base_url=base_url), path=artifact), retries=retries
+    )
+    # What the author wrote, and not the prompt that the search found.
+    description = str(read.structure.get("signature", {}).get("instructions", ""))
+    logging.getLogger("progspace").setLevel(logging.INFO)
+    if mcp:
+        from .serving import mcp as tool
+
+        tool.run(tool.server(program, name=read.task, description=description, seconds=timeout))
+        return
+    from .serving import http, server
+
+    server.check_host(host, keyed=key is not None, insecure=insecure)
+    limits = http.Limits(body=body, seconds=timeout, concurrency=concurrency)
+    app = http.application(program, name=read.task, description=description, limits=limits, key=key)
+    server.run(app, host=host, port=port)
