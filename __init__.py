@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RetrievalError,
         StoreError,
     )
+    from .evaluation.gate import gate
     from .evaluation.scoring import compare, evaluate
     from .lms.budget import Budget
     from .lms.factory import lm
@@ -57,6 +58,7 @@ _HOMES = {
     "compare": "evaluation.scoring",
     "compile": "compiler",
     "evaluate": "evaluation.scoring",
+    "gate": "evaluation.gate",
     "lm": "lms.factory",
     "load": "artifacts.load",
     "metrics": "programs.metrics",
@@ -86,6 +88,7 @@ __all__ = [
     "compare",
     "compile",
     "evaluate",
+    "gate",
     "lm",
     "load",
     "metrics",

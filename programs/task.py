@@ -88,6 +88,14 @@ class Task:
             if field is not None and not any(field in example for example in (*self.train, *self.dev)):
                 raise DataError("no example has it", field=field)
 
+    def read(self, examples: Any) -> list[dspy.Example]:
+        """Reads further examples, in any form that ``examples`` may have, and checks them as its own.
+
+        Raises:
+            DataError: They are not as they must be.
+        """
+        return read_examples(examples, inputs=self.inputs, outputs=_output_types(self.program))
+
     @property
     def train(self) -> tuple[dspy.Example, ...]:
         """For demonstrations and proposals."""
