@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import optimizers, retrievers, teleprompters
     from .artifacts.load import load
+    from .artifacts.registry import Registry
     from .compiler import compile  # noqa: A004 — the public name
     from .errors import (
         ArtifactError,
@@ -51,6 +52,7 @@ _HOMES = {
     "Objectives": "optimizers.objectives",
     "ProgramError": "errors",
     "ProgspaceError": "errors",
+    "Registry": "artifacts.registry",
     "RetrievalError": "errors",
     "Space": "optimizers.space",
     "StoreError": "errors",
@@ -81,6 +83,7 @@ __all__ = [
     "Objectives",
     "ProgramError",
     "ProgspaceError",
+    "Registry",
     "RetrievalError",
     "Space",
     "StoreError",

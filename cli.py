@@ -33,6 +33,7 @@ from .cli_arguments import (
 )
 from .cli_gate import add_gate
 from .cli_retrieval import add_retrieval
+from .cli_versions import add_versions
 from .errors import DataError, ProgspaceError
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ models_app = typer.Typer(help="Embedded language models: list and install them."
 app.add_typer(models_app, name="models")
 add_retrieval(app)
 add_gate(app)
+add_versions(app)
 
 SUITES = (
     "code_generation", "embedding", "finetune", "gate", "ingest", "overhead", "peers", "policies", "record", "replay",

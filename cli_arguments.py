@@ -24,6 +24,7 @@ __all__ = [
     "StoreOption",
     "TaskArgument",
     "WorkersOption",
+    "artifact_path",
     "find_lm",
     "find_program",
     "find_task",
@@ -39,7 +40,10 @@ TaskArgument = Annotated[
     ),
 ]
 ProgramArgument = Annotated[
-    str, typer.Argument(help="A `.progspace.json` artifact, or `baseline` for the task's program as declared.")
+    str,
+    typer.Argument(
+        help="A `.progspace.json` artifact, `@TAG` of the registry, or `baseline`: as the task declares it."
+    ),
 ]
 LmOption = Annotated[
     str, typer.Option("--lm", help="`local`, `local:/path`, or a model as DSPy names it: `openai/gpt-4o-mini`.")
@@ -113,4 +117,13 @@ def find_program(reference: str, task: Any, lm: Any) -> Any:
         return task.program
     from .artifacts.load import load
 
-    return load(reference, lm=lm, program=task.program)
+    return load(artifact_path(reference), lm=lm, program=task.program)
+
+
+def artifact_path(reference: str) -> Path:
+    """Finds an artifact: a file, or ``@TAG`` (or ``@HASH``) of the registry."""
+    if not reference.startswith("@"):
+        return Path(reference)
+    from .artifacts.registry import Registry
+
+    return Registry().path(reference[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as Xml
 
@@ -15,7 +15,7 @@ from . import numbers
 from .gate import Change, Gate
 from .rendering import comparison_view
 
-__all__ = ["gate_junit", "gate_markdown", "gate_view"]
+__all__ = ["changes_view", "gate_junit", "gate_markdown", "gate_view"]
 
 _SHOWN = 10
 _IN_SUMMARY = 50  # a step's summary holds a megabyte
@@ -29,11 +29,31 @@ def gate_view(gate: Gate) -> RenderableType:
     lines = [Text(line) for line in gate.lines]
     style = {"no worse": "green", "worse": "red"}.get(gate.verdict, "yellow")
     lines[0].stylize(style)
-    broken = [Text(_told(change)) for change in gate.broken[:_SHOWN]]
-    if broken:
-        more = f"The first {len(broken)} of {len(gate.broken)}" if len(gate.broken) > len(broken) else "All"
-        broken.insert(0, Text(f"{more} that broke:"))
-    return Group(comparison_view(gate.comparison), *lines, *broken)
+    return Group(comparison_view(gate.comparison), *lines, *_listed(gate.broken, "broke"))
+
+
+def changes_view(name: str, gate: Gate, *, all_rows: bool = True) -> RenderableType:
+    """What a change did, and to which examples.
+
+    Args:
+        name: Of the change.
+        gate: The program with it against the one without.
+        all_rows: Whether to show the examples in full.
+    """
+    line = (
+        f"{name}: {numbers.points(gate.test.difference)} points on {numbers.count(gate.test.n)} rows; "
+        f"{len(gate.broken)} broke, {len(gate.mended)} were mended ({gate.verdict})."
+    )
+    if all_rows:
+        return Group(Text(line), *_listed(gate.broken, "broke"), *_listed(gate.mended, "were mended"))
+    ids = [(told, [change.example for change in of]) for told, of in (("broke", gate.broken), ("mended", gate.mended))]
+    return Group(Text(line), *(Text(f"  {told}: {', '.join(each)}") for told, each in ids if each))
+
+
+def _listed(changes: Sequence[Change], how: str) -> list[Text]:
+    shown = [Text(_told(change)) for change in changes[:_SHOWN]]
+    more = f"The first {len(shown)} of {len(changes)}" if len(changes) > len(shown) else "All"
+    return [Text(f"{more} that {how}:"), *shown] if shown else []
 
 
 def _told(change: Change) -> str:

@@ -104,7 +104,7 @@ def make_artifact() -> Callable[..., Path]:
     """Writes an artifact as a compile does, without the search; choices are those of a candidate."""
 
     def made(
-        path: Path, module: dspy.Module, *, lm: dict[str, Any] | None = None, score: float = 0.5, **choice: Any
+        path: Path, module: dspy.Module, *, made_for: dict[str, Any] | None = None, score: float = 0.5, **choice: Any
     ) -> Path:
         candidate = Candidate.declared(module).with_choice(**choice)
         dev = Measured(
@@ -120,7 +120,7 @@ def make_artifact() -> Callable[..., Path]:
                 task="mood",
                 structure=describe(module),
                 candidate=candidate,
-                lm=lm or {"model": "rule/one"},
+                lm=made_for or {"model": "rule/one"},
                 provenance=Provenance(task_hash="t", created="2026-01-01T00:00:00+00:00"),
                 report=Findings(task="mood", lm="rule/one", seed=0, sizes=sizes, rungs=(rung,)),
             ),

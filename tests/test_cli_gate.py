@@ -20,12 +20,14 @@ from progspace.tests.command_line import progspace
 def folder(local_lm: dspy.LM, make_artifact: Callable[..., Path], tmp_path: Path) -> Path:
     """A program that reads reviews, and one that is so biased that it always says the same."""
     module, lm = dspy.Predict(sentiment.Sentiment), lm_identity(local_lm)
-    rows = [json.dumps(dict(row)) for row in sentiment.task().train[:40]]
+    # Most of the rows are what the biased one never says.
+    train = sorted(sentiment.task().train, key=lambda row: row.sentiment)
+    rows = [json.dumps(dict(row)) for row in [*train[:32], *train[-4:]]]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
-    scored = Format(kind="compact", decoding="scored", hints=True)
+    scored = Format(kind="compact", decoding="scored")
     biased = scored.model_copy(update={"decoding": "calibrated", "biases": (("negative", 50.0), ("positive", 0.0))})
     for name, format_ in (("good", scored), ("bad", biased)):
-        make_artifact(tmp_path / f"{name}.progspace.json", module, lm=lm, format=format_)
+        make_artifact(tmp_path / f"{name}.progspace.json", module, made_for=lm, format=format_)
     return tmp_path
 
 
