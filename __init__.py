@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .optimizers.space import Space
     from .programs import metrics
     from .programs.task import Task
+    from .recompiling import recompile
 
 # Looked up at first use: an app that loads a program imports no search.
 _HOMES = {
@@ -65,6 +66,7 @@ _HOMES = {
     "load": "artifacts.load",
     "metrics": "programs.metrics",
     "optimizers": "optimizers",
+    "recompile": "recompiling",
     "retrievers": "retrievers",
     "teleprompters": "teleprompters",
 }
@@ -96,6 +98,7 @@ __all__ = [
     "load",
     "metrics",
     "optimizers",
+    "recompile",
     "retrievers",
     "teleprompters",
 ]

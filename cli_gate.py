@@ -25,11 +25,15 @@ from .cli_arguments import (
 )
 from .errors import DataError
 
-__all__ = ["DataOption", "add_gate"]
+__all__ = ["AlphaOption", "DataOption", "MarginOption", "add_gate"]
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Examples in place of a split: `.jsonl`, `.json`, `.csv`, `.parquet`.")
 ]
+MarginOption = Annotated[
+    float, typer.Option("--margin", help="The loss that is put up with, in units of the score: 0.01 is a point.")
+]
+AlphaOption = Annotated[float, typer.Option("--alpha", help="How often a verdict is wrong, at most.")]
 
 _WORSE, _CANNOT_TELL = 1, 3
 
@@ -50,10 +54,8 @@ def compare(
     fail_if_worse: Annotated[
         bool, typer.Option("--fail-if-worse", help="Be a gate: the exit status tells the verdict.")
     ] = False,
-    margin: Annotated[
-        float, typer.Option("--margin", help="The loss that is put up with, in units of the score: 0.01 is a point.")
-    ] = 0.01,
-    alpha: Annotated[float, typer.Option("--alpha", help="How often a verdict is wrong, at most.")] = 0.05,
+    margin: MarginOption = 0.01,
+    alpha: AlphaOption = 0.05,
     cannot_tell: Annotated[
         Literal["fail", "pass"],
         typer.Option("--cannot-tell", help="What a gate does where the rows show nothing: exit with 3, or with 0."),

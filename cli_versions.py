@@ -1,4 +1,4 @@
-"""``progspace registry …`` and ``progspace diff``: versions of compiled programs, and what changed between two."""
+"""``progspace registry …``, ``diff`` and ``recompile``: versions of programs, what changed, and a ratchet."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from .cli_arguments import (
     LmOption,
     SplitOption,
     StoreOption,
+    TaskArgument,
     WorkersOption,
     artifact_path,
     find_lm,
     find_task,
     show,
 )
-from .cli_gate import DataOption
+from .cli_gate import AlphaOption, DataOption, MarginOption
 
 if TYPE_CHECKING:
     from .artifacts.registry import Version
@@ -44,6 +45,7 @@ def add_versions(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     app.add_typer(registry_app, name="registry")
     app.command()(diff)
+    app.command()(recompile)
 
 
 def _registry(folder: Path | None) -> Any:
@@ -211,3 +213,50 @@ def diff(
     document["effects"] = {name: told.to_dict(rows=False)["gate"] for name, told in effect.items()}
     parts += [changes_view(name, told, all_rows=name == "all changes") for name, told in effect.items()]
     show(document, Group(*parts), as_json)
+
+
+def recompile(
+    artifact: Annotated[Path, typer.Argument(help="The `.progspace.json` artifact in use; a better one replaces it.")],
+    task: TaskArgument,
+    data: Annotated[Path, typer.Option("--data", help="New labelled rows: `.jsonl`, `.json`, `.csv`, `.parquet`.")],
+    lm: LmOption = "local",
+    base_url: BaseUrlOption = None,
+    calls: Annotated[int, typer.Option("--calls", min=1, help="Budget of the search, in LM calls.")] = 2000,
+    margin: MarginOption = 0.01,
+    alpha: AlphaOption = 0.05,
+    seed: Annotated[int, typer.Option("--seed", help="Of draws and intervals.")] = 0,
+    test_rows: Annotated[
+        int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compiles a program anew with further rows; the new one takes the old one's place only if that is no loss.
+
+    Half of the new rows are kept back. On them the new program must be no worse than the old one, within the margin,
+    and better on one at least; else the file stays as it is. The status is 0 either way.
+
+    Example: `progspace recompile sentiment.progspace.json sentiment --data more.csv --margin 0.02`
+    """
+    from .evaluation.gate_rendering import gate_view
+    from .lms.budget import Budget
+    from .progress import CompileProgress
+    from .recompiling import recompile as run
+
+    loaded, model, progress = find_task(task), find_lm(lm, base_url), CompileProgress()
+    with progress:
+        done = run(
+            artifact, loaded, data, lm=model, margin=margin, alpha=alpha, budget=Budget(calls=calls), store=store,
+            seed=seed, test_rows=test_rows, workers=workers, progress=progress,
+        )  # fmt: skip
+    said = f"{artifact} {'was replaced' if done.replaced else 'stays as it is'}: {done.why}."
+    document = {
+        "replaced": done.replaced,
+        "why": done.why,
+        "joined": done.joined,
+        "kept_back": done.kept_back,
+        **done.gate.to_dict(),
+        "report": done.compiled.report.to_dict(),
+    }
+    show(document, Group(gate_view(done.gate), Text(said)), as_json)
