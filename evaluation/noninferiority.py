@@ -78,8 +78,8 @@ def noninferiority(
     the two disagree (`Hsueh, Liu & Chen 2001 <https://doi.org/10.1111/j.0006-341X.2001.00478.x>`_). ``worse`` is the
     exact test of McNemar, one-sided. The interval inverts the score test.
 
-    Other scores: Student's t of the paired differences, whose error is about alpha. Where fewer than 10 rows differ,
-    each loss counts as the largest that there can be, and the share of losses is tested exactly; ``worse`` is then the
+    Other scores: Student's t of the paired differences, whose error is about alpha (more where all that differs are
+    equal losses on few rows). Where fewer than 10 rows differ, each loss counts as the largest that there can be, and the share of losses is tested exactly; ``worse`` is then the
     sign-flip test.
 
     Args:
