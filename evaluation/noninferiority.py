@@ -79,8 +79,8 @@ def noninferiority(
     exact test of McNemar, one-sided. The interval inverts the score test.
 
     Other scores: Student's t of the paired differences, whose error is about alpha (more where all that differs are
-    equal losses on few rows). Where fewer than 10 rows differ, each loss counts as the largest that there can be, and the share of losses is tested exactly; ``worse`` is then the
-    sign-flip test.
+    equal losses on few rows). Where fewer than 10 rows differ, each loss counts as the largest that there can be, and
+    the share of losses is tested exactly; ``worse`` is then the sign-flip test.
 
     Args:
         new: Scores of the new program.
