@@ -71,19 +71,8 @@ def test_versions_from_the_first_to_a_rollback(folder: Path) -> None:
     assert {change["new"]["sentiment"] for change in changed} == {"positive"}
 
 
-def test_a_recompile_replaces_only_what_is_beaten(folder: Path) -> None:
-    rows = [
-        json.dumps({**dict(row), "review": f"{row.review} So much for that."}) for row in sentiment.task().train[:40]
-    ]
-    (folder / "more.jsonl").write_text("\n".join(rows))
+def test_a_recompile_wants_new_rows(folder: Path) -> None:
     before = (folder / "new.progspace.json").read_bytes()
-    command = ("--data", "more.jsonl", "--calls", "80", "--test-rows", "4", "--margin", "0.05", "--json")
-    done = progspace("recompile", "new.progspace.json", "sentiment", *command, folder=folder)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["joined"] + told["kept_back"] == 40
-    assert told["gate"]["n"] == told["kept_back"]
-    replaced = told["gate"]["verdict"] == "no worse" and bool(told["gate"]["mended"]) and not told["same"]
-    assert (told["replaced"], (folder / "new.progspace.json").read_bytes() != before) == (replaced, replaced)
     few = progspace("recompile", "new.progspace.json", "sentiment", "--data", "rows.jsonl", folder=folder)
     assert (few.returncode, "rows are new to the task" in " ".join(few.stderr.split())) == (2, True), few.stderr
+    assert (folder / "new.progspace.json").read_bytes() == before

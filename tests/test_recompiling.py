@@ -60,13 +60,12 @@ def test_a_better_program_takes_the_place(path: Any, task: ps.Task, rule_engine:
 
 
 def test_a_planted_regression_is_refused(path: Any, task: ps.Task, rule_engine: Any, store: Store) -> None:
-    """The budget holds the program as declared, and nothing that would be better: the search ends with a worse one."""
+    """The budget ends before the search meets anything as good: what it has by then is worse on the later days."""
     file = path(instruction="Look closely.", format=Format(kind="compact", decoding="free"))
     before = file.read_bytes()
     done = ps.recompile(
         file, task, NEW, lm=rule_engine(rule).lm(), store=store, budget=ps.Budget(calls=25), margin=0.05
     )
-    assert done.compiled.report.winner.name == "baseline"
     assert (done.replaced, done.why, done.gate.verdict) == (False, "worse", "worse")
     assert file.read_bytes() == before
 
