@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import optimizers, retrievers, teleprompters
     from .artifacts.load import load
+    from .artifacts.registry import Registry
     from .compiler import compile  # noqa: A004 — the public name
     from .errors import (
         ArtifactError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         RetrievalError,
         StoreError,
     )
+    from .evaluation.gate import gate
     from .evaluation.scoring import compare, evaluate
     from .lms.budget import Budget
     from .lms.factory import lm
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from .optimizers.space import Space
     from .programs import metrics
     from .programs.task import Task
+    from .recompiling import recompile
     from .serving.guard import guarded
 
 # Looked up at first use: an app that loads a program imports no search.
@@ -55,6 +58,7 @@ _HOMES = {
     "Price": "lms.prices",
     "ProgramError": "errors",
     "ProgspaceError": "errors",
+    "Registry": "artifacts.registry",
     "RetrievalError": "errors",
     "Space": "optimizers.space",
     "StoreError": "errors",
@@ -62,11 +66,13 @@ _HOMES = {
     "compare": "evaluation.scoring",
     "compile": "compiler",
     "evaluate": "evaluation.scoring",
+    "gate": "evaluation.gate",
     "guarded": "serving.guard",
     "lm": "lms.factory",
     "load": "artifacts.load",
     "metrics": "programs.metrics",
     "optimizers": "optimizers",
+    "recompile": "recompiling",
     "retrievers": "retrievers",
     "teleprompters": "teleprompters",
 }
@@ -87,6 +93,7 @@ __all__ = [
     "Price",
     "ProgramError",
     "ProgspaceError",
+    "Registry",
     "RetrievalError",
     "Space",
     "StoreError",
@@ -94,11 +101,13 @@ __all__ = [
     "compare",
     "compile",
     "evaluate",
+    "gate",
     "guarded",
     "lm",
     "load",
     "metrics",
     "optimizers",
+    "recompile",
     "retrievers",
     "teleprompters",
 ]

@@ -1,13 +1,12 @@
 """``progspace …``: arguments in, calls, text or JSON out.
 
 People's text and progress go to standard error, results to standard output; ``--json`` gives one JSON document there.
-Exit status: 0 done, 1 a gate did not hold, 2 bad input, 130 interrupted.
+Exit status: 0 done, 1 a gate did not hold, 2 bad input, 3 a gate cannot tell, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import logging
 import sys
@@ -15,11 +14,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 
+from .cli_arguments import (
+    DEFAULT_STORE,
+    BaseUrlOption,
+    JsonOption,
+    LmOption,
+    ProgramArgument,
+    SplitOption,
+    StoreOption,
+    TaskArgument,
+    WorkersOption,
+    find_lm,
+    find_program,
+    find_task,
+    show,
+)
+from .cli_gate import add_gate
 from .cli_retrieval import add_retrieval
 from .cli_serving import add_serving
 from .cli_store import add_store
+from .cli_versions import add_versions
 from .errors import DataError, ProgspaceError
 
 app = typer.Typer(
@@ -33,68 +49,40 @@ app = typer.Typer(
 models_app = typer.Typer(help="Embedded language models: list and install them.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 add_retrieval(app)
+add_gate(app)
 add_serving(app)
 add_store(app)
-
-TaskArgument = Annotated[
-    str,
-    typer.Argument(
-        help="`FILE.py:NAME` or `package.module:NAME` of a Task or a function that makes one, or `sentiment`."
-    ),
-]
-ProgramArgument = Annotated[
-    str, typer.Argument(help="A `.progspace.json` artifact, or `baseline` for the task's program as declared.")
-]
-LmOption = Annotated[
-    str, typer.Option("--lm", help="`local`, `local:/path`, or a model as DSPy names it: `openai/gpt-4o-mini`.")
-]
-BaseUrlOption = Annotated[str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint.")]
-StoreOption = Annotated[
-    str,
-    typer.Option("--store", help="Where cells and answers are remembered: a file, or a PostgreSQL database's URL."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Examples that run at a time.")]
+add_versions(app)
 
 SUITES = (
-    "code_generation", "cold_start", "embedding", "faults", "finetune", "ingest", "kills", "overhead", "peers",
-    "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment", "serving", "store",
-    "vectors",
+    "code_generation", "cold_start", "embedding", "faults", "finetune", "gate", "ingest", "kills", "overhead",
+    "peers", "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment", "serving",
+    "store", "vectors",
 )  # fmt: skip
-DEFAULT_STORE = ".progspace/store.db"
 
 
 def main() -> None:
     """Runs the command line and leaves with its exit status."""
     for name in ("dspy", "LiteLLM", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)  # a candidate that rambles is a score, not news
+    status: int | None = None
     try:
-        # Not standing alone, click gives the status of a `typer.Exit` back.
-        if status := app(standalone_mode=False):
-            sys.exit(status)
+        status = app(standalone_mode=False)  # what a command raised as `typer.Exit`
     except ProgspaceError as error:
         _fail(str(error))
-    except typer.Exit as leaving:
-        sys.exit(leaving.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", status=130)
     except Exception as error:
         if type(error).__module__.startswith(("typer", "click")) and hasattr(error, "format_message"):
             _fail(error.format_message())
         raise
+    if status:
+        sys.exit(status)
 
 
 def _fail(message: str, status: int = 2) -> None:
     Console(stderr=True).print(f"[red]progspace:[/] {message}", highlight=False, soft_wrap=True, markup=True)
     sys.exit(status)
-
-
-def _print(document: dict[str, Any], view: RenderableType, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
-    else:
-        Console().print(view)
 
 
 @app.command()
@@ -147,7 +135,7 @@ def compile(  # noqa: A001
     from .optimizers.races.registry import DEFAULT_RACE, RACES
     from .progress import CompileProgress
 
-    loaded, model, chosen = _task(task), _lm(lm, base_url), _space(space)
+    loaded, model, chosen = find_task(task), find_lm(lm, base_url), _space(space)
     progress = CompileProgress()
     if finetune:
         chosen = _with_finetuning(chosen, progress, yes)
@@ -179,7 +167,7 @@ def compile(  # noqa: A001
     path = compiled.save(target)
     if html is not None:
         compiled.report.to_html(html)
-    _print({"artifact": str(path), "report": compiled.report.to_dict()}, report_view(compiled.report), as_json)
+    show({"artifact": str(path), "report": compiled.report.to_dict()}, report_view(compiled.report), as_json)
     progress.console.print(f"saved: {path}", highlight=False)
 
 
@@ -228,7 +216,7 @@ def _dry_run(task: Any, lm: Any, budget: Any, space: Any, store: str, test_rows:
         expected = forecast(task, lm, budget, space, store=opened, test_rows=test_rows)
     told = advice([], len(task.dev), test_rows or task.test_size)
     document = {"forecast": expected.to_dict(), "data": told.text, "worth_it": told.worth_it}
-    _print(document, Text(f"{expected.text}\n\n{told.text}"), as_json)
+    show(document, Text(f"{expected.text}\n\n{told.text}"), as_json)
 
 
 def _interrupted(progress: Any, store: str) -> None:
@@ -266,43 +254,11 @@ def evaluate(
     from .evaluation.rendering import evaluation_view
     from .evaluation.scoring import evaluate as score
 
-    loaded, model = _task(task), _lm(lm, base_url)
+    loaded, model = find_task(task), find_lm(lm, base_url)
     result = score(
-        _program(program, loaded, model), loaded, lm=model, split=split, store=store, workers=workers, name=program
+        find_program(program, loaded, model), loaded, lm=model, split=split, store=store, workers=workers, name=program
     )
-    _print(result.to_dict(), evaluation_view(result), as_json)
-
-
-@app.command()
-def compare(
-    new: ProgramArgument,
-    old: ProgramArgument,
-    task: TaskArgument,
-    lm: LmOption = "local",
-    base_url: BaseUrlOption = None,
-    split: SplitOption = "dev",
-    fail_if_worse: Annotated[
-        bool, typer.Option("--fail-if-worse", help="Exit with 1 if the new program is worse, beyond chance at 5 %.")
-    ] = False,
-    store: StoreOption = DEFAULT_STORE,
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Compares two programs on the same examples, with a paired test.
-
-    Example: `progspace compare new.progspace.json baseline sentiment --fail-if-worse`
-    """
-    from .evaluation.rendering import comparison_view
-    from .evaluation.scoring import compare as score
-
-    loaded, model = _task(task), _lm(lm, base_url)
-    result = score(
-        _program(new, loaded, model), _program(old, loaded, model), loaded,
-        lm=model, split=split, store=store, workers=workers, names=(new, old),
-    )  # fmt: skip
-    _print(result.to_dict(), comparison_view(result), as_json)
-    if fail_if_worse and result.difference < 0 and result.p_value < 0.05:
-        raise typer.Exit(1)
+    show(result.to_dict(), evaluation_view(result), as_json)
 
 
 @app.command()
@@ -324,10 +280,10 @@ def inspect(
         from .artifacts.artifact import read_artifact
 
         artifact = read_artifact(Path(what))
-        _print(artifact.model_dump(mode="json"), artifact_view(artifact), as_json)
+        show(artifact.model_dump(mode="json"), artifact_view(artifact), as_json)
     else:
-        loaded, model = _task(what), _lm(lm, base_url) if lm else None
-        _print(task_document(loaded, model), task_view(loaded, model), as_json)
+        loaded, model = find_task(what), find_lm(lm, base_url) if lm else None
+        show(task_document(loaded, model), task_view(loaded, model), as_json)
 
 
 @app.command()
@@ -404,7 +360,7 @@ def models_list(as_json: JsonOption = False) -> None:
     """Lists the embedded models, and whether they are installed."""
     from .inspection import models_document, models_view
 
-    _print(models_document(), models_view(), as_json)
+    show(models_document(), models_view(), as_json)
 
 
 @models_app.command("install")
@@ -417,61 +373,6 @@ def models_install(
     with Console(stderr=True).status(f"installing {name} …"):
         folder = install(name)
     Console(stderr=True).print(f"{name} is installed: {folder}", highlight=False)
-
-
-def _lm(name: str, base_url: str | None) -> Any:
-    from .lms.factory import lm
-
-    return lm(name, base_url=base_url)
-
-
-def _task(reference: str) -> Any:
-    """Finds a task: the ready-made one, or one of the user's own code, which is run."""
-    from .programs.task import Task
-
-    if reference == "sentiment":
-        from .programs import sentiment
-
-        return sentiment.task()
-    place, colon, name = reference.rpartition(":")
-    if not colon:
-        raise DataError(f"{reference!r} names no task: FILE.py:NAME, package.module:NAME, or sentiment")
-    if place.endswith(".py"):
-        module = _module_of_file(Path(place))
-    else:
-        sys.path.insert(0, str(Path.cwd()))
-        try:
-            module = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise DataError(f"{place}: no such module ({error})") from error
-    found = getattr(module, name, None)
-    if callable(found) and not isinstance(found, Task):
-        found = found()
-    if not isinstance(found, Task):
-        known = ", ".join(key for key, value in vars(module).items() if isinstance(value, Task)) or "none"
-        raise DataError(f"{place}: {name!r} is not a progspace Task; tasks in it: {known}")
-    return found
-
-
-def _module_of_file(path: Path) -> Any:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    sys.path.insert(0, str(path.parent.resolve()))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise DataError(f"{path}: cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _program(reference: str, task: Any, lm: Any) -> Any:
-    if reference == "baseline":
-        return task.program
-    from .artifacts.load import load
-
-    return load(reference, lm=lm, program=task.program)
 
 
 if __name__ == "__main__":

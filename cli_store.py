@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
+from .cli_arguments import DEFAULT_STORE, JsonOption, StoreOption, show
 from .errors import DataError
 
 __all__ = ["add_store"]
 
-StoreOption = Annotated[
-    str, typer.Option("--store", help="A SQLite file, or `postgresql+psycopg://user@host/database`.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-
-_DEFAULT = ".progspace/store.db"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SPANS = {"h": "hours", "d": "days", "w": "weeks"}
 
@@ -38,7 +31,7 @@ def add_store(app: typer.Typer) -> None:
 
 
 @store_app.command("size")
-def size_(store: StoreOption = _DEFAULT, as_json: JsonOption = False) -> None:
+def size_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Says how much the store holds.
 
     Example: `progspace store size --store runs.db`
@@ -48,16 +41,16 @@ def size_(store: StoreOption = _DEFAULT, as_json: JsonOption = False) -> None:
     with _opened(store) as opened:
         found = size(opened)
     since = "" if found.oldest is None else f", the oldest of {time.strftime('%Y-%m-%d', time.localtime(found.oldest))}"
-    _tell(
+    show(
         {"cells": found.cells, "answers": found.answers, "bytes": found.bytes, "oldest": found.oldest},
-        f"{found.cells:,} cells, {found.answers:,} answers{since}: {found.bytes / 1e6:,.1f} MB",
+        Text(f"{found.cells:,} cells, {found.answers:,} answers{since}: {found.bytes / 1e6:,.1f} MB"),
         as_json,
     )
 
 
 @store_app.command()
 def gc(
-    store: StoreOption = _DEFAULT,
+    store: StoreOption = DEFAULT_STORE,
     older_than: Annotated[
         str | None, typer.Option("--older-than", help="Cells and answers of before: `12h`, `30d`, `8w`.")
     ] = None,
@@ -79,10 +72,12 @@ def gc(
     with _opened(store) as opened:
         before, after = collect(opened, older_than=age, max_bytes=most)
     gone = {"answers": before.answers - after.answers, "cells": before.cells - after.cells}
-    _tell(
+    show(
         {**gone, "bytes_before": before.bytes, "bytes": after.bytes},
-        f"{gone['answers']:,} answers and {gone['cells']:,} cells deleted: "
-        f"{before.bytes / 1e6:,.1f} MB before, {after.bytes / 1e6:,.1f} MB now",
+        Text(
+            f"{gone['answers']:,} answers and {gone['cells']:,} cells deleted: "
+            f"{before.bytes / 1e6:,.1f} MB before, {after.bytes / 1e6:,.1f} MB now"
+        ),
         as_json,
     )
 
@@ -91,7 +86,7 @@ def gc(
 def export(
     table: Annotated[Literal["cells", "answers"], typer.Argument(help="What of it.")],
     file: Annotated[Path, typer.Argument(help="Of Parquet; one that is there is replaced.")],
-    store: StoreOption = _DEFAULT,
+    store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Writes cells or answers as a Parquet file, for other tools or another store.
@@ -102,13 +97,13 @@ def export(
 
     with _opened(store) as opened:
         rows = export_table(opened, table, file)
-    _tell({"table": table, "rows": rows, "file": str(file)}, f"{rows:,} {table} in {file}", as_json)
+    show({"table": table, "rows": rows, "file": str(file)}, Text(f"{rows:,} {table} in {file}"), as_json)
 
 
 @store_app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="That `progspace store export` wrote.")],
-    store: StoreOption = _DEFAULT,
+    store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Takes in what another store wrote; what this one knows already stays.
@@ -119,12 +114,12 @@ def import_(
 
     with _opened(store, make=True) as opened:
         table, rows = import_table(opened, file)
-    _tell({"table": table, "rows": rows}, f"{rows:,} {table} are new", as_json)
+    show({"table": table, "rows": rows}, Text(f"{rows:,} {table} are new"), as_json)
 
 
 @store_app.command()
 def check(
-    store: StoreOption = _DEFAULT,
+    store: StoreOption = DEFAULT_STORE,
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete damaged rows; a search that needs them buys them again.")
     ] = False,
@@ -138,7 +133,7 @@ def check(
 
     with _opened(store) as opened:
         faults = list(checked(opened, delete=delete))
-    _tell({"faults": faults}, "\n".join(faults) if faults else "nothing is damaged", as_json)
+    show({"faults": faults}, Text("\n".join(faults) if faults else "nothing is damaged"), as_json)
     if faults:
         raise typer.Exit(1)
 
@@ -161,10 +156,3 @@ def _bytes(text: str) -> int:
     if found := re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", text.lower()):
         return int(float(found[1]) * _UNITS[found[2]])
     raise DataError(f"{text!r} is no size: write 500M or 2G", field="--max-size")
-
-
-def _tell(document: dict[str, Any], text: str, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
-    else:
-        Console().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from ..errors import ArtifactError
 from ..evaluation.findings import Findings
 from ..programs.candidate import Candidate
 
-__all__ = ["FORMAT", "SCHEMA_VERSION", "Artifact", "Provenance", "read_artifact", "write_artifact"]
+__all__ = ["FORMAT", "SCHEMA_VERSION", "Artifact", "Provenance", "read_artifact", "read_hashed", "write_artifact"]
 
 FORMAT = "progspace artifact"
 SCHEMA_VERSION = 1
@@ -103,6 +103,11 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: The file is missing, damaged, foreign, newer than this release, or was edited; it says which.
     """
+    return read_hashed(path)[1]
+
+
+def read_hashed(path: Path) -> tuple[str, Artifact]:
+    """Gives the hash of an artifact's content as well; otherwise as `read_artifact`."""
     try:
         if path.stat().st_size > _LARGEST:
             raise ArtifactError(f"{path}: larger than any artifact ({_LARGEST // 2**20} MiB)")
@@ -131,7 +136,7 @@ def read_artifact(path: Path) -> Artifact:
             f"{path}: edited or damaged: its content is not what was saved; compile again, or restore the file"
         )
     try:
-        return Artifact.model_validate(content)
+        return document["hash"], Artifact.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

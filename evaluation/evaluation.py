@@ -104,6 +104,7 @@ class Comparison:
         b: Evaluation of the second program.
         better: Examples on which the first scored higher.
         worse: Examples on which the second scored higher.
+        same: Whether both are one program, by content.
     """
 
     test: PairedTest
@@ -111,6 +112,7 @@ class Comparison:
     b: Evaluation
     better: tuple[str, ...]
     worse: tuple[str, ...]
+    same: bool = False
 
     @property
     def difference(self) -> float:
@@ -140,6 +142,7 @@ class Comparison:
             "test": asdict(self.test),
             "better": list(self.better),
             "worse": list(self.worse),
+            "same": self.same,
             "a": self.a.to_dict(rows=rows),
             "b": self.b.to_dict(rows=rows),
         }
@@ -213,6 +216,7 @@ def compare_cells(
         b=evaluate_cells(b, examples, name=names[1], seed=seed),
         better=tuple(one.example for (one, _), (x, y) in zip(both, scores, strict=True) if x > y),
         worse=tuple(one.example for (one, _), (x, y) in zip(both, scores, strict=True) if x < y),
+        same=both[0][0].program == both[0][1].program,
     )
 
 

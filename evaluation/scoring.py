@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import dspy
 
 from ..errors import DataError
 from ..lms.budget import Budget, Meter
+from ..programs.examples import deduplicate
 from ..programs.task import Task
 from ..store.database import Store, open_store
 from .evaluation import Comparison, Evaluation, compare_cells, evaluate_cells
@@ -71,8 +73,22 @@ def compare(
     workers: int | None = None,
     seed: int = 0,
     names: tuple[str, str] = ("a", "b"),
+    data: Any = None,
 ) -> Comparison:
     """Compares two programs on the same examples, with a paired test; arguments and errors are those of `evaluate`.
+
+    Args:
+        a: The first program.
+        b: The second program.
+        task: As in `evaluate`.
+        lm: As in `evaluate`.
+        split: As in `evaluate`.
+        store: As in `evaluate`.
+        budget: As in `evaluate`.
+        workers: As in `evaluate`.
+        seed: As in `evaluate`.
+        names: Of the programs, in what is printed.
+        data: Examples to compare on in place of a split, in any form that a task's may have.
 
     Returns:
         The difference of the first program's score and the second's, its interval and p-value, and who wins where.
@@ -80,9 +96,10 @@ def compare(
     if not isinstance(store, Store):
         with open_store(store) as opened:
             return compare(
-                a, b, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, names=names
-            )
-    examples = _examples(task, split)
+                a, b, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, names=names,
+                data=data,
+            )  # fmt: skip
+    examples = _examples(task, split) if data is None else deduplicate(task.read(data))[0]
     matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
     cells = [matrix.fill(program, examples) for program in (a, b)]
     return compare_cells(cells[0], cells[1], examples, names=names, seed=seed)

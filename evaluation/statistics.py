@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["Interval", "PairedTest", "mean_interval", "paired_test", "shrunken_means"]
+__all__ = [
+    "Interval",
+    "PairedTest",
+    "is_binary",
+    "mean_interval",
+    "paired_scores",
+    "paired_test",
+    "shrunken_means",
+    "sign_flip",
+    "span_of",
+]
 
 _RESAMPLES = 2000
 _FLIPS = 9999
@@ -64,20 +74,24 @@ class PairedTest:
     ties: int
 
 
-def _scores(values: Sequence[float], level: float) -> NDArray[np.float64]:
+def _scores(values: Sequence[float]) -> NDArray[np.float64]:
     scores = np.asarray(values, np.float64)
-    if not 0 < level < 1:
-        raise ValueError(f"the level of an interval lies between 0 and 1, as 0.95 does; it is {level}")
     if scores.ndim != 1 or not np.isfinite(scores).all():
         raise ValueError("scores are a flat sequence of finite numbers; leave out examples that have no score")
     return scores
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"the level of an interval lies between 0 and 1, as 0.95 does; it is {level}")
 
 
 def _constant(values: NDArray[np.float64]) -> bool:
     return bool(np.ptp(values) <= _ROUNDING * max(1.0, float(np.abs(values).max())))
 
 
-def _binary(scores: NDArray[np.float64]) -> bool:
+def is_binary(scores: NDArray[np.float64]) -> bool:
+    """Tells whether all scores are 0 or 1."""
     return bool(np.isin(scores, (0.0, 1.0)).all())
 
 
@@ -97,19 +111,20 @@ def mean_interval(scores: Sequence[float], *, level: float = 0.95, seed: int = 0
     >>> round(interval.low, 3), round(interval.high, 3), interval.method
     (0.49, 0.943, 'Wilson')
     """
-    values = _scores(scores, level)
+    values = _scores(scores)
+    _check_level(level)
     if values.size == 0:
         raise ValueError("there are no scores to give an interval of")
-    if _binary(values):
+    if is_binary(values):
         wilson = stats.binomtest(int(values.sum()), values.size).proportion_ci(level, "wilson")
         return Interval(float(wilson.low), float(wilson.high), level, "Wilson")
     if values.size < 3 or _constant(values):
-        return _hoeffding(values, 0.0, 1.0, _span(values), level)
+        return _hoeffding(values, 0.0, 1.0, span_of(values), level)
     return _bootstrap(values, level, seed)
 
 
-def _span(scores: NDArray[np.float64]) -> float:
-    """The length of the shortest range that holds 0, 1 and the scores."""
+def span_of(scores: NDArray[np.float64]) -> float:
+    """Gives the length of the shortest range that holds 0, 1 and the scores."""
     return max(1.0, float(scores.max())) - min(0.0, float(scores.min()))
 
 
@@ -135,6 +150,20 @@ def _bootstrap(values: NDArray[np.float64], level: float, seed: int) -> Interval
     return Interval(min(float(found.low), mean), max(float(found.high), mean), level, "bootstrap")
 
 
+def paired_scores(
+    a: Sequence[float], b: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Gives two programs' scores on the same examples, and their differences, where 0.1 + 0.2 against 0.3 is a tie.
+
+    Raises:
+        ValueError: The numbers of scores differ, or are 0; a score is not finite.
+    """
+    first, second = _scores(a), _scores(b)
+    if first.size != second.size or first.size == 0:
+        raise ValueError(f"a paired test needs the same examples: {first.size} scores against {second.size}")
+    return first, second, np.where(np.isclose(first, second, rtol=_ROUNDING, atol=_ROUNDING), 0.0, first - second)
+
+
 def paired_test(a: Sequence[float], b: Sequence[float], *, level: float = 0.95, seed: int = 0) -> PairedTest:
     """Tests whether two programs differ, on the scores of both on the same examples.
 
@@ -155,19 +184,16 @@ def paired_test(a: Sequence[float], b: Sequence[float], *, level: float = 0.95, 
     >>> test.difference, test.p_value, test.wins_a, test.ties
     (0.75, 0.03125, 6, 2)
     """
-    first, second = _scores(a, level), _scores(b, level)
-    if first.size != second.size or first.size == 0:
-        raise ValueError(f"a paired test needs the same examples: {first.size} scores against {second.size}")
-    # 0.1 + 0.2 against 0.3 is a tie.
-    differences = np.where(np.isclose(first, second, rtol=_ROUNDING, atol=_ROUNDING), 0.0, first - second)
+    first, second, differences = paired_scores(a, b)
+    _check_level(level)
     wins_a, wins_b = int((differences > 0).sum()), int((differences < 0).sum())
-    if _binary(first) and _binary(second):
+    if is_binary(first) and is_binary(second):
         interval = _newcombe(first, second, level)
         p_value = float(stats.binomtest(wins_a, wins_a + wins_b).pvalue) if wins_a + wins_b else 1.0
         method = "exact McNemar"
     else:
-        interval = _interval_of_difference(differences, _span(np.concatenate([first, second])), level, seed)
-        p_value, method = _permutation(differences, seed), "sign-flip permutation"
+        interval = _interval_of_difference(differences, span_of(np.concatenate([first, second])), level, seed)
+        p_value, method = sign_flip(differences, seed), "sign-flip permutation"
     return PairedTest(
         n=int(first.size),
         mean_a=float(first.mean()),
@@ -182,7 +208,8 @@ def paired_test(a: Sequence[float], b: Sequence[float], *, level: float = 0.95, 
     )
 
 
-def _permutation(differences: NDArray[np.float64], seed: int) -> float:
+def sign_flip(differences: NDArray[np.float64], seed: int = 0) -> float:
+    """Gives the two-sided p-value of no difference, by flipping the signs of paired differences: all ways, or 9,999."""
     moved = differences[differences != 0]
     if moved.size < 2:  # one example tells nothing: either sign is as likely
         return 1.0

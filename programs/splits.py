@@ -11,7 +11,7 @@ import dspy
 from ..errors import DataError
 from .examples import deduplicate, example_hash, inputs_hash
 
-__all__ = ["FRACTIONS", "Splits", "split", "stratified"]
+__all__ = ["FRACTIONS", "Splits", "kept_back", "split", "stratified"]
 
 _ENOUGH = 20
 
@@ -35,6 +35,21 @@ class Splits:
 
 def _uniform(seed: int, purpose: str, key: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}:{purpose}:{key}".encode()).digest()[:8], "big") / 2**64
+
+
+def kept_back(
+    examples: Sequence[dspy.Example], *, seed: int, share: float = 0.5
+) -> tuple[list[dspy.Example], list[dspy.Example]]:
+    """Gives examples that may join a task, and those that are kept back to judge by, by a hash of their inputs.
+
+    >>> rows = [dspy.Example(text=str(i)).with_inputs("text") for i in range(100)]
+    >>> [len(part) for part in kept_back(rows, seed=0)]
+    [48, 52]
+    """
+    parts: tuple[list[dspy.Example], list[dspy.Example]] = ([], [])
+    for example in examples:
+        parts[_uniform(seed, "kept back", inputs_hash(example)) < share].append(example)
+    return parts
 
 
 FRACTIONS = (0.3, 0.4, 0.3)

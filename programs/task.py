@@ -83,10 +83,31 @@ class Task:
             test=None if test is None else [] if none else read_examples(test, inputs=self.inputs, outputs=outputs),
         )
         self.unsealed: tuple[str, ...] = ()
+        self._fractions, self._sealed_apart = fractions, test is not None
         self.query, self.relevant = query or self.inputs[0], relevant
         for field in (query, relevant):
             if field is not None and not any(field in example for example in (*self.train, *self.dev)):
                 raise DataError("no example has it", field=field)
+
+    def read(self, examples: Any) -> list[dspy.Example]:
+        """Reads further examples, in any form that ``examples`` may have, and checks them as its own.
+
+        Raises:
+            DataError: They are not as they must be.
+        """
+        return read_examples(examples, inputs=self.inputs, outputs=_output_types(self.program))
+
+    def grown(self, examples: Sequence[dspy.Example]) -> Task:
+        """Gives the same task with further examples; none of its own changes sides.
+
+        Examples join train and dev, and the sealed test where that was not brought by the user.
+        """
+        known = [*self.train, *self.dev, *([] if self._sealed_apart else self.splits.test), *examples]
+        return Task(
+            self.program, known, self.inputs, metric=self.metric, name=self.name, seed=self.seed,
+            test=(list(self.splits.test) or ()) if self._sealed_apart else None, fractions=self._fractions,
+            query=self.query, relevant=self.relevant,
+        )  # fmt: skip
 
     @property
     def train(self) -> tuple[dspy.Example, ...]:

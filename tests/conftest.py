@@ -12,7 +12,11 @@ import pytest
 from dspy.lm15 import Message, Request, Response, TokenLogprob, TopLogprob, Usage
 
 import progspace as ps
+from progspace.artifacts.artifact import Artifact, Provenance, write_artifact
+from progspace.evaluation.findings import Findings, Measured, RungReport
 from progspace.lms.models import installed, models_folder
+from progspace.programs.candidate import Candidate
+from progspace.programs.structure import describe
 from progspace.store.database import Store, open_store
 from progspace.tests.postgres import Server, programs
 
@@ -94,6 +98,37 @@ def mood_rows() -> list[dict[str, str]]:
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(tmp_path / "store.db") as opened:
         yield opened
+
+
+@pytest.fixture
+def make_artifact() -> Callable[..., Path]:
+    """Writes an artifact as a compile does, without the search; choices are those of a candidate."""
+
+    def made(
+        path: Path, module: dspy.Module, *, made_for: dict[str, Any] | None = None, score: float = 0.5, **choice: Any
+    ) -> Path:
+        candidate = Candidate.declared(module).with_choice(**choice)
+        dev = Measured(
+            score=score, low=0, high=1, level=0.95, method="none", n=40, failed=0, errors=0, calls=1, tokens=30
+        )
+        rung = RungReport(
+            name="baseline", choice="as declared", kept=True, candidates=1, dev=dev, shrunken=score, calls=40,
+            bought=40, input_tokens=0, output_tokens=0, seconds=1,
+        )  # fmt: skip
+        sizes: Any = {"train": 30, "dev": 40, "test": 30}
+        return write_artifact(
+            Artifact(
+                task="mood",
+                structure=describe(module),
+                candidate=candidate,
+                lm=made_for or {"model": "rule/one"},
+                provenance=Provenance(task_hash="t", created="2026-01-01T00:00:00+00:00"),
+                report=Findings(task="mood", lm="rule/one", seed=0, sizes=sizes, rungs=(rung,)),
+            ),
+            path,
+        )
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,7 @@ def test_from_a_task_to_answers(local_lm: dspy.LM, folder: Path) -> None:
     )
     assert same.returncode == 0, same.stderr
     assert json.loads(same.stdout)["difference"] == 0.0
+    assert json.loads(same.stdout)["gate"]["why"] == "both are one program"
     evaluated = progspace("evaluate", "mood.progspace.json", "moods.py:task", "--json", folder=folder)
     assert json.loads(evaluated.stdout)["n"] == len(json.loads(evaluated.stdout)["rows"])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dspy
 import pytest
+import yaml
 
 import progspace
 from progspace.lms.models import installed
@@ -121,6 +122,21 @@ def test_the_readme_names_commands_that_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", "\n".join(blocks("console")), re.MULTILINE):
         assert f"\n{target}:" in makefile
+
+
+def test_the_gates_page_names_options_that_exist() -> None:
+    from typer.main import get_command
+
+    from progspace.cli import app
+
+    page = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+    options = {option for each in get_command(app).commands["compare"].params for option in each.opts}  # type: ignore[attr-defined]
+    workflow = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    steps = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
+    assert any("progspace compare" in step for step in steps)
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
+    assert "--fail-if-worse" in named
+    assert named <= options
 
 
 def test_what_is_public_is_there() -> None:

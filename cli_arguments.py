@@ -1,0 +1,132 @@
+"""What commands share: their arguments and options, and what these name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from .errors import DataError
+
+__all__ = [
+    "DEFAULT_STORE",
+    "BaseUrlOption",
+    "JsonOption",
+    "LmOption",
+    "ProgramArgument",
+    "SplitOption",
+    "StoreOption",
+    "TaskArgument",
+    "WorkersOption",
+    "artifact_path",
+    "find_lm",
+    "find_program",
+    "find_task",
+    "show",
+]
+
+DEFAULT_STORE = ".progspace/store.db"
+
+TaskArgument = Annotated[
+    str,
+    typer.Argument(
+        help="`FILE.py:NAME` or `package.module:NAME` of a Task or a function that makes one, or `sentiment`."
+    ),
+]
+ProgramArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A `.progspace.json` artifact, `@TAG` of the registry, or `baseline`: as the task declares it."
+    ),
+]
+LmOption = Annotated[
+    str, typer.Option("--lm", help="`local`, `local:/path`, or a model as DSPy names it: `openai/gpt-4o-mini`.")
+]
+BaseUrlOption = Annotated[str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint.")]
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", help="Where cells and answers are remembered: a file, or a PostgreSQL database's URL."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Examples that run at a time.")]
+
+
+def show(document: dict[str, Any], view: RenderableType, as_json: bool) -> None:
+    """Writes a result to standard output, for people or as JSON."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+    else:
+        Console().print(view)
+
+
+def find_lm(name: str, base_url: str | None) -> Any:
+    """Finds an LM by its name."""
+    from .lms.factory import lm
+
+    return lm(name, base_url=base_url)
+
+
+def find_task(reference: str) -> Any:
+    """Finds a task: the ready-made one, or one of the user's own code, which is run."""
+    from .programs.task import Task
+
+    if reference == "sentiment":
+        from .programs import sentiment
+
+        return sentiment.task()
+    place, colon, name = reference.rpartition(":")
+    if not colon:
+        raise DataError(f"{reference!r} names no task: FILE.py:NAME, package.module:NAME, or sentiment")
+    if place.endswith(".py"):
+        module = _module_of_file(Path(place))
+    else:
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise DataError(f"{place}: no such module ({error})") from error
+    found = getattr(module, name, None)
+    if callable(found) and not isinstance(found, Task):
+        found = found()
+    if not isinstance(found, Task):
+        known = ", ".join(key for key, value in vars(module).items() if isinstance(value, Task)) or "none"
+        raise DataError(f"{place}: {name!r} is not a progspace Task; tasks in it: {known}")
+    return found
+
+
+def _module_of_file(path: Path) -> Any:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    sys.path.insert(0, str(path.parent.resolve()))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise DataError(f"{path}: cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def find_program(reference: str, task: Any, lm: Any) -> Any:
+    """Finds a program: an artifact's, or the task's as declared."""
+    if reference == "baseline":
+        return task.program
+    from .artifacts.load import load
+
+    return load(artifact_path(reference), lm=lm, program=task.program)
+
+
+def artifact_path(reference: str) -> Path:
+    """Finds an artifact: a file, or ``@TAG`` (or ``@HASH``) of the registry."""
+    if not reference.startswith("@"):
+        return Path(reference)
+    from .artifacts.registry import Registry
+
+    return Registry().path(reference[1:])

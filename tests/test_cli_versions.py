@@ -1,0 +1,78 @@
+"""Versions on the command line, with the embedded LM on the ready-made task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import dspy
+import pytest
+
+from progspace.lms.journal import lm_identity
+from progspace.programs import sentiment
+from progspace.programs.formats import Format
+from progspace.tests.command_line import progspace
+
+
+@pytest.fixture
+def folder(make_artifact: Callable[..., Path], tmp_path: Path, local_lm: dspy.LM) -> Path:
+    module, lm = dspy.Predict(sentiment.Sentiment), lm_identity(local_lm)
+    rows = [json.dumps(dict(row)) for row in sentiment.task().train[:6]]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    scored = Format(kind="compact", decoding="scored")
+    biased = scored.model_copy(update={"decoding": "calibrated", "biases": (("negative", 50.0), ("positive", 0.0))})
+    for name, format_ in (("old", scored), ("new", biased)):
+        make_artifact(tmp_path / f"{name}.progspace.json", module, made_for=lm, format=format_, instruction=f"{name}.")
+    return tmp_path
+
+
+def test_versions_from_the_first_to_a_rollback(folder: Path) -> None:
+    added = [
+        json.loads(
+            progspace("registry", "add", f"{name}.progspace.json", "--tag", "prod", "--json", folder=folder).stdout
+        )
+        for name in ("old", "new")
+    ]
+    old, new = (version["hash"] for version in added)
+    listed = progspace("registry", "list", folder=folder)
+    assert all(len(line) <= 80 for line in listed.stdout.splitlines())
+    assert listed.stdout.index(new[:12]) < listed.stdout.rindex(old[:12])
+    shown = json.loads(progspace("registry", "show", "prod", "--json", folder=folder).stdout)
+    assert (shown["tags"], shown["lineage"]) == (["prod"], [new, old])
+    assert (folder / shown["path"]).is_file()
+    assert progspace("registry", "tag", "first", old[:8], folder=folder).returncode == 0
+    assert json.loads(progspace("registry", "rollback", "prod", "--json", folder=folder).stdout)["hash"] == old
+    assert "(rollback)" in progspace("registry", "show", "prod", folder=folder).stdout
+    for arguments, told in [
+        (("registry", "rollback", "prod"), "never named another version"),
+        (("registry", "tag", "../x", old[:8]), "is no tag"),
+        (("registry", "show", "none"), "there is no version"),
+        (("diff", "@none", "@prod"), "there is no version"),
+        (("diff", "@prod", "new.progspace.json", "--each"), "a task is needed"),
+    ]:
+        failed = progspace(*arguments, folder=folder)
+        assert (failed.returncode, told in " ".join(failed.stderr.split())) == (2, True), failed.stderr
+
+    # The biased one is what was rolled back: diff says why, and which change did it.
+    command = ("diff", "@prod", f"@{new[:8]}", "sentiment", "--data", "rows.jsonl", "--each", "--json")
+    done = progspace(*command, folder=folder)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [change["what"] for change in told["changes"]] == ["instruction", "decoding", "calibration"]
+    effects = told["effects"]
+    assert list(effects) == ["all changes", "predictor self, instruction alone", "predictor self, format alone"]
+    assert all(effect["n"] == 6 for effect in effects.values())
+    assert (
+        effects["predictor self, instruction alone"]["difference"] == 0
+    )  # it always says the same, whatever it is told
+    changed = effects["all changes"]["broken"] + effects["all changes"]["mended"]
+    assert changed
+    assert {change["new"]["sentiment"] for change in changed} == {"positive"}
+
+
+def test_a_recompile_wants_new_rows(folder: Path) -> None:
+    before = (folder / "new.progspace.json").read_bytes()
+    few = progspace("recompile", "new.progspace.json", "sentiment", "--data", "rows.jsonl", folder=folder)
+    assert (few.returncode, "rows are new to the task" in " ".join(few.stderr.split())) == (2, True), few.stderr
+    assert (folder / "new.progspace.json").read_bytes() == before

@@ -1,0 +1,99 @@
+"""The ratchet: a program gives way only to one that is no worse on rows that no search has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+import progspace as ps
+from progspace.artifacts.artifact import read_artifact
+from progspace.programs.formats import Format
+from progspace.store.database import Store
+
+NEW = [
+    {"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(200, 400)
+]
+
+
+def rule(prompt: str) -> str:
+    """Reads the compact format; on the later days only where it is told to look closely."""
+    asked = prompt.rsplit("Text:", 1)[-1]
+    if not prompt.endswith("Mood:"):
+        return "what?"
+    return "glad" if "sun" in asked and ("day" not in asked or "closely" in prompt or "day 1" in asked) else "sad"
+
+
+def knowing(prompt: str) -> str:
+    asked = prompt.rsplit("Text:", 1)[-1]
+    return ("glad" if "sun" in asked else "sad") if prompt.endswith("Mood:") else "what?"
+
+
+@pytest.fixture
+def task(mood: Any, mood_rows: Any) -> ps.Task:
+    return ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
+
+
+@pytest.fixture
+def path(make_artifact: Callable[..., Path], task: ps.Task, tmp_path: Path) -> Callable[..., Path]:
+    return lambda **choice: make_artifact(tmp_path / "mood.progspace.json", task.program, **choice)
+
+
+def test_a_better_program_takes_the_place(path: Any, task: ps.Task, rule_engine: Any, store: Store) -> None:
+    file = path()  # as declared: it answers nothing
+    done = ps.recompile(file, task, NEW, lm=rule_engine(knowing).lm(), store=store, budget=ps.Budget(calls=400))
+    assert done.replaced, done.why
+    assert done.why.startswith("no worse, and better on")
+    assert read_artifact(file).candidate.hash == done.compiled.candidate.hash
+    assert done.joined + done.kept_back == len(NEW)
+    assert done.gate.test.n == done.kept_back
+    # What the gate was read on was in no split.
+    sizes = done.compiled.report.sizes
+    assert sum(sizes.values()) == 100 + done.joined
+    # Once more, with what is in use now: there is nothing better.
+    before = file.read_bytes()
+    again = ps.recompile(file, task, NEW, lm=rule_engine(knowing).lm(), store=store, budget=ps.Budget(calls=400))
+    assert (again.replaced, file.read_bytes()) == (False, before)
+
+
+def test_a_planted_regression_is_refused(path: Any, task: ps.Task, rule_engine: Any, store: Store) -> None:
+    """The budget ends before the search meets anything as good: what it has by then is worse on the later days."""
+    file = path(instruction="Look closely.", format=Format(kind="compact", decoding="free"))
+    before = file.read_bytes()
+    done = ps.recompile(
+        file, task, NEW, lm=rule_engine(rule).lm(), store=store, budget=ps.Budget(calls=25), margin=0.05
+    )
+    assert (done.replaced, done.why, done.gate.verdict) == (False, "worse", "worse")
+    assert file.read_bytes() == before
+
+
+def test_the_old_program_is_a_candidate(path: Any, task: ps.Task, rule_engine: Any, store: Store) -> None:
+    file = path(instruction="Look closely.", format=Format(kind="compact", decoding="free"))
+    done = ps.recompile(file, task, NEW, lm=rule_engine(rule).lm(), store=store, budget=ps.Budget(calls=600))
+    tried = [each.proposer for rung in done.compiled.report.rungs for each in rung.tried]
+    assert "yesterday's" in tried
+    assert done.gate.test.difference >= 0, done.gate.lines
+
+
+def test_too_few_or_known_rows_are_refused(path: Any, task: ps.Task, rule_engine: Any, mood_rows: Any) -> None:
+    lm = rule_engine(rule).lm()
+    for data in (NEW[:9], mood_rows, [*mood_rows, *NEW[:5]]):
+        with pytest.raises(ps.DataError, match="rows are new to the task"):
+            ps.recompile(path(), task, data, lm=lm, store=":memory:")
+    with pytest.raises(ps.ArtifactError, match="cannot be read"):
+        ps.recompile("none.json", task, NEW, lm=lm, store=":memory:")
+
+
+def test_a_grown_task_moves_no_row(task: ps.Task) -> None:
+    rows = task.read(NEW)
+    grown = task.grown(rows)
+    for part in ("train", "dev", "test"):
+        before, after = ({each.text for each in getattr(one.splits, part)} for one in (task, grown))
+        assert before < after
+    own = ps.Task(task.program, [*task.train, *task.dev], metric=task.metric, test=list(task.splits.test))
+    assert {each.text for each in own.grown(rows).splits.test} == {each.text for each in task.splits.test}
+    none = ps.Task(task.program, [*task.train, *task.dev], metric=task.metric, test=())
+    assert none.grown(rows).test_size == 0
