@@ -172,7 +172,7 @@ def test_an_lm_that_is_throttled_now_and_then_costs_retries_and_no_score(
     for rung in compiled.report.rungs:
         assert rung.test is not None
         assert rung.test.failed == 0
-    cells = store._read(sa.text("SELECT score, error FROM cells"))
+    cells = store.read(sa.text("SELECT score, error FROM cells"))
     assert not [error for score, error in cells if score is not None and "slow down" in (error or "")]
 
 
