@@ -21,7 +21,8 @@ ROOT = Path(progspace.__file__).parent
 MODULES = [
     info.name
     for info in pkgutil.walk_packages([str(ROOT)], "progspace.")
-    if not info.name.startswith(("progspace.tests", "progspace.build"))
+    # Alembic runs the last one; it is not to be imported.
+    if not info.name.startswith(("progspace.tests", "progspace.build", "progspace.store.migrations.env"))
 ]
 NEEDS_LM = {"progspace.lms.local", "progspace.lms.factory"}
 NEEDS_EMBEDDER = {"progspace.lms.embedder"}
