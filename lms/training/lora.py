@@ -194,8 +194,8 @@ def train(
     """Trains an adapter; the loss is on the answers alone.
 
     What was killed goes on from its last checkpoint when it is called again with the same arguments, and comes to the
-    same weights; what is finished is given at once. By the same seed, on the same machine, the weights are the same, but
-    for rounding: torch's threads do not always add up in the same order.
+    same weights; what is finished is given at once. By the same seed, on the same machine, the weights are the same,
+    but for rounding: torch's threads do not always add up in the same order.
 
     Args:
         examples: Duplicates count once. Some of them are kept apart for the validation loss: the weights of its lowest
