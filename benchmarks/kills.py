@@ -122,10 +122,10 @@ def _search(
 
 
 def _compile(url: str, store: str, seed: int, out: str, begun: Event) -> None:
-    begun.set()
-    task = sentiment.task(seed=seed)
+    task, compile_task = sentiment.task(seed=seed), ps.compile
     lm = ps.lm("openai/rule", base_url=url, api_key=KEY, concurrency=16)
-    compiled = ps.compile(task, lm=lm, budget=ps.Budget(calls=CALLS), store=store, seed=seed)
+    begun.set()  # what takes seconds is imported
+    compiled = compile_task(task, lm=lm, budget=ps.Budget(calls=CALLS), store=store, seed=seed)
     winner = [compiled.candidate.hash, [(rung.choice, rung.dev.score, rung.calls) for rung in compiled.report.rungs]]
     draft = Path(f"{out}.part")
     draft.write_text(json.dumps(winner), encoding="utf-8")
