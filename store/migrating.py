@@ -13,7 +13,7 @@ from ..errors import StoreError
 __all__ = ["HEAD", "migrate"]
 
 HEAD = "0002"
-_VERSIONS = "progspace_schema"
+_VERSIONS = "progspace_schema"  # the last step; "alembic_version" is Optuna's, whose studies stand there as well
 _UNVERSIONED = "0001"  # of stores that were made before there were migrations
 _LOCK = 7_046_029  # of PostgreSQL's advisory locks: any number that others do not take
 
@@ -40,7 +40,7 @@ def migrate(engine: sa.Engine, where: str) -> None:
         found = _revision(connection)
         config = Config()
         config.set_main_option("script_location", "progspace.store:migrations")
-        config.attributes["connection"] = connection
+        config.attributes.update(connection=connection, version_table=_VERSIONS)
         try:
             if found is None and sa.inspect(connection).has_table("cells"):
                 command.stamp(config, _UNVERSIONED)

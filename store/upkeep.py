@@ -80,19 +80,23 @@ def collect(store: Store, *, older_than: float | None = None, max_bytes: int | N
     if older_than is not None:
         for name in _TABLES:
             store.run(f"DELETE FROM {name} WHERE created < ?", [(time.time() - older_than,)])  # noqa: S608 — our names
-        store.run("VACUUM" if store.dialect == "sqlite" else "VACUUM FULL")
+        _make_smaller(store)
     now = size(store)
     for _ in range(_ROUNDS):
         if max_bytes is None or now.bytes <= max_bytes:
             return before, now
         table, rows = ("answers", now.answers) if now.answers else ("cells", now.cells)
         _drop_oldest(store, table, rows - int(0.95 * rows * max_bytes / now.bytes))
-        store.run("VACUUM" if store.dialect == "sqlite" else "VACUUM FULL")
+        _make_smaller(store)
         now = size(store)
     raise StoreError(
         f"{store.where}: has {now.bytes:,} bytes, {max_bytes:,} are allowed, and there is little left to delete: "
         f"{now.answers:,} answers and {now.cells:,} cells"
     )
+
+
+def _make_smaller(store: Store) -> None:
+    store.run("VACUUM" if store.dialect == "sqlite" else "VACUUM FULL")
 
 
 def _drop_oldest(store: Store, table: str, count: int) -> None:
