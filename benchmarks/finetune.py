@@ -37,7 +37,6 @@ from ..evaluation.matrix import Matrix
 from ..evaluation.statistics import Interval
 from ..lms.budget import Meter
 from ..programs import release_notes
-from ..programs.metrics import scored
 from ..progress import CompileProgress
 from ..store.database import Store, open_store
 from .results import RESULTS, read_results
@@ -170,29 +169,25 @@ def _peer(
     student = task.program.deepcopy()
     student.set_lm(lm)
     told: list[float] = []
-
-    def good(example: dspy.Example, prediction: Any, trace: Any = None) -> bool:  # noqa: ARG001 — as DSPy asks it
-        return scored(task.metric, example, prediction).score >= 0.5
-
-    tuned, reason, started, epochs = student, "", time.monotonic(), settings["epochs"]
-    while tuned is student and epochs:
+    tuned, reason, started, epochs = None, "", time.monotonic(), settings["epochs"]
+    while tuned is None and epochs:
         how = {**settings, "epochs": epochs, "progress": lambda event: told.append(float(event.data.get("step", 0)))}
-        tuner = dspy.BootstrapFinetune(metric=good, train_kwargs=how, num_threads=16)
+        tuner = dspy.BootstrapFinetune(metric=task.metric, train_kwargs=how, num_threads=16)
         try:
             with dspy.context(lm=lm):
-                tuned = tuner.compile(student, trainset=list(task.train))
+                tuned = tuner.compile(student.deepcopy(), trainset=list(task.train))
         except Exception as fault:  # as much a result as a score: it is reported with its reason
             reason = f"{type(fault).__name__}: {fault}"
             print(reason, flush=True)
             epochs = epochs - 1 if isinstance(fault, FineTuningError) else 0
     took = time.monotonic() - started
     test = list(task.unseal_test("dspy.BootstrapFinetune on the same rows"))
-    evaluation = evaluate_cells(Matrix(store, task.metric, lm, Meter()).fill(tuned, test), test)
+    evaluation = evaluate_cells(Matrix(store, task.metric, lm, Meter()).fill(tuned or student, test), test)
     yield {
         "optimizer": PEER,
         "choice": f"as it ships, {epochs} of {settings['epochs']} epochs" if epochs else reason,
         **_measured(evaluation.measured()),
-        "kept": tuned is not student,
+        "kept": tuned is not None,
         "compile_seconds": round(took, 1),
         "training_steps": int(max(told, default=0)),
     }
