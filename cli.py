@@ -55,9 +55,9 @@ add_store(app)
 add_versions(app)
 
 SUITES = (
-    "code_generation", "cold_start", "core", "embedding", "faults", "finetune", "gate", "ingest", "kills", "overhead",
-    "peers", "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment", "serving",
-    "store", "vectors",
+    "code_generation", "cold_start", "core", "embedding", "faults", "finetune", "gate", "ingest", "kills", "known",
+    "overhead", "peers", "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment",
+    "serving", "store", "vectors",
 )  # fmt: skip
 
 

@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             for entry in entries:
                 if any((line["task"], line["seed"]) == (entry.name, seed) for line in known):
                     continue
-                lines = run(entry, arguments.data, seed, arguments.store)
+                lm = ps.lm("local", max_tokens=entry.max_tokens)
+                lines = run(entry, arguments.data, seed, arguments.store, lm)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("a", encoding="utf-8") as file:
                     file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -82,9 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(comparison(known, read_results(arguments.compare.stem, arguments.compare.parent)))
 
 
-def run(entry: Entry, data: Path | None, seed: int, store_path: Path) -> list[dict[str, Any]]:
+def run(entry: Entry, data: Path | None, seed: int, store_path: Path, lm: dspy.BaseLM) -> list[dict[str, Any]]:
     """Compiles one task; gives the score cards of the program as declared and of the winner."""
-    lm = ps.lm("local", max_tokens=entry.max_tokens)
     print(f"{entry.name}, seed {seed}", file=sys.stderr, flush=True)
     started = time.monotonic()
     with (
