@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         RetrievalError,
         StoreError,
     )
+    from .evaluation.edge_cases import edge_cases
     from .evaluation.gate import gate
+    from .evaluation.robustness import robustness
     from .evaluation.scoring import compare, evaluate
     from .lms.budget import Budget
     from .lms.factory import lm
@@ -65,6 +67,7 @@ _HOMES = {
     "Task": "programs.task",
     "compare": "evaluation.scoring",
     "compile": "compiler",
+    "edge_cases": "evaluation.edge_cases",
     "evaluate": "evaluation.scoring",
     "gate": "evaluation.gate",
     "guarded": "serving.guard",
@@ -74,6 +77,7 @@ _HOMES = {
     "optimizers": "optimizers",
     "recompile": "recompiling",
     "retrievers": "retrievers",
+    "robustness": "evaluation.robustness",
     "teleprompters": "teleprompters",
 }
 _MODULES = ("metrics", "optimizers", "retrievers", "teleprompters")
@@ -100,6 +104,7 @@ __all__ = [
     "Task",
     "compare",
     "compile",
+    "edge_cases",
     "evaluate",
     "gate",
     "guarded",
@@ -109,6 +114,7 @@ __all__ = [
     "optimizers",
     "recompile",
     "retrievers",
+    "robustness",
     "teleprompters",
 ]
 
