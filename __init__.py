@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .programs.task import Task
     from .recompiling import recompile
     from .serving.guard import guarded
+    from .transferring import transfer
 
 # Looked up at first use: an app that loads a program imports no search.
 _HOMES = {
@@ -79,6 +80,7 @@ _HOMES = {
     "retrievers": "retrievers",
     "robustness": "evaluation.robustness",
     "teleprompters": "teleprompters",
+    "transfer": "transferring",
 }
 _MODULES = ("metrics", "optimizers", "retrievers", "teleprompters")
 
@@ -116,6 +118,7 @@ __all__ = [
     "retrievers",
     "robustness",
     "teleprompters",
+    "transfer",
 ]
 
 

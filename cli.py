@@ -36,6 +36,7 @@ from .cli_gate import add_gate
 from .cli_retrieval import add_retrieval
 from .cli_serving import add_serving
 from .cli_store import add_store
+from .cli_transfer import add_transfer
 from .cli_versions import add_versions
 from .errors import DataError, ProgspaceError
 
@@ -54,12 +55,13 @@ add_gate(app)
 add_edge(app)
 add_serving(app)
 add_store(app)
+add_transfer(app)
 add_versions(app)
 
 SUITES = (
     "code_generation", "cold_start", "embedding", "faults", "finetune", "gate", "ingest", "kills", "overhead",
-    "peers", "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment", "serving",
-    "store", "vectors",
+    "peers", "policies", "record", "replay", "retrieval", "robustness", "search_overhead", "selection", "sentiment",
+    "serving", "store", "vectors",
 )  # fmt: skip
 
 

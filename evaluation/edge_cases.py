@@ -24,7 +24,7 @@ from ..store.database import Store, open_store
 from ..store.records import Cell
 from .matrix import Matrix
 from .neighbours import clusters, distinctive_words, strangeness
-from .scoring import DEFAULT_STORE, examples_of
+from .scoring import DEFAULT_STORE, check_alpha, examples_of
 from .slices import FEWEST, Slice, find_slices
 from .slicing import SliceBy, class_fields, input_text, slice_values
 from .statistics import paired_test
@@ -183,8 +183,7 @@ def edge_cases(
                 task, program, lm=lm, split=split, data=data, by=by, embedder=embedder, alpha=alpha, store=opened,
                 budget=budget, workers=workers, seed=seed, name=name,
             )  # fmt: skip
-    if not 0 < alpha < 1:
-        raise DataError(f"alpha lies between 0 and 1, as 0.05 does; it is {alpha}")
+    check_alpha(alpha)
     examples = list(examples_of(task, split, data))
     hashes = [example_hash(example) for example in examples]
     own: Mapping[str, Cell] = {}

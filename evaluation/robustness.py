@@ -19,7 +19,7 @@ from ..store.records import Cell
 from .evaluation import Evaluation, compare_cells, evaluate_cells
 from .gate import Change, changes
 from .matrix import Matrix
-from .scoring import DEFAULT_STORE, examples_of
+from .scoring import DEFAULT_STORE, check_alpha, examples_of
 from .statistics import Interval, PairedTest, mean_interval, paired_test
 from .suite import grow_suite
 
@@ -141,8 +141,7 @@ def robustness(
                 program, task, lm=lm, perturbations=perturbations, fields=fields, split=split, data=data, alpha=alpha,
                 store=opened, budget=budget, workers=workers, seed=seed, name=name,
             )  # fmt: skip
-    if not 0 < alpha < 1:
-        raise DataError(f"alpha lies between 0 and 1, as 0.05 does; it is {alpha}")
+    check_alpha(alpha)
     chosen = _chosen(perturbations)
     examples = list(examples_of(task, split, data))
     changed = tuple(fields) if fields is not None else text_fields(examples, task.program)

@@ -16,7 +16,7 @@ from ..store.database import Store, open_store
 from .evaluation import Comparison, Evaluation, compare_cells, evaluate_cells
 from .matrix import Matrix
 
-__all__ = ["DEFAULT_STORE", "compare", "evaluate", "examples_of"]
+__all__ = ["DEFAULT_STORE", "check_alpha", "compare", "evaluate", "examples_of"]
 
 DEFAULT_STORE = ".progspace/store.db"
 
@@ -103,6 +103,16 @@ def compare(
     matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
     cells = [matrix.fill(program, examples) for program in (a, b)]
     return compare_cells(cells[0], cells[1], examples, names=names, seed=seed)
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuses what is no probability of an error.
+
+    Raises:
+        DataError: It does not lie between 0 and 1.
+    """
+    if not 0 < alpha < 1:
+        raise DataError(f"alpha lies between 0 and 1, as 0.05 does; it is {alpha}")
 
 
 def examples_of(task: Task, split: str, data: Any = None) -> Sequence[dspy.Example]:
