@@ -22,6 +22,7 @@ from ..programs.program import Program
 from ..programs.task import Task
 from ..store.database import Store, open_store
 from ..store.records import Cell
+from .evaluation import evaluate_cells
 from .matrix import Matrix
 from .neighbours import clusters, distinctive_words, strangeness
 from .scoring import DEFAULT_STORE, check_alpha, examples_of
@@ -176,6 +177,8 @@ def edge_cases(
     Raises:
         DataError: The store knows too little of these examples and no program was given; or the data are not as they
             must be.
+        LMError: The LM answered the program on no example.
+        ProgramError: The program fails on every example.
     """
     if not isinstance(store, Store):
         with open_store(store) as opened:
@@ -186,38 +189,39 @@ def edge_cases(
     check_alpha(alpha)
     examples = list(examples_of(task, split, data))
     hashes = [example_hash(example) for example in examples]
-    own: Mapping[str, Cell] = {}
+    known: dict[str, Mapping[str, Cell]] = {**store.all_cells(metric_identity(task.metric), hashes)}
+    own: str | None = None
     if program is not None:
         if lm is None:
             raise DataError("to run a program takes an LM: edge_cases(task, program, lm=…)")
         cells = Matrix(store, task.metric, lm, Meter(budget), workers=workers).fill(program, examples)
-        own = {cell.example: cell for cell in cells if cell.score is not None}
-    known: dict[str, Mapping[str, Cell]] = {**store.all_cells(metric_identity(task.metric), hashes)}
-    if own:
-        known[next(iter(own.values())).program] = own
+        evaluate_cells(cells, examples, name=name)  # one that does not run at all is told
+        own = cells[0].program
+        known[own] = {cell.example: cell for cell in cells if cell.score is not None}
     good = _good(known, len(set(hashes)))
-    if not own:
-        if not good:
-            raise DataError(
-                f"the store knows no program on half of these {len(examples)} examples: give a program to run, or the "
-                "store of a compile"
-            )
+    if own is None and not good:
+        raise DataError(
+            f"the store knows no program on half of these {len(examples)} examples: give a program to run, or the "
+            "store of a compile"
+        )
+    if own is None:
         own, name = good[0], "the best in the store"
-    elif all(next(iter(each.values())).program != next(iter(own.values())).program for each in good):
-        good.append(own)
-    scored = [example for example, key in zip(examples, hashes, strict=True) if key in own]
-    return _read(task, scored, own, good, program, by=by, embedder=embedder, alpha=alpha, seed=seed, name=name)
+    compared = [known[key] for key in dict.fromkeys([*good, own])]
+    scored = [example for example, key in zip(examples, hashes, strict=True) if key in known[own]]
+    return _read(
+        task, scored, known[own], compared, program, by=by, embedder=embedder, alpha=alpha, seed=seed, name=name
+    )
 
 
-def _good(known: Mapping[str, Mapping[str, Cell]], rows: int) -> list[Mapping[str, Cell]]:
+def _good(known: Mapping[str, Mapping[str, Cell]], rows: int) -> list[str]:
     """Programs with a score on half of the rows that are not shown to be worse than the best, which is first."""
 
-    def mean(cells: Mapping[str, Cell]) -> float:
-        return sum(cell.score or 0.0 for cell in cells.values()) / len(cells)
+    def mean(program: str) -> float:
+        return sum(cell.score or 0.0 for cell in known[program].values()) / len(known[program])
 
-    enough = [cells for cells in known.values() if 2 * len(cells) >= max(rows, 2)]
-    ranked = sorted(enough, key=lambda cells: (-mean(cells), next(iter(cells.values())).program))[:_PROGRAMS]
-    return [cells for cells in ranked if cells is ranked[0] or not _worse(cells, ranked[0])]
+    enough = [program for program, cells in known.items() if 2 * len(cells) >= max(rows, 2)]
+    ranked = sorted(enough, key=lambda program: (-mean(program), program))[:_PROGRAMS]
+    return [program for program in ranked if program == ranked[0] or not _worse(known[program], known[ranked[0]])]
 
 
 def _worse(cells: Mapping[str, Cell], best: Mapping[str, Cell]) -> bool:

@@ -90,6 +90,44 @@ def test_where_all_carries_over_nothing_is_searched(task: ps.Task, path: Path, r
     assert done.compiled.candidate.predictors["self"].format == COMPACT
 
 
+def stepwise(prompt: str) -> str:
+    """Sees the sun only where it looks closely, and answers wrongly where it is told to."""
+    if prompt.endswith("Hint:"):
+        return ("sun" if _answer(prompt) == "glad" else "rain") if "closely" in prompt else "none"
+    glad = prompt.rfind("Hint: sun") >= 0
+    return "glad" if glad != ("wrongly" in prompt) else "sad"
+
+
+def test_parts_are_told_of_by_predictor_and_the_worst_goes_first(
+    make_artifact: Callable[..., Path], rule_engine: Any, mood_rows: Any, store: Store, tmp_path: Path
+) -> None:
+    """With the second step answering wrongly the first one's good hints do harm: they are tested again without it."""
+
+    class Two(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = dspy.Predict("text -> hint")
+            self.second = dspy.Predict("hint -> mood")
+
+        def forward(self, text: str) -> dspy.Prediction:
+            return self.second(hint=self.first(text=text).hint)
+
+    task = ps.Task(Two(), mood_rows, ["text"], metric=ps.metrics.exact_match("mood"), name="two")
+    artifact = read_artifact(make_artifact(tmp_path / "two.progspace.json", task.program, format=COMPACT))
+    candidate = artifact.candidate.with_choice(predictor="first", instruction="Look closely.")
+    candidate = candidate.with_choice(predictor="second", instruction="Answer wrongly.")
+    lm = rule_engine(stepwise).lm("rule/new")
+    done = transfer(
+        artifact.model_copy(update={"candidate": candidate}), task, to=lm, store=store, budget=ps.Budget(calls=60),
+        test_rows=5,
+    )  # fmt: skip
+    verdicts = {(each.part.where, each.part.kind): each.verdict for each in done.parts}
+    assert verdicts[("second", "instruction")] == "lost"
+    assert verdicts[("first", "instruction")] == "kept"
+    assert [(part.where, part.kind) for part in done.again] == [("second", "instruction")]
+    assert done.compiled.candidate.predictors["first"].instruction == "Look closely."
+
+
 def test_what_cannot_carry_over(task: ps.Task, path: Path, rule_engine: Any, tmp_path: Path) -> None:
     """Decodings that the LM does not offer, and weights of another LM, are lost without a call."""
     lm = rule_engine(new).lm("rule/new")
