@@ -126,5 +126,6 @@ def _difference(difference: float, interval: Interval) -> str:
 
 def _values(values: Mapping[str, Any]) -> str:
     told = {name: value for name, value in values.items() if name != "choice_logprobs"}
-    text = " ".join(", ".join(f"{name}: {value}" for name, value in told.items()).split())
+    text = ", ".join(f"{name}: {value}" for name, value in told.items())
+    text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")  # what was changed is to be seen
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
