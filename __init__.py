@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         RetrievalError,
         StoreError,
     )
+    from .evaluation.edge_cases import edge_cases
     from .evaluation.gate import gate
+    from .evaluation.robustness import robustness
     from .evaluation.scoring import compare, evaluate
     from .lms.budget import Budget
     from .lms.factory import lm
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from .programs.task import Task
     from .recompiling import recompile
     from .serving.guard import guarded
+    from .transferring import transfer
 
 # Looked up at first use: an app that loads a program imports no search.
 _HOMES = {
@@ -65,6 +68,7 @@ _HOMES = {
     "Task": "programs.task",
     "compare": "evaluation.scoring",
     "compile": "compiler",
+    "edge_cases": "evaluation.edge_cases",
     "evaluate": "evaluation.scoring",
     "gate": "evaluation.gate",
     "guarded": "serving.guard",
@@ -74,7 +78,9 @@ _HOMES = {
     "optimizers": "optimizers",
     "recompile": "recompiling",
     "retrievers": "retrievers",
+    "robustness": "evaluation.robustness",
     "teleprompters": "teleprompters",
+    "transfer": "transferring",
 }
 _MODULES = ("metrics", "optimizers", "retrievers", "teleprompters")
 
@@ -100,6 +106,7 @@ __all__ = [
     "Task",
     "compare",
     "compile",
+    "edge_cases",
     "evaluate",
     "gate",
     "guarded",
@@ -109,7 +116,9 @@ __all__ = [
     "optimizers",
     "recompile",
     "retrievers",
+    "robustness",
     "teleprompters",
+    "transfer",
 ]
 
 

@@ -31,10 +31,12 @@ from .cli_arguments import (
     find_task,
     show,
 )
+from .cli_edge import add_edge
 from .cli_gate import add_gate
 from .cli_retrieval import add_retrieval
 from .cli_serving import add_serving
 from .cli_store import add_store
+from .cli_transfer import add_transfer
 from .cli_versions import add_versions
 from .errors import DataError, ProgspaceError
 
@@ -50,14 +52,16 @@ models_app = typer.Typer(help="Embedded language models: list and install them."
 app.add_typer(models_app, name="models")
 add_retrieval(app)
 add_gate(app)
+add_edge(app)
 add_serving(app)
 add_store(app)
+add_transfer(app)
 add_versions(app)
 
 SUITES = (
     "code_generation", "cold_start", "core", "embedding", "faults", "finetune", "gate", "ingest", "kills", "known",
-    "overhead", "peers", "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment",
-    "serving", "store", "vectors",
+    "overhead", "peers", "policies", "record", "replay", "retrieval", "robustness", "search_overhead", "selection",
+    "sentiment", "serving", "store", "vectors",
 )  # fmt: skip
 
 

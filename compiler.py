@@ -42,6 +42,7 @@ from .optimizers.rung_search import SearchMeans
 from .optimizers.space import Space
 from .optimizers.standing import Standing
 from .optimizers.study import record_study
+from .programs.candidate import Candidate
 from .programs.fields import choices_of
 from .programs.splits import stratified
 from .programs.structure import describe
@@ -98,6 +99,7 @@ def compile(  # noqa: A001 — the public name
     race: str | RaceMaker = DEFAULT_RACE,
     repeats: int = 1,
     objectives: Objectives | None = None,
+    known: Candidate | None = None,
 ) -> Compiled:
     """Searches program space for the program that does best on a task.
 
@@ -126,6 +128,8 @@ def compile(  # noqa: A001 — the public name
         race: A strategy by its name (see `progspace.optimizers.races.registry`), or what makes one of a seed.
         repeats: How often a program runs on an example; for an LM that samples. Scores are averaged.
         objectives: What is wanted besides quality: limits, other metrics, a preference.
+        known: A candidate from elsewhere, the first rung: where it beats the program as declared, the search builds on
+            it.
 
     Raises:
         BudgetExceeded: The budget does not even hold the baseline.
@@ -138,7 +142,7 @@ def compile(  # noqa: A001 — the public name
             return compile(
                 task, lm=lm, budget=budget, store=opened, seed=seed, test_rows=test_rows, workers=workers,
                 progress=progress, space=space, writer=writer, proposers=proposers, race=race, repeats=repeats,
-                objectives=objectives,
+                objectives=objectives, known=known,
             )  # fmt: skip
     told = progress or _Silent()
     budget = budget or Budget(calls=2000)
@@ -167,7 +171,7 @@ def compile(  # noqa: A001 — the public name
     )
     # The quality model inverts small matrices: threads of linear algebra would wait for the LM's, and for each other.
     with threadpool_limits(limits=1, user_api="blas"):
-        climbed = ladder.climb(default_plans(space, task.program, lm, proposers, told.training))
+        climbed = ladder.climb(default_plans(space, task.program, lm, proposers, told.training, known))
     winner = _refit(climbed, arena)
     record_study(store, task, seed, list(arena.standings.values()))
     test_meter = Meter()

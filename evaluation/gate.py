@@ -14,11 +14,11 @@ from ..lms.budget import Budget
 from ..programs.task import Task
 from ..store.database import Store
 from . import numbers
-from .evaluation import Comparison, Row
+from .evaluation import Comparison
 from .noninferiority import GateVerdict, NonInferiority, noninferiority
 from .scoring import DEFAULT_STORE, compare
 
-__all__ = ["Change", "Gate", "gate", "judge_comparison"]
+__all__ = ["Change", "Gate", "changes", "gate", "judge_comparison"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +164,10 @@ def judge_comparison(comparison: Comparison, *, margin: float = 0.01, alpha: flo
         DataError: The margin or alpha is out of range.
     """
     pairs = list(zip(comparison.a.rows, comparison.b.rows, strict=True))
-    scored = [(new, old, new.score, old.score) for new, old in pairs if new.score is not None and old.score is not None]
+    scored = [(new.score, old.score) for new, old in pairs if new.score is not None and old.score is not None]
     try:
         test = noninferiority(
-            [new for *_, new, _ in scored], [old for *_, old in scored], margin=margin, alpha=alpha, seed=seed
+            [new for new, _ in scored], [old for _, old in scored], margin=margin, alpha=alpha, seed=seed
         )
     except ValueError as error:
         raise DataError(str(error)) from error
@@ -176,19 +176,25 @@ def judge_comparison(comparison: Comparison, *, margin: float = 0.01, alpha: flo
         verdict, why = "no worse", "both are one program"
     elif verdict == "no worse" and unanswered > margin * len(pairs):
         verdict, why = "cannot tell", "more rows than the margin allows were left without an answer of the LM"
-    lower, higher = set(comparison.worse), set(comparison.better)
     return Gate(
         verdict=verdict,
         why=why,
         comparison=comparison,
         test=test,
-        broken=_changes(scored, lower),
-        mended=_changes(scored, higher),
+        broken=changes(comparison, comparison.worse),
+        mended=changes(comparison, comparison.better),
         unanswered=unanswered,
     )
 
 
-def _changes(scored: Sequence[tuple[Row, Row, float, float]], of: set[str]) -> tuple[Change, ...]:
+def changes(comparison: Comparison, of: Sequence[str]) -> tuple[Change, ...]:
+    """What a comparison's first program changed on some examples that both have a score on.
+
+    Args:
+        comparison: Its first program is the new one.
+        of: Identities of the examples.
+    """
+    told = set(of)
     return tuple(
         Change(
             example=new.example,
@@ -196,10 +202,10 @@ def _changes(scored: Sequence[tuple[Row, Row, float, float]], of: set[str]) -> t
             expected=new.expected,
             old=old.output,
             new=new.output,
-            old_score=old_score,
-            new_score=new_score,
+            old_score=old.score,
+            new_score=new.score,
             said=new.error or new.feedback,
         )
-        for new, old, new_score, old_score in scored
-        if new.example in of
+        for new, old in zip(comparison.a.rows, comparison.b.rows, strict=True)
+        if new.example in told and new.score is not None and old.score is not None
     )

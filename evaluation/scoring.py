@@ -16,7 +16,7 @@ from ..store.database import Store, open_store
 from .evaluation import Comparison, Evaluation, compare_cells, evaluate_cells
 from .matrix import Matrix
 
-__all__ = ["DEFAULT_STORE", "compare", "evaluate"]
+__all__ = ["DEFAULT_STORE", "check_alpha", "compare", "evaluate", "examples_of"]
 
 DEFAULT_STORE = ".progspace/store.db"
 
@@ -56,7 +56,7 @@ def evaluate(
             return evaluate(
                 program, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, name=name
             )
-    examples = _examples(task, split)
+    examples = examples_of(task, split)
     matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
     return evaluate_cells(matrix.fill(program, examples), examples, name=name, seed=seed)
 
@@ -99,13 +99,30 @@ def compare(
                 a, b, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, names=names,
                 data=data,
             )  # fmt: skip
-    examples = _examples(task, split) if data is None else deduplicate(task.read(data))[0]
+    examples = examples_of(task, split, data)
     matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
     cells = [matrix.fill(program, examples) for program in (a, b)]
     return compare_cells(cells[0], cells[1], examples, names=names, seed=seed)
 
 
-def _examples(task: Task, split: str) -> Sequence[dspy.Example]:
+def check_alpha(alpha: float) -> None:
+    """Refuses what is no probability of an error.
+
+    Raises:
+        DataError: It does not lie between 0 and 1.
+    """
+    if not 0 < alpha < 1:
+        raise DataError(f"alpha lies between 0 and 1, as 0.05 does; it is {alpha}")
+
+
+def examples_of(task: Task, split: str, data: Any = None) -> Sequence[dspy.Example]:
+    """Gives what is scored: a split of the task, or, in its place, rows of the caller's own.
+
+    Raises:
+        DataError: There is no such split, or the rows are not as they must be.
+    """
+    if data is not None:
+        return deduplicate(task.read(data))[0]
     if split == "test":
         return task.unseal_test("evaluation")
     if split not in ("dev", "train"):

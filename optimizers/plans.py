@@ -9,6 +9,7 @@ import dspy
 from ..errors import ProgramError
 from ..lms.training.jobs import Event
 from ..lms.training.provider import TrainingProvider
+from ..programs.candidate import Candidate
 from ..programs.retrieval import retrievers_of
 from .proposers.answers import AnswerProposer, LMProposer
 from .proposers.base import Proposer
@@ -23,6 +24,7 @@ from .proposers.demonstrations import (
 )
 from .proposers.finetuning import FineTuningProposer, trainable
 from .proposers.formats import FormatProposer
+from .proposers.known import KnownProposer
 from .proposers.retrieval import RetrievalProposer
 from .proposers.rules import RuleProposer
 from .proposers.shortening import ShorteningProposer
@@ -43,6 +45,7 @@ def default_plans(
     lm: dspy.BaseLM,
     others: Sequence[Proposer] = (),
     on_training: Callable[[Event], None] | None = None,
+    known: Candidate | None = None,
 ) -> tuple[RungPlan, ...]:
     """Plans the rungs above the baseline, cheapest first; a rung on which nothing can be chosen is left out.
 
@@ -52,6 +55,7 @@ def default_plans(
         lm: What it runs on.
         others: Proposers of the user's own, who join on the rung of prompts.
         on_training: Is told how a training goes on.
+        known: A candidate from elsewhere, on a rung of its own before all others.
 
     Raises:
         ProgramError: Two proposers have one name, or the LM cannot be trained and shall be.
@@ -59,6 +63,8 @@ def default_plans(
     """
     signatures = [predictor.signature for predictor in space.searched(module).values()]
     plans, trains = list[RungPlan](), space.finetuning is not None
+    if known is not None:
+        plans.append(RungPlan("known", (KnownProposer(known, known.origin),), share=0.5))
     if trains:
         _check_trainable(lm)
     if len(space.formats_for(signatures, lm)) > 1:

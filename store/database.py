@@ -101,19 +101,31 @@ class Store:
 
     def cells(self, program: str, metric: str, examples: Sequence[str], repeat: int = 0) -> dict[str, Cell]:
         """Gives the known cells of a program on some examples, by example; failed ones (no score) are not known."""
-        table, known = schema.cells, dict[str, Cell]()
+        own = schema.cells.c.program == program
+        return {cell.example: cell for cell in self._known(metric, examples, repeat, own)}
+
+    def all_cells(self, metric: str, examples: Sequence[str]) -> dict[str, dict[str, Cell]]:
+        """Gives the known cells of all programs on some examples, by program and example; of the first repeat."""
+        known: dict[str, dict[str, Cell]] = {}
+        for cell in self._known(metric, examples, 0):
+            known.setdefault(cell.program, {})[cell.example] = cell
+        return known
+
+    def _known(
+        self, metric: str, examples: Sequence[str], repeat: int, *where: sa.ColumnElement[bool]
+    ) -> Iterator[Cell]:
+        table = schema.cells
         for start in range(0, len(examples), _LOOKUP):
             query = sa.select(*_CELL_COLUMNS).where(
-                table.c.program == program,
+                *where,
                 table.c.metric == metric,
                 table.c.repeat == repeat,
                 table.c.score.is_not(None),
                 table.c.example.in_(examples[start : start + _LOOKUP]),
             )
             for row in self.read(query):
-                with self._damage(f"cell {program}, {row.example}"):
-                    known[row.example] = _cell(row)
-        return known
+                with self._damage(f"cell {row.program}, {row.example}"):
+                    yield _cell(row)
 
     def put_cells(self, cells: Iterable[Cell]) -> None:
         """Stores cells; one of the same program, metric, example and repeat gives way."""

@@ -117,7 +117,7 @@ def test_the_readme_names_commands_that_exist() -> None:
     from progspace.cli import app
 
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
-    named = set(re.findall(r"^progspace (\w+)", "\n".join(blocks("console")), re.MULTILINE))
+    named = set(re.findall(r"^progspace ([\w-]+)", "\n".join(blocks("console")), re.MULTILINE))
     assert named
     assert named <= known
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -138,6 +138,21 @@ def test_the_gates_page_names_options_that_exist() -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
     assert "--fail-if-worse" in named
     assert named <= options
+
+
+@pytest.mark.parametrize("page", ["edge-cases.md", "transfer.md"])
+def test_pages_name_options_that_exist(page: str) -> None:
+    from typer.main import get_command
+
+    from progspace.cli import app
+
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    said = re.findall(r"^progspace ([\w-]+)(.*)$", text, re.MULTILINE)
+    assert said
+    for command, rest in said:
+        options = {option for each in commands[command].params for option in each.opts}
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest)) <= options, command
 
 
 def test_what_is_public_is_there() -> None:

@@ -1,0 +1,87 @@
+"""What perturbed inputs cost on the embedded LM: the ready-made sentiment task, as declared and in a compact format.
+
+    python -m progspace.benchmarks.robustness --rows 40
+
+The rows are the first of the task's sealed test; nothing was chosen on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+import progspace as ps
+
+from ..evaluation.edge_rendering import robustness_view
+from ..evaluation.rendering import as_text
+from ..programs import sentiment
+from ..programs.candidate import Candidate
+from ..programs.formats import Format
+from .results import RESULTS, write_results
+
+PROGRAMS = {"as declared": None, "compact, scored": Format(kind="compact", decoding="scored")}
+
+
+def measured(
+    task: ps.Task, rows: Sequence[dspy.Example], lm: dspy.BaseLM, *, store: str | Path, seed: int
+) -> list[dict[str, Any]]:
+    """A line for each program and perturbation."""
+    lines = []
+    for name, format_ in PROGRAMS.items():
+        declared = Candidate.declared(task.program)
+        program = task.program if format_ is None else declared.with_choice(format=format_).apply(task.program)
+        told = ps.robustness(program, task, lm=lm, data=list(rows), store=store, seed=seed, name=name)
+        print(as_text(robustness_view(told)), flush=True)
+        shared = {
+            "task": task.name,
+            "optimizer": name,
+            "budget": None,
+            "seed": seed,
+            "n_test": told.original.n,
+            "calls": told.original.calls,
+            "input_tokens": told.original.input_tokens,
+            "output_tokens": told.original.output_tokens,
+            "seconds": round(told.original.seconds * told.original.n, 1),
+            "score": told.original.score,
+            "worst": told.worst,
+        }
+        lines += [
+            {
+                **shared,
+                "perturbation": each.name,
+                "perturbed": each.test.mean_a,
+                "difference": each.test.difference,
+                "low": each.test.interval.low,
+                "high": each.test.interval.high,
+                "level": each.test.interval.level,
+                "p_value": each.p_value,
+                "broken": each.test.wins_b,
+                "mended": each.test.wins_a,
+            }
+            for each in told.perturbed
+        ]
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the benchmark; prints tables and writes ``results/robustness.jsonl``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--store", type=Path, default=Path(".progspace/benchmark-robustness.db"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args(argv)
+    logging.getLogger("dspy").setLevel(logging.ERROR)
+    task = sentiment.task(seed=arguments.seed)
+    rows = task.unseal_test("robustness")[: arguments.rows]
+    lm = ps.lm("local", max_tokens=60)
+    write_results("robustness", measured(task, rows, lm, store=arguments.store, seed=arguments.seed), arguments.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""``progspace edge-cases`` and ``robustness``: where a program fails, and what makes it fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from .cli_arguments import (
+    DEFAULT_STORE,
+    BaseUrlOption,
+    JsonOption,
+    LmOption,
+    ProgramArgument,
+    SplitOption,
+    StoreOption,
+    TaskArgument,
+    WorkersOption,
+    find_lm,
+    find_program,
+    find_task,
+    show,
+)
+from .cli_gate import AlphaOption, DataOption
+
+__all__ = ["add_edge"]
+
+SuiteOption = Annotated[
+    Path | None,
+    typer.Option("--suite", help="Add them to a regression suite, a `.jsonl` file that `compare --data` reads."),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of what is drawn.")]
+
+
+def add_edge(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    app.command("edge-cases")(edge_cases)
+    app.command()(robustness)
+
+
+def edge_cases(
+    task: TaskArgument,
+    program: Annotated[
+        str | None,
+        typer.Option("--program", help="An artifact, `@TAG` or `baseline`, which is run; the best in the store else."),
+    ] = None,
+    lm: LmOption = "local",
+    base_url: BaseUrlOption = None,
+    split: SplitOption = "dev",
+    data: DataOption = None,
+    by: Annotated[list[str] | None, typer.Option("--by", help="A further field to slice by.")] = None,
+    embedder: Annotated[
+        str | None, typer.Option("--embedder", help="Tells which inputs are near each other; `none` leaves that out.")
+    ] = None,
+    suite: SuiteOption = None,
+    alpha: AlphaOption = 0.05,
+    seed: SeedOption = 0,
+    store: StoreOption = DEFAULT_STORE,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Finds examples on which good programs fail or disagree, and slices on which a program does worse.
+
+    It reads what searches and evaluations have stored, and calls no LM, but with `--program`. Slices are told of only
+    where they cannot be luck, given how many were looked at.
+
+    Example: `progspace edge-cases sentiment --program sentiment.progspace.json --suite hard.jsonl`
+    """
+    from .evaluation.edge_cases import edge_cases as find
+    from .evaluation.edge_rendering import edge_cases_view
+    from .lms.models import DEFAULT_EMBEDDER
+
+    loaded = find_task(task)
+    model = None if program is None else find_lm(lm, base_url)
+    near = None if embedder == "none" else embedder or DEFAULT_EMBEDDER
+    found = find(
+        loaded, None if program is None else find_program(program, loaded, model),
+        lm=model, split=split, data=data, by=by or (), embedder=near, alpha=alpha,
+        store=store, workers=workers, seed=seed, name=program or "program",
+    )  # fmt: skip
+    added = None if suite is None else found.suite(suite, loaded)
+    show({**found.to_dict(), **_kept(suite, added)}, Group(edge_cases_view(found), *_said(suite, added)), as_json)
+
+
+def robustness(
+    program: ProgramArgument,
+    task: TaskArgument,
+    lm: LmOption = "local",
+    base_url: BaseUrlOption = None,
+    split: SplitOption = "dev",
+    data: DataOption = None,
+    perturbation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--perturbation", help="`case`, `typos`, `whitespace`, `distractor`, `truncation`, `injection`; all else."
+        ),
+    ] = None,
+    field: Annotated[
+        list[str] | None, typer.Option("--field", help="An input to change; those that hold prose by default.")
+    ] = None,
+    suite: SuiteOption = None,
+    alpha: AlphaOption = 0.05,
+    seed: SeedOption = 0,
+    store: StoreOption = DEFAULT_STORE,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Scores a program on rows whose inputs are changed such that the label stays, against the rows as they are.
+
+    Example: `progspace robustness sentiment.progspace.json sentiment --perturbation typos --perturbation injection`
+    """
+    from .evaluation.edge_rendering import robustness_view
+    from .evaluation.robustness import robustness as score
+
+    loaded, model = find_task(task), find_lm(lm, base_url)
+    found = score(
+        find_program(program, loaded, model), loaded, lm=model, perturbations=perturbation, fields=field, split=split,
+        data=data, alpha=alpha, store=store, workers=workers, seed=seed, name=program,
+    )  # fmt: skip
+    added = None if suite is None else found.suite(suite, loaded)
+    show({**found.to_dict(), **_kept(suite, added)}, Group(robustness_view(found), *_said(suite, added)), as_json)
+
+
+def _kept(suite: Path | None, added: int | None) -> dict[str, Any]:
+    return {} if suite is None else {"suite": {"file": str(suite), "added": added}}
+
+
+def _said(suite: Path | None, added: int | None) -> list[Text]:
+    return [] if suite is None else [Text(f"{added} rows are new in {suite}.")]
