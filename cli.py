@@ -34,6 +34,7 @@ from .cli_arguments import (
 from .cli_gate import add_gate
 from .cli_retrieval import add_retrieval
 from .cli_serving import add_serving
+from .cli_share import add_lm
 from .cli_store import add_store
 from .cli_versions import add_versions
 from .errors import DataError, ProgspaceError
@@ -51,6 +52,7 @@ app.add_typer(models_app, name="models")
 add_retrieval(app)
 add_gate(app)
 add_serving(app)
+add_lm(app)
 add_store(app)
 add_versions(app)
 

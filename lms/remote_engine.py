@@ -12,12 +12,13 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dspy.lm15 import NotConfiguredError, Request, Response
 
-from .connection import Connection
+from .connection import Connection, told_params
 from .faults import Fault, fault_of
 from .limiter import START, Ledger, Limiter
 from .prices import Price
@@ -31,6 +32,13 @@ __all__ = ["AsyncRemoteEngine", "RemoteEngine", "candidates"]
 _T = TypeVar("_T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _KEYS_A_REQUEST = 3
+_PARAMS = frozenset(
+    {
+        "temperature", "max_tokens", "max_completion_tokens", "top_p", "stop", "seed", "n", "logprobs",
+        "top_logprobs", "frequency_penalty", "presence_penalty", "response_format", "tools", "tool_choice",
+        "parallel_tool_calls", "reasoning_effort",
+    }
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -100,13 +108,6 @@ class RemoteEngine:
     supports_response_schema = True
     supports_function_calling = True
     supports_reasoning = False
-    supported_params = frozenset(
-        {
-            "temperature", "max_tokens", "max_completion_tokens", "top_p", "stop", "seed", "n", "logprobs",
-            "top_logprobs", "frequency_penalty", "presence_penalty", "response_format", "tools", "tool_choice",
-            "parallel_tool_calls", "reasoning_effort",
-        }
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -137,6 +138,11 @@ class RemoteEngine:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RemoteEngine:
         return self  # a copy of a program shares the endpoint's limits
+
+    @cached_property
+    def supported_params(self) -> frozenset[str]:
+        """What a request may ask for; an endpoint that is a ``progspace lm serve`` tells what it takes besides."""
+        return _PARAMS if self._openai_own else _PARAMS | told_params(self.connection)
 
     @property
     def concurrency(self) -> int:
