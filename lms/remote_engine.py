@@ -22,6 +22,7 @@ from .connection import Connection, told_params
 from .faults import Fault, fault_of
 from .limiter import START, Ledger, Limiter
 from .prices import Price
+from .waves import wave_of
 from .wire import answers_of, body_of, events_of, tokens_about
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ class RemoteEngine:
         held = _CANDIDATES.get()
         if held is not None and held.answers:
             return held.answers.pop(0)
+        if (known := self._of_wave(request, held)) is not None:
+            return _first(known, held)
         future = self._asked(request, held)
         try:
             return _first(future.result(), held)
@@ -201,9 +204,19 @@ class RemoteEngine:
                 self._held.limiter.ledger = self._ledger
             return self._held
 
-    def _asked(self, request: Request, held: _Candidates | None) -> Future[list[Response]]:
+    def _body(self, request: Request, held: _Candidates | None) -> dict[str, Any]:
         n, first = (held.wanted - held.got, held.got) if held else (1, 0)
-        body = body_of(request, n=n, first=first, extra=self.extra_body, openai_own=self._openai_own)
+        return body_of(request, n=n, first=first, extra=self.extra_body, openai_own=self._openai_own)
+
+    def _of_wave(self, request: Request, held: _Candidates | None) -> list[Response] | None:
+        """Gives the answers from a wave; None where none is being collected."""
+        if (wave := wave_of(self)) is None:
+            return None
+        first = held.got if held else 0
+        return wave.answer(self._body(request, held), first, lambda content: answers_of(content, request))
+
+    def _asked(self, request: Request, held: _Candidates | None) -> Future[list[Response]]:
+        body = self._body(request, held)
         live = self._live()
         return live.run(self._until_answered(lambda: self._hedged(live, body, request)))
 
@@ -322,6 +335,8 @@ class AsyncRemoteEngine:
         held = _CANDIDATES.get()
         if held is not None and held.answers:
             return held.answers.pop(0)
+        if (known := self._engine._of_wave(request, held)) is not None:
+            return _first(known, held)
         return _first(await asyncio.wrap_future(self._engine._asked(request, held)), held)
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
