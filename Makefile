@@ -1,6 +1,6 @@
 # make quickstart   a better sentiment program on the embedded LM, from nothing
 # make test         everything that CI runs
-# make check        format, lint, types, architecture
+# make check        format, lint, types, architecture, secrets, known holes of dependencies
 # make finetune     what trains the embedded LM (torch), for `progspace compile --finetune` and its tests
 # make lock         resolves the development dependencies anew
 
@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MODELS := smollm2-135m all-minilm-l6-v2
 
-.PHONY: setup finetune quickstart test check format lock clean
+.PHONY: setup finetune quickstart test check scan format lock clean
 
 # One stamp for what is installed: made anew when the dependencies change; offline, it is not touched again.
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -29,11 +29,14 @@ finetune: setup
 quickstart: setup
 	@$(BIN)/python -m progspace.benchmarks.quickstart
 
-check: $(VENV)/.installed
+check: $(VENV)/.installed scan
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+scan: $(VENV)/.installed
+	$(BIN)/python .ci/scan.py
 
 test: setup check
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not embedded" --durations 15
@@ -46,7 +49,7 @@ format: $(VENV)/.installed
 lock: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --extra finetune --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
+		--no-emit-package pip --no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) .progspace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,6 +11,7 @@ from typing import Any
 
 import dspy
 
+from ..lms.batch import Batches
 from ..lms.budget import Meter
 from ..lms.journal import Answers, JournaledLM, StoredAnswer, concurrency, lm_identity
 from ..programs.examples import example_hash
@@ -18,6 +19,7 @@ from ..programs.metrics import OFFLINE, JudgeMetric, metric_identity
 from ..programs.program import Program
 from ..store.database import Store
 from ..store.records import Answer, Cell
+from .batches import run_waves
 from .identity import program_identity
 from .repeats import mean_cell
 from .runner import Run, Scoring, run_cells
@@ -67,6 +69,7 @@ class Matrix:
         meter: Counts what is bought.
         workers: How many examples run at a time; None for as many as the LM takes well.
         on_cells: Is told how many cells are now filled, each time that some are.
+        batches: Ask the LM, within a day and at half the price; None to ask it at once.
     """
 
     def __init__(
@@ -78,11 +81,13 @@ class Matrix:
         *,
         workers: int | None = None,
         on_cells: Callable[[int], None] | None = None,
+        batches: Batches | None = None,
     ) -> None:
         self.metric, self.meter = metric, meter
         self._store = store
         self.lm = self.journaled(lm)
         self._workers: Callable[[], int] = lambda: workers or concurrency(lm)
+        self._batches = batches
         self._on_cells = on_cells or (lambda _: None)
 
     def fill(self, program: dspy.Module, examples: Sequence[dspy.Example], *, repeats: int = 1) -> list[Cell]:
@@ -239,6 +244,10 @@ class Matrix:
         traced: bool = False,
         repeat: int = 0,
     ) -> Iterator[list[Run]]:
+        if self._batches is not None:
+            return run_waves(
+                program, examples, scoring, self._batches, identity=identity, lm=self.lm, traced=traced, repeat=repeat
+            )
         return run_cells(
             program,
             examples,

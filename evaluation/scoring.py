@@ -9,10 +9,12 @@ from typing import Any
 import dspy
 
 from ..errors import DataError
+from ..lms.batch import Batches
 from ..lms.budget import Budget, Meter
 from ..programs.examples import deduplicate
 from ..programs.task import Task
 from ..store.database import Store, open_store
+from .batches import StoreBatches
 from .evaluation import Comparison, Evaluation, compare_cells, evaluate_cells
 from .matrix import Matrix
 
@@ -32,6 +34,7 @@ def evaluate(
     workers: int | None = None,
     seed: int = 0,
     name: str = "program",
+    batch: bool = False,
 ) -> Evaluation:
     """Scores a program on a split of a task; what is in the store already costs nothing.
 
@@ -45,19 +48,23 @@ def evaluate(
         workers: Examples that run at a time; None for as many as the LM takes well.
         seed: Of the interval.
         name: Of the program, in what is printed.
+        batch: Ask by OpenAI's Batch API: answers come within a day, at half the price. Stopped or killed, it goes
+            on where it was, and sends nothing again. How long answers take is not measured.
 
     Raises:
         BudgetExceeded: Nothing is left to spend; what was bought is stored.
-        LMError: The LM answered on no example.
+        LMError: The LM answered on no example, or takes no batches.
         ProgramError: The program fails on every example.
     """
     if not isinstance(store, Store):
         with open_store(store) as opened:
             return evaluate(
-                program, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, name=name
-            )
+                program, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, name=name,
+                batch=batch,
+            )  # fmt: skip
     examples = examples_of(task, split)
-    matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
+    batches = Batches(lm, StoreBatches(store)) if batch else None
+    matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers, batches=batches)
     return evaluate_cells(matrix.fill(program, examples), examples, name=name, seed=seed)
 
 

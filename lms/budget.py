@@ -172,6 +172,12 @@ class Meter:
             self._calls += 1
             return True
 
+    def withdraw(self, key: str) -> None:
+        """Takes back a call that was counted as the first of its key, and is not made now."""
+        with self._lock:
+            self._asked.discard(key)
+            self._calls -= 1
+
     def unanswered(self, key: str) -> None:
         """Takes note that a call was not answered: it stays counted, and asking it again is another call."""
         with self._lock:

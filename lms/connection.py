@@ -12,7 +12,9 @@ from .keys import Keys
 if TYPE_CHECKING:  # half a second at the first import, which who only asks the embedded LM does not pay
     import openai
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "told_params"]
+
+_LOOK = 5.0  # seconds
 
 
 class Connection:
@@ -74,3 +76,18 @@ class Connection:
             api_key=give, azure_endpoint=self.base_url, api_version=self.api_version, timeout=self.timeout,
             max_retries=0,
         )  # fmt: skip
+
+
+def told_params(connection: Connection) -> frozenset[str]:
+    """Asks an endpoint once which parameters its models take besides OpenAI's; most tell none, and a few do not answer.
+
+    `progspace lm serve` tells them in its list of models, under ``progspace``.
+    """
+    import openai
+
+    try:
+        models = connection.client().with_options(timeout=_LOOK).models.list().data
+        told = [(model.model_extra or {}).get("progspace", {}).get("parameters", []) for model in models]
+        return frozenset(str(name) for names in told for name in names)
+    except (openai.OpenAIError, AttributeError, TypeError, ValueError):
+        return frozenset()

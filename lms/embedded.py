@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
@@ -78,8 +78,10 @@ class EmbeddedEngine:
             rendered: str = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True)
         return rendered
 
-    def generate(self, prompt: list[int], options: GenerationOptions) -> Future[Generation]:
-        """Queues a prompt for generation.
+    def generate(
+        self, prompt: list[int], options: GenerationOptions, on_text: Callable[[str], None] | None = None
+    ) -> Future[Generation]:
+        """Queues a prompt for generation; ``on_text`` is told the answer piece by piece.
 
         Raises:
             LMError: The process was forked after the engine had started.
@@ -87,7 +89,7 @@ class EmbeddedEngine:
         self._check_process()
         with self._lock:
             generator = self._generator
-        return generator.submit(prompt, options)
+        return generator.submit(prompt, options, on_text)
 
     def score(self, prefix: list[int], tail: list[int], continuations: list[list[int]]) -> Future[list[float]]:
         """Queues a prompt, ``prefix + tail``, for the log-probability of each continuation.

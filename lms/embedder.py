@@ -100,6 +100,20 @@ class EmbeddedEmbedder:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
         return ov.Core().compile_model(str(self.folder / EMBEDDER_GRAPH), "CPU", settings)
 
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Gives how many tokens each text has, also where that is more than are read."""
+        with self._lock:
+            return [len(encoding.ids) for encoding in self._counter.encode_batch(list(texts))]
+
+    @cached_property
+    def _counter(self) -> Any:
+        from tokenizers import Tokenizer
+
+        counter = Tokenizer.from_file(str(self.folder / EMBEDDER_TOKENIZER))
+        counter.no_padding()
+        counter.no_truncation()
+        return counter
+
     def _check_process(self) -> None:
         if self._process not in (None, os.getpid()):
             raise LMError(

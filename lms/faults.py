@@ -5,7 +5,7 @@ from __future__ import annotations
 import email.utils
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dspy.lm15 import (
     AuthError,
@@ -24,10 +24,7 @@ from dspy.lm15 import (
 
 from .keys import Keys
 
-if TYPE_CHECKING:  # half a second at the first import, which who only asks the embedded LM does not pay
-    import openai
-
-__all__ = ["SHORTEST_PAUSE", "Fault", "fault_of"]
+__all__ = ["SHORTEST_PAUSE", "Fault", "fault_of", "refusal"]
 
 SHORTEST_PAUSE = 1.0
 _TOO_LONG = ("context_length_exceeded", "maximum context length", "exceed_context_size")
@@ -71,15 +68,15 @@ def fault_of(error: Exception, keys: Keys) -> Fault:
         lost = keys.scrubbed(error.__cause__ or error)
         return Fault(f"connection lost ({lost})", TransportError, retryable=True)
     if isinstance(error, openai.APIStatusError):
-        return _refusal(error, keys)
+        body = error.body if isinstance(error.body, dict) else {}
+        return refusal(error.status_code, {"message": error.message, **body}, error.response.headers, keys)
     # JSON that ends half-way is a ValueError; on a page of a list that is no JSON the client itself stumbles.
     return Fault(f"it answered what is not its API's ({keys.scrubbed(error)})", ServerError, retryable=True)
 
 
-def _refusal(error: openai.APIStatusError, keys: Keys) -> Fault:
-    body = error.body if isinstance(error.body, dict) else {}
-    said = keys.scrubbed(body.get("message") or error.message)
-    status, code, headers = error.status_code, error.code, error.response.headers
+def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str], keys: Keys) -> Fault:
+    """Tells what a status means, with the error that came along: its ``message``, ``type`` and ``code``."""
+    said, code = keys.scrubbed(body.get("message") or f"status {status}"), body.get("code")
     if status == 401:
         return Fault(f"it refused the API key ({said}); {keys.mend}", AuthError, status=401, key_refused=True)
     if status == 403:

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +67,11 @@ class Generation:
 class _Request:
     ids: list[int]
     options: GenerationOptions
+    on_text: Callable[[str], None] | None
     future: Future[Generation] = field(default_factory=Future)
+    tokens: list[int] = field(default_factory=list)
+    reason: Any = None
+    shown: int = 0  # characters
 
 
 class Generator:
@@ -101,9 +105,15 @@ class Generator:
         self._waiting: deque[_Request] = deque()
         self._thread: threading.Thread | None = None
 
-    def submit(self, ids: list[int], options: GenerationOptions) -> Future[Generation]:
-        """Queues a prompt; the future holds its answer."""
-        request = _Request(ids, options)
+    def submit(
+        self, ids: list[int], options: GenerationOptions, on_text: Callable[[str], None] | None = None
+    ) -> Future[Generation]:
+        """Queues a prompt; the future holds its answer.
+
+        ``on_text`` is told the answer's text piece by piece, in the engine's own thread; where it raises, the answer is
+        given up.
+        """
+        request = _Request(ids, options, on_text)
         with self._lock:
             self._waiting.append(request)
             self._lock.notify()
@@ -163,27 +173,47 @@ class Generator:
         try:
             return self._finish(request, handle)
         except Exception as error:
+            handle.cancel()
             request.future.set_exception(error)
             return True
 
     def _finish(self, request: _Request, handle: Any) -> bool:
         status = handle.get_status()
-        if status == self._genai.GenerationStatus.RUNNING:
+        running = status == self._genai.GenerationStatus.RUNNING
+        if running and request.on_text is None:
+            return False
+        while handle.can_read():
+            for output in handle.read().values():
+                request.tokens += output.generated_ids
+                request.reason = output.finish_reason
+        if running:
+            self._tell(request, self._text(request)[0])
             return False
         if status != self._genai.GenerationStatus.FINISHED:
             request.future.set_exception(MemoryError(f"the engine gave the request up ({status.name.lower()})"))
             return True
-        outputs = handle.read_all()
-        if not outputs:  # it ended before its first token
-            request.future.set_result(Generation("", 0, "stop"))
-            return True
-        output = outputs[0]
-        text = self._tokenizer.decode(list(output.generated_ids))
-        cut = min((at for stop in request.options.stop if (at := text.find(stop)) >= 0), default=len(text))
-        by_length = output.finish_reason == self._genai.GenerationFinishReason.LENGTH
-        reason = "length" if by_length and cut == len(text) else "stop"
-        request.future.set_result(Generation(text[:cut], len(output.generated_ids), reason))
+        text, whole = self._text(request)
+        self._tell(request, text, ended=True)
+        by_length = request.reason == self._genai.GenerationFinishReason.LENGTH
+        request.future.set_result(Generation(text, len(request.tokens), "length" if by_length and whole else "stop"))
         return True
+
+    def _text(self, request: _Request) -> tuple[str, bool]:
+        """Gives the text so far up to where it stops, and whether that is all of it."""
+        text = self._tokenizer.decode(request.tokens) if request.tokens else ""  # it may end before its first token
+        cut = min((at for stop in request.options.stop if (at := text.find(stop)) >= 0), default=len(text))
+        return text[:cut], cut == len(text)
+
+    @staticmethod
+    def _tell(request: _Request, text: str, *, ended: bool = False) -> None:
+        """Tells what is new of a text; not yet what may be half a character, or the beginning of a stop."""
+        if request.on_text is None:
+            return
+        held = 0 if ended else max(map(len, request.options.stop), default=1) - 1
+        safe = len(text if ended else text.rstrip("\N{REPLACEMENT CHARACTER}")) - held
+        if safe > request.shown:
+            request.on_text(text[request.shown : safe])
+            request.shown = safe
 
     def _config(self, options: GenerationOptions) -> Any:
         genai = self._genai

@@ -20,6 +20,7 @@ from ..errors import LMError, StoreError
 from .budget import Meter
 from .prices import Price, price_of_call
 from .stopping import stopped
+from .waves import Wanted, asked_as, price_share
 
 __all__ = ["Answers", "CallRecord", "JournaledLM", "StoredAnswer", "StrayCalls", "concurrency", "lm_identity"]
 
@@ -215,8 +216,11 @@ class JournaledLM(dspy.BaseLM):
                 listener = _Listener()
                 started = time.perf_counter()
                 try:
-                    with dspy.context(**self._listening(listener)):
+                    with dspy.context(**self._listening(listener)), asked_as(key):
                         outputs = self.lm(prompt, messages=messages, **kwargs)
+                except Wanted:
+                    self._withdraw(key, first)
+                    raise
                 except Exception as fault:
                     self._failed(key, fault)
                     raise
@@ -239,8 +243,11 @@ class JournaledLM(dspy.BaseLM):
             listener = _Listener()
             started = time.perf_counter()
             try:
-                with dspy.context(**self._listening(listener)):
+                with dspy.context(**self._listening(listener)), asked_as(key):
                     outputs = await self.lm.acall(prompt, messages=messages, **kwargs)
+            except Wanted:
+                self._withdraw(key, first)
+                raise
             except Exception as fault:
                 self._failed(key, fault)
                 raise
@@ -298,6 +305,10 @@ class JournaledLM(dspy.BaseLM):
             if self._claims and self._answers is not None:
                 self._answers.give_back(key)
 
+    def _withdraw(self, key: str, first: bool) -> None:
+        if first:
+            self.meter.withdraw(key)
+
     def _failed(self, key: str, fault: Exception) -> None:
         if isinstance(fault, ContextWindowExceededError):
             self._log(key, 0, 0)  # it will fail again: as known as an answer
@@ -330,7 +341,7 @@ class JournaledLM(dspy.BaseLM):
         usd = listener.usd
         if usd is None and self.meter.budget.usd is not None:
             usd = price_of_call(self.lm, listener.usage)
-        self.meter.bought(usd)
+        self.meter.bought(None if usd is None else usd * price_share(getattr(self.lm, "_engine_spec", None)))
         return outputs
 
     @staticmethod

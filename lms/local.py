@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import json
 import os
+import queue
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,10 @@ from dspy.lm15 import (
     Message,
     Request,
     Response,
+    StreamDeltaEvent,
+    StreamEndEvent,
+    StreamStartEvent,
+    TextDelta,
     TextPart,
     TokenLogprob,
     TopLogprob,
@@ -113,9 +118,19 @@ class LocalEngine:
         """Answers a request; the calling thread waits."""
         return self._submit(request).result()
 
-    def stream(self, request: Request) -> Iterator[Any]:  # noqa: ARG002 — the contract's
-        """Is refused: the embedded LM answers whole."""
-        raise UnsupportedFeatureError("the embedded LM does not stream", feature="stream")
+    def stream(self, request: Request) -> Iterator[Any]:
+        """Gives an answer's events as they come; who stops listening gives the answer up."""
+        news: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        heard = _Heard(news.put)
+        pending = self._submit(request, heard)
+        pending.future.add_done_callback(lambda _: news.put(None))
+        try:
+            yield StreamStartEvent(model=request.model)
+            while (text := news.get()) is not None:
+                yield StreamDeltaEvent(TextDelta(text))
+            yield from _last_events(pending.result())
+        finally:
+            heard.over = True
 
     def close(self) -> None:
         """Does nothing: the engine is the process's, and no thread of it outlives its work."""
@@ -145,7 +160,7 @@ class LocalEngine:
         adapter = read_adapter(held["path"], held["sha256"]) if held else None
         return cls(state["model"], precision=state["precision"], adapter=adapter)
 
-    def _submit(self, request: Request) -> _Pending:
+    def _submit(self, request: Request, on_text: Callable[[str], None] | None = None) -> _Pending:
         extensions = dict(request.config.extensions or {})
         structured = dict(extensions.pop("structured_outputs", None) or {})
         templated = extensions.pop("apply_chat_template", True)
@@ -165,9 +180,16 @@ class LocalEngine:
         choices = tuple(structured.get("choice") or ())
         if choices and request.config.logprobs is not None:
             return self._score(request, prompt, self.engine.encode(constant) if constant else [], choices)
-        return self._generate(request, prompt, choices, structured.get("regex"))
+        return self._generate(request, prompt, choices, structured.get("regex"), on_text)
 
-    def _generate(self, request: Request, prompt: list[int], choices: tuple[str, ...], regex: str | None) -> _Pending:
+    def _generate(
+        self,
+        request: Request,
+        prompt: list[int],
+        choices: tuple[str, ...],
+        regex: str | None,
+        on_text: Callable[[str], None] | None,
+    ) -> _Pending:
         config = request.config
         room = self.engine.context_length - len(prompt)
         self._check_room(len(prompt), room)
@@ -187,7 +209,7 @@ class LocalEngine:
             regex=regex,
             json_schema=schema,
         )
-        future = self.engine.generate(prompt, options)
+        future = self.engine.generate(prompt, options, on_text)
         return _Pending(future, lambda generation: _generated(request, len(prompt), generation))
 
     def _score(self, request: Request, prompt: list[int], constant: list[int], choices: tuple[str, ...]) -> _Pending:
@@ -224,14 +246,34 @@ class AsyncLocalEngine:
     def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
 
+    @property
+    def supported_params(self) -> frozenset[str]:
+        """Those of `LocalEngine`."""
+        return self._engine.supported_params
+
     async def complete(self, request: Request) -> Response:
         """Answers a request."""
         pending = await asyncio.to_thread(self._engine._submit, request)  # loads the model at the first call
         return pending.response(await asyncio.wrap_future(pending.future))
 
-    def stream(self, request: Request) -> Any:
-        """Is refused: the embedded LM answers whole."""
-        return self._engine.stream(request)
+    async def stream(self, request: Request) -> AsyncIterator[Any]:
+        """Gives an answer's events as they come; who stops listening gives the answer up."""
+        loop, news = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+
+        def put(text: str | None) -> None:
+            loop.call_soon_threadsafe(news.put_nowait, text)
+
+        heard = _Heard(put)
+        pending = await asyncio.to_thread(self._engine._submit, request, heard)
+        pending.future.add_done_callback(lambda _: put(None))
+        try:
+            yield StreamStartEvent(model=request.model)
+            while (text := await news.get()) is not None:
+                yield StreamDeltaEvent(TextDelta(text))
+            for event in _last_events(pending.result()):
+                yield event
+        finally:
+            heard.over = True
 
     async def aclose(self) -> None:
         """Does nothing, as `LocalEngine.close`."""
@@ -255,6 +297,25 @@ class _Pending:
     def result(self) -> Response:
         response: Response = self.response(self.future.result())
         return response
+
+
+class _Heard:
+    """Hands an answer's pieces on while somebody listens."""
+
+    def __init__(self, put: Callable[[str], object]) -> None:
+        self._put, self.over = put, False
+
+    def __call__(self, text: str) -> None:
+        if self.over:
+            raise ConnectionAbortedError("nobody listens to the answer any more")
+        self._put(text)
+
+
+def _last_events(response: Response) -> Iterator[Any]:
+    """Ends a stream; a scored answer comes whole, with its log-probabilities."""
+    if response.logprobs:
+        yield StreamDeltaEvent(TextDelta(response.message.text or "", logprobs=response.logprobs))
+    yield StreamEndEvent(finish_reason=response.finish_reason, usage=response.usage)
 
 
 def _texts(request: Request) -> tuple[list[dict[str, str]], dict[str, str]]:

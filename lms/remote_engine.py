@@ -12,16 +12,18 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dspy.lm15 import NotConfiguredError, Request, Response
 
-from .connection import Connection
+from .connection import Connection, told_params
 from .faults import Fault, fault_of
 from .limiter import START, Ledger, Limiter
 from .prices import Price
 from .stopping import pause, stopped
+from .waves import wave_of
 from .wire import answers_of, body_of, events_of, tokens_about
 
 if TYPE_CHECKING:
@@ -32,6 +34,13 @@ __all__ = ["AsyncRemoteEngine", "RemoteEngine", "candidates"]
 _T = TypeVar("_T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _KEYS_A_REQUEST = 3
+_PARAMS = frozenset(
+    {
+        "temperature", "max_tokens", "max_completion_tokens", "top_p", "stop", "seed", "n", "logprobs",
+        "top_logprobs", "frequency_penalty", "presence_penalty", "response_format", "tools", "tool_choice",
+        "parallel_tool_calls", "reasoning_effort",
+    }
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -101,13 +110,6 @@ class RemoteEngine:
     supports_response_schema = True
     supports_function_calling = True
     supports_reasoning = False
-    supported_params = frozenset(
-        {
-            "temperature", "max_tokens", "max_completion_tokens", "top_p", "stop", "seed", "n", "logprobs",
-            "top_logprobs", "frequency_penalty", "presence_penalty", "response_format", "tools", "tool_choice",
-            "parallel_tool_calls", "reasoning_effort",
-        }
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -139,6 +141,11 @@ class RemoteEngine:
     def __deepcopy__(self, memo: dict[int, Any]) -> RemoteEngine:
         return self  # a copy of a program shares the endpoint's limits
 
+    @cached_property
+    def supported_params(self) -> frozenset[str]:
+        """What a request may ask for; an endpoint that is a ``progspace lm serve`` tells what it takes besides."""
+        return _PARAMS if self._openai_own else _PARAMS | told_params(self.connection)
+
     @property
     def concurrency(self) -> int:
         """How many requests it takes well at a time, as far as is known by now."""
@@ -149,6 +156,8 @@ class RemoteEngine:
         held = _CANDIDATES.get()
         if held is not None and held.answers:
             return held.answers.pop(0)
+        if (known := self._of_wave(request, held)) is not None:
+            return _first(known, held)
         future = self._asked(request, held)
         try:
             return _first(future.result(), held)
@@ -196,9 +205,19 @@ class RemoteEngine:
                 self._held.limiter.ledger = self._ledger
             return self._held
 
-    def _asked(self, request: Request, held: _Candidates | None) -> Future[list[Response]]:
+    def _body(self, request: Request, held: _Candidates | None) -> dict[str, Any]:
         n, first = (held.wanted - held.got, held.got) if held else (1, 0)
-        body = body_of(request, n=n, first=first, extra=self.extra_body, openai_own=self._openai_own)
+        return body_of(request, n=n, first=first, extra=self.extra_body, openai_own=self._openai_own)
+
+    def _of_wave(self, request: Request, held: _Candidates | None) -> list[Response] | None:
+        """Gives the answers from a wave; None where none is being collected."""
+        if (wave := wave_of(self)) is None:
+            return None
+        first = held.got if held else 0
+        return wave.answer(self._body(request, held), first, lambda content: answers_of(content, request))
+
+    def _asked(self, request: Request, held: _Candidates | None) -> Future[list[Response]]:
+        body = self._body(request, held)
         live = self._live()
         return live.run(self._until_answered(lambda: self._hedged(live, body, request)))
 
@@ -319,6 +338,8 @@ class AsyncRemoteEngine:
         held = _CANDIDATES.get()
         if held is not None and held.answers:
             return held.answers.pop(0)
+        if (known := self._engine._of_wave(request, held)) is not None:
+            return _first(known, held)
         return _first(await asyncio.wrap_future(self._engine._asked(request, held)), held)
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:

@@ -25,7 +25,7 @@ from dspy.lm15 import (
 
 from .context import estimated_tokens
 
-__all__ = ["NotAnAnswer", "answers_of", "body_of", "events_of", "model_of", "tokens_about"]
+__all__ = ["NotAnAnswer", "answers_of", "body_of", "events_of", "model_name", "model_of", "tokens_about"]
 
 
 class NotAnAnswer(ValueError):  # noqa: N818 — named as the state it tells of
@@ -39,7 +39,16 @@ def model_of(request: Request) -> str:
     >>> model_of(Request("openai/gpt-4o-mini", (Message.user("Hello"),)))
     'gpt-4o-mini'
     """
-    return str(request.model).removeprefix("openai/")
+    return model_name(request.model)
+
+
+def model_name(model: str) -> str:
+    """Gives the name of a model at its endpoint.
+
+    >>> model_name("openai/gpt-4o-mini")
+    'gpt-4o-mini'
+    """
+    return str(model).removeprefix("openai/")
 
 
 def body_of(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -14,8 +12,8 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import CallTimeout
@@ -23,89 +21,27 @@ from ..programs.program import acall
 from .guard import is_foreseen
 from .interface import Interface, faults, interface_of
 from .openapi import PROBLEM, document
+from .service import Limits, Service
 
-__all__ = ["Limits", "Service", "application"]
+__all__ = ["Limits", "ProgramService", "application"]
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a request may take.
-
-    Attributes:
-        body: Bytes; a longer body is a 413.
-        seconds: For the body to come in (408), and again for the answer (504).
-        concurrency: Calls that run at a time; one more is a 429.
-    """
-
-    body: int = 2**20
-    seconds: float = 60.0
-    concurrency: int = 64
-
-
-class Service:
-    """A program that answers requests; one event loop's.
-
-    Attributes:
-        in_flight: Calls that run now.
-        draining: Whether new calls are refused with 503, so that those in flight can end.
-    """
+class ProgramService(Service):
+    """A program that answers requests."""
 
     def __init__(self, program: dspy.Module, interface: Interface, limits: Limits, key: str | None) -> None:
-        self.interface, self.limits = interface, limits
-        self.in_flight, self.draining = 0, False
+        super().__init__(limits, key)
+        self.interface = interface
         self._program = program
-        self._key = None if key is None else f"Bearer {key}".encode()
 
     async def predict(self, request: Request) -> Response:
         """Answers one request."""
-        self._authorise(request)
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise HTTPException(415, "the body is application/json")
-        inputs = self._inputs(await self._body(request))
-        if self.draining:
-            raise HTTPException(503, "stopping", {"Retry-After": "1"})
-        if self.in_flight >= self.limits.concurrency:
-            raise HTTPException(429, f"{self.in_flight} calls are running already", {"Retry-After": "1"})
-        self.in_flight += 1
-        try:
+        self.authorise(request)
+        inputs = self._inputs(await self.body(request))
+        with self.turn():
             return Response(await self._answer(inputs), media_type="application/json")
-        finally:
-            self.in_flight -= 1
-
-    async def health(self, _: Request) -> Response:
-        """Tells that the process lives."""
-        return JSONResponse({"status": "ok"})
-
-    async def ready(self, _: Request) -> Response:
-        """Tells whether new calls are taken."""
-        if self.draining:
-            raise HTTPException(503, "stopping", {"Retry-After": "1"})
-        return JSONResponse({"status": "ok"})
-
-    def _authorise(self, request: Request) -> None:
-        given = request.headers.get("authorization", "").encode("latin-1", "replace")
-        if self._key is not None and not hmac.compare_digest(given, self._key):
-            raise HTTPException(401, "a bearer key is wanted", {"WWW-Authenticate": "Bearer"})
-
-    async def _body(self, request: Request) -> bytes:
-        too_large = HTTPException(413, f"the body is longer than {self.limits.body} bytes", {"Connection": "close"})
-        told = request.headers.get("content-length", "0")
-        if told.isdecimal() and int(told) > self.limits.body:
-            raise too_large
-        body = bytearray()
-        try:
-            with anyio.fail_after(self.limits.seconds):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > self.limits.body:
-                        raise too_large
-        except TimeoutError:
-            raise HTTPException(408, "the body did not come in time", {"Connection": "close"}) from None
-        except ClientDisconnect:
-            raise HTTPException(400, "the body broke off") from None
-        return bytes(body)
 
     def _inputs(self, body: bytes) -> dict[str, Any]:
         try:
@@ -162,7 +98,7 @@ def application(
 ) -> Starlette:
     """Makes an ASGI application of a program: ``POST /predict``, ``/health``, ``/ready``, ``/openapi.json``.
 
-    Its `Service` is ``app.state.service``.
+    Its `ProgramService` is ``app.state.service``.
 
     Args:
         program: From ``ps.load``, or any module; its ``acall`` is used, or a thread where it has only a ``forward``.
@@ -179,12 +115,12 @@ def application(
     ['/predict', '/health', '/ready', '/openapi.json']
     """
     interface = interface_of(program)
-    service = Service(program, interface, limits or Limits(), key)
+    service = ProgramService(program, interface, limits or Limits(), key)
     description = interface.description if description is None else description
     told = to_json(document(interface, name, description, keyed=key is not None))
 
     async def openapi(request: Request) -> Response:
-        service._authorise(request)
+        service.authorise(request)
         return Response(told, media_type="application/json")
 
     app = Starlette(

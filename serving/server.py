@@ -40,7 +40,7 @@ def run(app: Starlette, *, host: str, port: int) -> None:
     """Serves until SIGINT or SIGTERM: calls in flight end, new ones get a 503; a second signal does not wait.
 
     Args:
-        app: From `progspace.serving.http.application`.
+        app: Its `progspace.serving.service.Service` is ``app.state.service``.
         host: The address to listen on.
         port: 0 for any that is free; it is logged.
     """

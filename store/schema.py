@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["answers", "cells", "claims", "limits", "metadata"]
+__all__ = ["answers", "batches", "cells", "claims", "limits", "metadata"]
 
 metadata = sa.MetaData()
 
@@ -52,3 +52,14 @@ claims = sa.Table(
 
 limits = sa.Table("limits", metadata, sa.Column("endpoint", sa.String, primary_key=True), sa.Column("state", sa.Text))
 """What endpoints grant, as all that share the store have learnt it; ``state`` is JSON."""
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("input_file", sa.String, primary_key=True),
+    sa.Column("endpoint", sa.String, nullable=False),
+    sa.Column("id", sa.String),
+    sa.Column("requests", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+)
+"""Batches that were sent, and the keys of the requests whose answers they hold; ``requests`` is JSON."""

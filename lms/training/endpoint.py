@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...errors import FineTuningError
+from ...errors import FineTuningError, LMError
 from ..connection import Connection
 from ..faults import SHORTEST_PAUSE, Fault, fault_of
 from ..keys import Keys
@@ -34,6 +34,7 @@ class Endpoint:
         timeout: Of one request, in seconds.
         patience: How long, in seconds of pauses, one request is asked again before it is given up.
         wait: Waits that many seconds, or until the event is set.
+        failure: What is raised.
 
     >>> Endpoint(base_url="http://127.0.0.1:8000/v1", api_key=lambda: "a secret")
     Endpoint(base_url='http://127.0.0.1:8000/v1')
@@ -47,11 +48,12 @@ class Endpoint:
         timeout: float = 120.0,
         patience: float = 900.0,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
+        failure: type[FineTuningError] | type[LMError] = FineTuningError,
     ) -> None:
         connection = Connection(base_url, api_key, timeout=timeout)
         self.base_url, self._keys = connection.base_url, connection.keys
         self.scrubbed = connection.keys.scrubbed
-        self.patience, self.wait = patience, wait
+        self.patience, self.wait, self._failure = patience, wait, failure
         self._client = connection.client()
 
     def __repr__(self) -> str:
@@ -75,12 +77,13 @@ class Endpoint:
             progress: Is told of each pause.
 
         Raises:
-            FineTuningError: The endpoint refused, or did not answer in time; retryable, if it may answer later.
+            FineTuningError: The endpoint refused, or did not answer in time; retryable, if it may answer later. Or what
+                ``failure`` names.
         """
         waited, pause, renewed = 0.0, SHORTEST_PAUSE, False
         while True:
             if not (key := self._keys.current()):
-                raise FineTuningError(self._keys.missing)
+                raise self._failure(self._keys.missing)
             answer, fault = self._once(call)
             if fault is None:
                 return answer  # type: ignore[return-value]  # there is one where there is no fault
@@ -89,10 +92,10 @@ class Endpoint:
                 renewed = True
                 continue
             if not fault.retryable:
-                raise FineTuningError(told)
+                raise self._failure(told)
             pausing = pause if fault.pause is None else fault.pause
             if waited + pausing > self.patience:
-                raise FineTuningError(
+                raise self._failure(
                     f"{told}; given up after {waited:g} s of waiting (the next pause is {pausing:g} s); try again "
                     "later",
                     retryable=True,

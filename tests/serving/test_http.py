@@ -22,30 +22,12 @@ import pytest
 
 import progspace as ps
 from progspace.tests.serving.conftest import TYPED, Echo, Typed, echo, judge
+from progspace.tests.serving.running import serving
 
 pytest.importorskip("starlette", reason="serving is missing: pip install 'progspace[serve]'")
-import uvicorn
-
 from progspace.serving.http import Limits, application
 
 SECRET = "open sesame"  # noqa: S105 — a test's
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """The application on a port of this machine."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
 
 
 @pytest.fixture

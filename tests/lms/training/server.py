@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from email.parser import BytesParser
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 Messages = Sequence[Mapping[str, str]]
@@ -130,7 +130,7 @@ class Server:
         raise Refused(404, f"Invalid URL ({method} {path})")
 
     def upload(self, body: dict[str, Any], query: dict[str, str]) -> Any:
-        if body.get("purpose") != "fine-tune":
+        if body.get("purpose") not in ("fine-tune", "batch"):
             raise Refused(400, f"Invalid value for 'purpose': {body.get('purpose')!r}", param="purpose")
         name, content = body.get("file", (None, b""))
         if not name or not name.endswith(".jsonl"):
@@ -141,7 +141,7 @@ class Server:
         self.contents[given] = content
         self.files[given] = {
             "id": given, "object": "file", "bytes": len(content), "created_at": self.now(), "filename": name,
-            "purpose": "fine-tune", "status": "processed",
+            "purpose": body["purpose"], "status": "processed",
         }  # fmt: skip
         return self.files[given]
 
@@ -353,6 +353,9 @@ def _multipart(content_type: str, content: bytes) -> dict[str, Any]:
     return fields
 
 
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+
 def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -405,7 +408,12 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serving(trainer: Trainer = remembering, models: Mapping[str, Answerer] | None = None) -> Iterator[Server]:
-    server = Server(trainer, models or {"tiny": lambda messages: "I am not trained"})
+    with running(Server(trainer, models or {"tiny": lambda messages: "I am not trained"})) as server:
+        yield server
+
+
+@contextmanager
+def running(server: AnyServer) -> Iterator[AnyServer]:
     http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
     http.daemon_threads = True
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
