@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["answers", "cells", "claims", "limits", "metadata"]
+__all__ = ["answers", "cells", "claims", "feedback", "limits", "metadata", "traces"]
 
 metadata = sa.MetaData()
 
@@ -52,3 +52,38 @@ claims = sa.Table(
 
 limits = sa.Table("limits", metadata, sa.Column("endpoint", sa.String, primary_key=True), sa.Column("state", sa.Text))
 """What endpoints grant, as all that share the store have learnt it; ``state`` is JSON."""
+
+traces = sa.Table(
+    "traces",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("calls", sa.Integer, nullable=False),
+    sa.Column("input_tokens", sa.Integer, nullable=False),
+    sa.Column("output_tokens", sa.Integer, nullable=False),
+    sa.Column("unreadable", sa.Integer, nullable=False),
+    sa.Column("retries", sa.Integer, nullable=False),
+    sa.Column("fallbacks", sa.Integer, nullable=False),
+    sa.Column("abstained", sa.Integer, nullable=False),
+    sa.Column("confidence", sa.Float),
+    sa.Column("signals", sa.Text, nullable=False),
+    sa.Column("declared", sa.Float),
+    sa.Column("inputs", sa.Text),
+    sa.Column("outputs", sa.Text),
+    sa.Index("traces_name_created", "name", "created"),
+)
+"""What a watched program did on one call; ``signals``, ``inputs`` and ``outputs`` are JSON."""
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("trace", sa.String, primary_key=True),
+    sa.Column("score", sa.Float),
+    sa.Column("labels", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+)
+"""What was said of a trace later; ``labels`` is JSON."""
