@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .lms.budget import Budget
     from .lms.factory import lm
     from .lms.prices import Price
+    from .monitoring.quality import monitor
+    from .monitoring.watching import feedback, watch
     from .optimizers.finetuning_space import FineTuning
     from .optimizers.objectives import Objectives
     from .optimizers.space import Space
@@ -66,15 +68,18 @@ _HOMES = {
     "compare": "evaluation.scoring",
     "compile": "compiler",
     "evaluate": "evaluation.scoring",
+    "feedback": "monitoring.watching",
     "gate": "evaluation.gate",
     "guarded": "serving.guard",
     "lm": "lms.factory",
     "load": "artifacts.load",
     "metrics": "programs.metrics",
+    "monitor": "monitoring.quality",
     "optimizers": "optimizers",
     "recompile": "recompiling",
     "retrievers": "retrievers",
     "teleprompters": "teleprompters",
+    "watch": "monitoring.watching",
 }
 _MODULES = ("metrics", "optimizers", "retrievers", "teleprompters")
 
@@ -101,15 +106,18 @@ __all__ = [
     "compare",
     "compile",
     "evaluate",
+    "feedback",
     "gate",
     "guarded",
     "lm",
     "load",
     "metrics",
+    "monitor",
     "optimizers",
     "recompile",
     "retrievers",
     "teleprompters",
+    "watch",
 ]
 
 

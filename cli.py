@@ -36,6 +36,7 @@ from .cli_retrieval import add_retrieval
 from .cli_serving import add_serving
 from .cli_store import add_store
 from .cli_versions import add_versions
+from .cli_watch import add_watch
 from .errors import DataError, ProgspaceError
 
 app = typer.Typer(
@@ -53,11 +54,12 @@ add_gate(app)
 add_serving(app)
 add_store(app)
 add_versions(app)
+add_watch(app)
 
 SUITES = (
-    "code_generation", "cold_start", "embedding", "faults", "finetune", "gate", "ingest", "kills", "overhead",
+    "code_generation", "cold_start", "drift", "embedding", "faults", "finetune", "gate", "ingest", "kills", "overhead",
     "peers", "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment", "serving",
-    "store", "vectors",
+    "store", "vectors", "watching",
 )  # fmt: skip
 
 

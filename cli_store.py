@@ -42,8 +42,16 @@ def size_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
         found = size(opened)
     since = "" if found.oldest is None else f", the oldest of {time.strftime('%Y-%m-%d', time.localtime(found.oldest))}"
     show(
-        {"cells": found.cells, "answers": found.answers, "traces": found.traces, "bytes": found.bytes, "oldest": found.oldest},
-        Text(f"{found.cells:,} cells, {found.answers:,} answers{since}, {found.traces:,} traces: {found.bytes / 1e6:,.1f} MB"),
+        {
+            "cells": found.cells,
+            "answers": found.answers,
+            "traces": found.traces,
+            "bytes": found.bytes,
+            "oldest": found.oldest,
+        },
+        Text(
+            f"{found.cells:,} cells, {found.answers:,} answers{since}, {found.traces:,} traces: {found.bytes / 1e6:,.1f} MB"
+        ),
         as_json,
     )
 

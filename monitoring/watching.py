@@ -12,6 +12,7 @@ from typing import Any
 import dspy
 
 from ..errors import DataError
+from ..programs.noting import mark, trace_id
 from ..programs.program import Program, acall
 from ..store.database import open_store
 from ..store.traces import Trace, put_feedback
@@ -131,7 +132,7 @@ class Watched(dspy.Module):
 
     def trace_id(self, prediction: dspy.Prediction) -> str | None:
         """Gives the id of the trace of the call that a prediction came from; None where it is none of a watched call."""
-        return getattr(prediction, "_trace_id", None)
+        return trace_id(prediction)
 
     def feedback(
         self, of: dspy.Prediction | str, *, score: float | None = None, labels: Mapping[str, Any] | None = None
@@ -197,7 +198,7 @@ def feedback(
 
 def _marked(call: Call) -> Any:
     if isinstance(call.output, dspy.Prediction):
-        call.output._trace_id = call.id
+        mark(call.output, call.id)
     return call.output
 
 

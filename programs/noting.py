@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["Note", "note", "noted"]
+import dspy
+
+__all__ = ["Note", "mark", "note", "noted", "trace_id"]
 
 Note = Literal["retries", "fallbacks", "abstentions"]
 
@@ -36,3 +38,19 @@ def noted() -> Iterator[Counter[str]]:
         yield notes
     finally:
         _NOTES.reset(token)
+
+
+def mark(prediction: dspy.Prediction, trace: str) -> None:
+    """Lets a prediction remember the trace of its call, beside its fields."""
+    prediction._trace_id = trace
+
+
+def trace_id(prediction: Any) -> str | None:
+    """Gives the id of the trace of the call that a prediction came from; None where nobody watched.
+
+    >>> prediction = dspy.Prediction(label="a")
+    >>> mark(prediction, "0f")
+    >>> trace_id(prediction), trace_id(dspy.Prediction(label="a"))
+    ('0f', None)
+    """
+    return getattr(prediction, "_trace_id", None) if isinstance(prediction, dspy.Prediction) else None
