@@ -41,17 +41,11 @@ def size_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
     with _opened(store) as opened:
         found = size(opened)
     since = "" if found.oldest is None else f", the oldest of {time.strftime('%Y-%m-%d', time.localtime(found.oldest))}"
+    told = f"{found.cells:,} cells, {found.answers:,} answers{since}, {found.traces:,} traces"
+    counts = {"cells": found.cells, "answers": found.answers, "traces": found.traces}
     show(
-        {
-            "cells": found.cells,
-            "answers": found.answers,
-            "traces": found.traces,
-            "bytes": found.bytes,
-            "oldest": found.oldest,
-        },
-        Text(
-            f"{found.cells:,} cells, {found.answers:,} answers{since}, {found.traces:,} traces: {found.bytes / 1e6:,.1f} MB"
-        ),
+        {**counts, "bytes": found.bytes, "oldest": found.oldest},
+        Text(f"{told}: {found.bytes / 1e6:,.1f} MB"),
         as_json,
     )
 

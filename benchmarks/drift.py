@@ -2,15 +2,15 @@
 
     python -m progspace.benchmarks.drift [--runs 2000]
 
-Streams of 0/1 scores of calls that somebody has judged. Quiet ones keep their accuracy for 10,000 calls: how many raise
-an alarm, of which at most 1 % may. In others it drops by 10 points (also 5 and 20) after 500 calls: how many alarms come
-within 300 calls after it, and how many calls it takes. The reference is either known (what an artifact declares), or the
-lower bound from the first 200 or 1,000 calls, as the monitor does it; the bound is missed with a probability of 0.5 %, and the
-detector is wrong with 0.5 %.
+Streams of 0/1 scores of calls that somebody has judged. Quiet ones keep their accuracy for 10,000 calls: how many
+raise an alarm, of which at most 1 % may. In others it drops by 10 points (also 5 and 20) after 500 calls: how many alarms come
+within 300 calls after it, and how many calls it takes. The reference is either known (what an artifact declares), or
+learnt: the lower bound from the first 200 or 1,000 calls, as the monitor does it; then the bound is missed with a
+probability of 0.5 %, and the detector is wrong with 0.5 %.
 
-``best possible`` is a detector that knows both accuracies beforehand (the same sum of stakes, on the one drop that comes),
-with its threshold set by simulation to alarms in 1 % of quiet streams: nothing that is wrong no more often can be much
-faster. Of a detector whose reference is learnt from the stream the drop comes 500 calls after that.
+``best possible`` is a detector that knows both accuracies beforehand (the same sum of stakes, on the one drop that
+comes), with its threshold set by simulation to alarms in 1 % of quiet streams: nothing that is wrong no more often can
+be much faster. Where the reference is learnt, the drop comes 500 calls after that.
 """
 
 from __future__ import annotations
@@ -100,11 +100,13 @@ def simulate(accuracy: float, drop: float, runs: int, seed: int = 0) -> list[dic
         references = _windows(size, accuracy, runs, FALSE_ALARMS / 2, seed + size)
         ways.append((f"first {size:,}", Detector(references, runs), 2 * QUIET / FALSE_ALARMS, size))
     lines = []
-    for way, detector, threshold, size in ways:
+    for way, detector, threshold, learnt in ways:
         taken, early = delays(detector, accuracy, fallen, threshold, runs, seed + 1)
         quiet: float | None = None
         if way != "best possible":
-            means: Any = accuracy if size is None else _windows(size, accuracy, runs, FALSE_ALARMS / 2, seed + size)
+            means: Any = (
+                accuracy if learnt is None else _windows(learnt, accuracy, runs, FALSE_ALARMS / 2, seed + learnt)
+            )
             quiet = quiet_alarms(means, accuracy, threshold, runs, seed + 2)
         median = float(np.median(taken))
         lines.append({

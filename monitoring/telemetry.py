@@ -1,14 +1,16 @@
 """Spans and metrics of watched calls, by OpenTelemetry's conventions for generative AI (extra ``telemetry``).
 
-Conventions: https://opentelemetry.io/docs/specs/semconv/gen-ai/ — of a call ``invoke_workflow NAME``, inside it ``chat
-MODEL`` for each call of an LM and ``execute_tool TOOL``; histograms ``gen_ai.client.operation.duration`` and
+Conventions: https://opentelemetry.io/docs/specs/semconv/gen-ai/. Of a call ``invoke_workflow NAME``, inside it
+``chat MODEL`` for each call of an LM and ``execute_tool TOOL``; histograms ``gen_ai.client.operation.duration`` and
 ``gen_ai.client.token.usage``. They are made after the call, from what was recorded: what an LM's client traces by itself
 stands beside them, under the same parent.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import ProgramError
@@ -33,21 +35,26 @@ def is_wanted() -> bool:
     return not off and any(os.environ.get(name) for name in _ENDPOINTS)
 
 
+Lose = Callable[[str, BaseException], None]
+
+
 class Telemetry:
     """Makes spans and metrics of recorded calls.
 
     It uses the providers that the app has set; where it has set none, ones of its own, which export by OTLP over HTTP
     as the standard environment variables say (endpoint, headers, sampler, resource, interval).
 
+    Args:
+        lose: Is told what an exporter of its own could not send.
+
     Raises:
         ProgramError: OpenTelemetry's SDK or its exporter is missing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lose: Lose) -> None:
         try:
             from opentelemetry import context, metrics, trace
-            from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.exporter.otlp.proto.http import metric_exporter, trace_exporter
             from opentelemetry.sdk.metrics import MeterProvider
             from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
             from opentelemetry.sdk.trace import TracerProvider
@@ -58,12 +65,15 @@ class Telemetry:
         tracers: Any = trace.get_tracer_provider()
         if not isinstance(tracers, TracerProvider):
             tracers = TracerProvider(shutdown_on_exit=False)
-            tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+            tracers.add_span_processor(BatchSpanProcessor(_telling(trace_exporter.OTLPSpanExporter(), lose)))
             self._own.append(tracers)
         meters: Any = metrics.get_meter_provider()
         if not isinstance(meters, MeterProvider):
-            meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], shutdown_on_exit=False)
+            reader = PeriodicExportingMetricReader(_telling(metric_exporter.OTLPMetricExporter(), lose))
+            meters = MeterProvider([reader], shutdown_on_exit=False)
             self._own.append(meters)
+        if self._own:  # what they say at each attempt is told once, by `lose`
+            logging.getLogger("opentelemetry.exporter.otlp.proto.http").setLevel(logging.CRITICAL)
         self._context, self._trace = context, trace
         self._tracer = tracers.get_tracer("progspace")
         meter = meters.get_meter("progspace")
@@ -142,7 +152,8 @@ class Telemetry:
         Raises:
             RuntimeError: They could not in five seconds.
         """
-        if not all([provider.force_flush(5_000) for provider in self._own]):
+        late = [provider for provider in self._own if not provider.force_flush(5_000)]
+        if late:
             raise RuntimeError("OTLP could not be exported in five seconds")
 
     def close(self) -> None:
@@ -150,3 +161,17 @@ class Telemetry:
         own, self._own = self._own, []
         for provider in own:
             provider.shutdown()
+
+
+def _telling(exporter: Any, lose: Lose) -> Any:
+    """Lets an exporter tell what it could not send."""
+    send = exporter.export
+
+    def export(*given: Any, **settings: Any) -> Any:
+        result = send(*given, **settings)
+        if result.name != "SUCCESS":
+            lose("telemetry", RuntimeError(f"OTLP could not be sent by {type(exporter).__name__}"))
+        return result
+
+    exporter.export = export
+    return exporter

@@ -44,8 +44,8 @@ def watch(
     """Watches each call of a program; what comes back is a module with the same inputs and outputs.
 
     A trace is stored of each: time, seconds, tokens, LM calls, errors, answers that could not be read, retries,
-    abstentions, confidence. A thread of its own writes them. If that fails, it is counted (`Watched.lost`), told once in
-    the log, and nothing of a call.
+    abstentions, confidence. A thread of its own writes them. If that fails, it is counted (`Watched.lost`) and told
+    once in the log; the call does not notice.
 
     Args:
         program: Any module, also a guarded one; itself not changed.
@@ -55,8 +55,8 @@ def watch(
         content: Whether inputs, outputs and messages of errors are kept, too. They are not, unless this says so.
         redact: What is taken out of them first, by functions of a field's name and a value in it; what one fails on is
             not kept. `progspace.monitoring.redaction.personal` is one.
-        signals: Metrics that need no label, by name: ``ps.metrics.groundedness()``, ``blocklist``, or any function of an
-            example of the inputs and a prediction. They are called after the call, in the writer's thread.
+        signals: Metrics that need no label, by name: ``ps.metrics.groundedness()``, ``blocklist``, or any function of
+            an example of the inputs and a prediction. They are called after the call, in the writer's thread.
         sample: The share of calls whose traces are stored.
         keep_days: Older traces are deleted; None for no limit.
         keep_rows: The oldest are deleted when there are more; None for no limit.
@@ -84,7 +84,7 @@ def watch(
     origin = _origin(program)
     writer = Writer(
         store,
-        sink=Telemetry() if (is_wanted() if telemetry is None else telemetry) else None,
+        sink=Telemetry if (is_wanted() if telemetry is None else telemetry) else None,
         older_than=None if keep_days is None else keep_days * 86_400,
         rows=keep_rows,
     )
@@ -131,7 +131,7 @@ class Watched(dspy.Module):
             return _marked(call)
 
     def trace_id(self, prediction: dspy.Prediction) -> str | None:
-        """Gives the id of the trace of the call that a prediction came from; None where it is none of a watched call."""
+        """Gives the id of the trace of a prediction's call; None where it is none of a watched call."""
         return trace_id(prediction)
 
     def feedback(

@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,7 +71,7 @@ class Writer:
 
     Args:
         where: The store; None for none.
-        sink: Of spans and metrics.
+        sink: Makes one of spans and metrics; is given `lose`.
         queued: Calls that may wait; what comes when it is full is lost.
         older_than: Seconds after which traces are deleted.
         rows: Traces that are kept at most.
@@ -87,14 +88,15 @@ class Writer:
         self,
         where: str | Path | None,
         *,
-        sink: Sink | None = None,
+        sink: Callable[[Callable[[str, BaseException], None]], Sink] | None = None,
         queued: int = 10_000,
         older_than: float | None = None,
         rows: int | None = None,
     ) -> None:
         self.lost = Counter[str]()
-        self._told = set[str]()
-        self.where, self._sink, self._older_than, self._rows = where, sink, older_than, rows
+        self._told, self._losing = set[str](), threading.Lock()
+        self.where, self._older_than, self._rows = where, older_than, rows
+        self._sink = None if sink is None else sink(self.lose)
         self._queue: queue.Queue[_Item | threading.Event | None] = queue.Queue(queued)
         self._store: Store | None = None
         self._file: int | None = None
@@ -122,9 +124,11 @@ class Writer:
 
     def lose(self, what: str, why: BaseException, count: int = 1) -> None:
         """Counts what cannot be kept; says so once, until it works again."""
-        self.lost[what] += count
-        if what not in self._told:
+        with self._losing:
+            self.lost[what] += count
+            known = what in self._told
             self._told.add(what)
+        if not known:
             _log.warning("watching: %s lost (%s); further ones are counted only", what, why)
 
     def flush(self, timeout: float = _CLOSING) -> bool:

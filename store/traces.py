@@ -180,13 +180,13 @@ def thin_out(store: Store, *, older_than: float | None = None, rows: int | None 
     Raises:
         StoreError: It cannot be written.
     """
-    created, gone = schema.traces.c.created, 0
-    before = [] if older_than is None else [time.time() - older_than]
+    gone = 0
+    if older_than is not None:
+        gone += store.run("DELETE FROM traces WHERE created < ?", [(time.time() - older_than,)])
     if rows is not None:
-        first_too_old = sa.select(created).order_by(created.desc()).limit(1).offset(rows)
-        before += [float(row[0]) + 1e-9 for row in store.read(first_too_old)]
-    for border in before:
-        gone += store.run("DELETE FROM traces WHERE created < ?", [(border,)])
+        created = schema.traces.c.created
+        for first in store.read(sa.select(created).order_by(created.desc()).limit(1).offset(rows)):
+            gone += store.run("DELETE FROM traces WHERE created <= ?", [(first.created,)])
     if gone:
         store.run("DELETE FROM feedback WHERE trace NOT IN (SELECT id FROM traces)")
     return gone

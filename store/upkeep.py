@@ -63,8 +63,13 @@ def size(store: Store) -> Size:
     }
     held = int(store.read(sa.text(counted[store.dialect]))[0][0])
     oldest = store.read(sa.select(sa.func.min(schema.answers.c.created)))[0][0]
-    counts = (store.count(name) for name in ("cells", "answers", "traces"))
-    return Size(*counts, held, None if oldest is None else float(oldest))
+    return Size(
+        cells=store.count("cells"),
+        answers=store.count("answers"),
+        traces=store.count("traces"),
+        bytes=held,
+        oldest=None if oldest is None else float(oldest),
+    )
 
 
 def collect(store: Store, *, older_than: float | None = None, max_bytes: int | None = None) -> tuple[Size, Size]:
