@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .lms.budget import Budget
     from .lms.factory import lm
     from .lms.prices import Price
+    from .monitoring.quality import monitor
+    from .monitoring.watching import feedback, watch
     from .optimizers.finetuning_space import FineTuning
     from .optimizers.objectives import Objectives
     from .optimizers.space import Space
@@ -70,17 +72,20 @@ _HOMES = {
     "compile": "compiler",
     "edge_cases": "evaluation.edge_cases",
     "evaluate": "evaluation.scoring",
+    "feedback": "monitoring.watching",
     "gate": "evaluation.gate",
     "guarded": "serving.guard",
     "lm": "lms.factory",
     "load": "artifacts.load",
     "metrics": "programs.metrics",
+    "monitor": "monitoring.quality",
     "optimizers": "optimizers",
     "recompile": "recompiling",
     "retrievers": "retrievers",
     "robustness": "evaluation.robustness",
     "teleprompters": "teleprompters",
     "transfer": "transferring",
+    "watch": "monitoring.watching",
 }
 _MODULES = ("metrics", "optimizers", "retrievers", "teleprompters")
 
@@ -108,17 +113,20 @@ __all__ = [
     "compile",
     "edge_cases",
     "evaluate",
+    "feedback",
     "gate",
     "guarded",
     "lm",
     "load",
     "metrics",
+    "monitor",
     "optimizers",
     "recompile",
     "retrievers",
     "robustness",
     "teleprompters",
     "transfer",
+    "watch",
 ]
 
 

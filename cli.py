@@ -39,6 +39,7 @@ from .cli_share import add_lm
 from .cli_store import add_store
 from .cli_transfer import add_transfer
 from .cli_versions import add_versions
+from .cli_watch import add_watch
 from .errors import DataError, ProgspaceError
 
 app = typer.Typer(
@@ -59,11 +60,12 @@ add_lm(app)
 add_store(app)
 add_transfer(app)
 add_versions(app)
+add_watch(app)
 
 SUITES = (
-    "code_generation", "cold_start", "core", "embedding", "faults", "finetune", "gate", "ingest", "kills", "known",
-    "overhead", "peers", "policies", "record", "replay", "retrieval", "robustness", "search_overhead", "selection",
-    "sentiment", "serving", "store", "vectors",
+    "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "gate", "ingest", "kills",
+    "known", "overhead", "peers", "policies", "record", "replay", "retrieval", "robustness", "search_overhead",
+    "selection", "sentiment", "serving", "store", "vectors", "watching",
 )  # fmt: skip
 
 

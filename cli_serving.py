@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from .cli_arguments import DEFAULT_STORE, StoreOption
 from .errors import ProgramError
 
 __all__ = ["add_serving"]
@@ -36,9 +37,18 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Without a key, also where other machines reach it.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep a trace of each call in the store: `progspace traces`, `monitor`.")
+    ] = False,
+    content: Annotated[
+        bool, typer.Option("--content", help="With --watch: inputs and outputs, too; what looks personal is taken out.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
     mcp: Annotated[bool, typer.Option("--mcp", help="A tool over MCP on standard input and output, no HTTP.")] = False,
 ) -> None:
     """Serves a compiled program: `POST /predict` with its inputs as JSON; `/openapi.json`, `/health`, `/ready`.
+
+    With `--watch` an answer's header `Progspace-Trace` names its trace, for `progspace feedback`.
 
     If the environment has `PROGSPACE_API_KEY`, calls need it as a bearer key. SIGTERM lets the calls in flight end.
 
@@ -49,16 +59,22 @@ def serve(
         import uvicorn as _uvicorn  # noqa: F401
     except ImportError as error:
         raise ProgramError(f"serving needs {error.name}: pip install 'progspace[serve]'") from error
-    from .artifacts.artifact import read_artifact
+    from .artifacts.artifact import read_hashed
     from .artifacts.load import program_of
     from .lms.factory import lm as make_lm
     from .serving.guard import guarded
 
     key = os.environ.get(KEY) or None
-    read = read_artifact(artifact)
-    program = guarded(
-        program_of(read, lm=None if lm is None else make_lm(lm, base_url=base_url), path=artifact), retries=retries
-    )
+    digest, read = read_hashed(artifact)
+    model = None if lm is None else make_lm(lm, base_url=base_url)
+    program: Any = guarded(program_of(read, lm=model, path=artifact, digest=digest), retries=retries)
+    if content and not watch:
+        raise ProgramError("--content says what --watch keeps: give both")
+    if watch:
+        from .monitoring.redaction import personal
+        from .monitoring.watching import watch as watched
+
+        program = watched(program, store=store, content=content, redact=[personal])
     # What the author wrote, and not the prompt that the search found.
     description = str(read.structure.get("signature", {}).get("instructions", ""))
     logging.getLogger("progspace").setLevel(logging.INFO)

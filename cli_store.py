@@ -41,9 +41,11 @@ def size_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
     with _opened(store) as opened:
         found = size(opened)
     since = "" if found.oldest is None else f", the oldest of {time.strftime('%Y-%m-%d', time.localtime(found.oldest))}"
+    told = f"{found.cells:,} cells, {found.answers:,} answers{since}, {found.traces:,} traces"
+    counts = {"cells": found.cells, "answers": found.answers, "traces": found.traces}
     show(
-        {"cells": found.cells, "answers": found.answers, "bytes": found.bytes, "oldest": found.oldest},
-        Text(f"{found.cells:,} cells, {found.answers:,} answers{since}: {found.bytes / 1e6:,.1f} MB"),
+        {**counts, "bytes": found.bytes, "oldest": found.oldest},
+        Text(f"{told}: {found.bytes / 1e6:,.1f} MB"),
         as_json,
     )
 
@@ -52,7 +54,7 @@ def size_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
 def gc(
     store: StoreOption = DEFAULT_STORE,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", help="Cells and answers of before: `12h`, `30d`, `8w`.")
+        str | None, typer.Option("--older-than", help="Cells, answers and traces of before: `12h`, `30d`, `8w`.")
     ] = None,
     max_size: Annotated[
         str | None, typer.Option("--max-size", help="The oldest answers go until it is no larger: `500M`, `2G`.")
@@ -71,11 +73,11 @@ def gc(
     most = None if max_size is None else _bytes(max_size)
     with _opened(store) as opened:
         before, after = collect(opened, older_than=age, max_bytes=most)
-    gone = {"answers": before.answers - after.answers, "cells": before.cells - after.cells}
+    gone = {name: getattr(before, name) - getattr(after, name) for name in ("answers", "cells", "traces")}
     show(
         {**gone, "bytes_before": before.bytes, "bytes": after.bytes},
         Text(
-            f"{gone['answers']:,} answers and {gone['cells']:,} cells deleted: "
+            f"{gone['answers']:,} answers, {gone['cells']:,} cells and {gone['traces']:,} traces deleted: "
             f"{before.bytes / 1e6:,.1f} MB before, {after.bytes / 1e6:,.1f} MB now"
         ),
         as_json,

@@ -9,10 +9,11 @@ from typing import Any
 import dspy
 
 from ..errors import ArtifactError
+from ..evaluation.findings import Findings
 from ..lms.factory import lm as make_lm
-from ..programs.program import Program
+from ..programs.program import Origin, Program
 from ..programs.structure import restore
-from .artifact import Artifact, read_artifact
+from .artifact import Artifact, read_hashed
 from .weights import sought_beside
 
 __all__ = ["load", "program_of"]
@@ -42,7 +43,8 @@ def load(
             not stand beside it as they were saved; it says which.
         ModelNotFound: It wants an embedded model that this machine lacks.
     """
-    return program_of(read_artifact(Path(path)), lm=lm, lms=lms, program=program, path=Path(path))
+    digest, artifact = read_hashed(Path(path))
+    return program_of(artifact, lm=lm, lms=lms, program=program, path=Path(path), digest=digest)
 
 
 def program_of(
@@ -52,6 +54,7 @@ def program_of(
     lms: Mapping[str, dspy.BaseLM] | None = None,
     program: dspy.Module | None = None,
     path: Path | None = None,
+    digest: str = "",
 ) -> Program:
     """Makes the program of an artifact; as `load`, for one that has been read already.
 
@@ -61,13 +64,23 @@ def program_of(
         lms: As in `load`.
         program: As in `load`.
         path: Where it was read: trained weights are sought beside it.
+        digest: The hash of its content.
     """
     module = restore(artifact.structure, program=program)
     used = artifact.candidate.lms
     if unknown := used - set(artifact.lms) - set(lms or {}):
         raise ArtifactError(f"the program runs on LMs that it does not tell of: {', '.join(sorted(unknown))}")
     others = {name: (lms or {}).get(name) or _made(artifact.lms[name], path) for name in used}
-    return artifact.candidate.apply(module, lm or _made(artifact.lm, path), others)
+    made = artifact.candidate.apply(module, lm or _made(artifact.lm, path), others)
+    made.origin = Origin(artifact.task, digest, _declared(artifact.report))
+    return made
+
+
+def _declared(report: Findings) -> float | None:
+    """The least that its held-out score lets one expect; dev's is a little lucky, and promises nothing."""
+    kept = [rung for rung in report.rungs if rung.kept]
+    held_out = (kept[-1].test or kept[-1].confirmed) if kept else None
+    return held_out.low if held_out is not None and 0 <= held_out.low <= 1 else None
 
 
 def _made(identity: dict[str, Any], path: Path | None) -> dspy.BaseLM:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import dspy
@@ -14,7 +15,7 @@ from .answering import Answering
 from .formats import Format
 from .nearest import Nearest
 
-__all__ = ["Manner", "Program", "acall", "give_manner"]
+__all__ = ["Manner", "Origin", "Program", "acall", "give_manner"]
 
 _MANNER = "progspace_manner"
 
@@ -82,6 +83,21 @@ class _OwnManner(dspy.Adapter):
         return content
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The artifact that a program was loaded from.
+
+    Attributes:
+        task: Name of the task.
+        hash: Of the artifact's content; empty where it is not known.
+        declared: The lower end of the interval of its held-out score; None where that was not measured.
+    """
+
+    task: str
+    hash: str
+    declared: float | None
+
+
 class Program(dspy.Module):
     """Runs a module in its own manner, and with its own LM if it has one, whatever ``dspy.settings`` says.
 
@@ -91,6 +107,9 @@ class Program(dspy.Module):
         module: Any module; it becomes this program's own (give it a copy).
         manners: A manner for each predictor by its name; predictors without one do as DSPy does by default.
         lm: The LM of the predictors that have none of their own; None for the one of ``dspy.settings``.
+
+    Attributes:
+        origin: Where it was loaded from; None where it was not.
 
     >>> program = Program(dspy.Predict("text -> label"), {"self": Manner(format=Format(kind="compact"))})
     >>> program.manners["self"].format.label
@@ -106,6 +125,7 @@ class Program(dspy.Module):
             give_manner(predictors[name], own)
         self.module = module
         self.own_lm = lm
+        self.origin: Origin | None = None
         self._adapter = _OwnManner()
 
     @property

@@ -14,6 +14,7 @@ from typing import Any, Union
 import dspy
 
 from ..errors import CallTimeout, LMError, ProgramError, RetrievalError
+from ..programs.noting import note
 from ..programs.program import Program, acall
 from .interface import Interface, check_abstention, interface_of
 
@@ -137,10 +138,12 @@ class Guarded(dspy.Module):
         for number in range(self.retries):
             if not _may_pass(failure):
                 break
+            note("retries")
             failure = yield self.program, _pause(failure, number)
         for fallback in self.fallbacks:
             if not is_foreseen(failure):
                 break
+            note("fallbacks" if isinstance(fallback, dspy.Module) else "abstentions")
             failure = yield fallback, 0.0
         raise failure
 

@@ -17,13 +17,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import CallTimeout
+from ..programs.noting import trace_id
 from ..programs.program import acall
 from .guard import is_foreseen
 from .interface import Interface, faults, interface_of
 from .openapi import PROBLEM, document
 from .service import Limits, Service
 
-__all__ = ["Limits", "ProgramService", "application"]
+__all__ = ["TRACE", "Limits", "ProgramService", "application"]
+
+TRACE = "Progspace-Trace"
+"""The header of an answer that names the trace of a watched call."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +45,9 @@ class ProgramService(Service):
         self.authorise(request)
         inputs = self._inputs(await self.body(request))
         with self.turn():
-            return Response(await self._answer(inputs), media_type="application/json")
+            text, trace = await self._answer(inputs)
+            headers = {} if trace is None else {TRACE: trace}
+            return Response(text, headers=headers, media_type="application/json")
 
     def _inputs(self, body: bytes) -> dict[str, Any]:
         try:
@@ -51,7 +57,7 @@ class ProgramService(Service):
         except ValueError as error:
             raise HTTPException(400, f"the body is not JSON: {error}") from None
 
-    async def _answer(self, inputs: dict[str, Any]) -> bytes:
+    async def _answer(self, inputs: dict[str, Any]) -> tuple[bytes, str | None]:
         # Nothing of a call is told or logged but the class of its error: a message may quote prompts.
         try:
             with anyio.fail_after(self.limits.seconds), dspy.context(disable_history=True):
@@ -66,7 +72,7 @@ class ProgramService(Service):
                 raise HTTPException(502, f"no answer that can be read: {type(error).__name__}") from None
             raise HTTPException(500, "the program failed") from None
         try:
-            return self.interface.write(prediction)
+            return self.interface.write(prediction), trace_id(prediction)
         except ValueError:
             raise HTTPException(502, "the answer is not of the declared types") from None
 

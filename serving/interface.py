@@ -81,6 +81,8 @@ def interface_of(program: dspy.Module, *, nullable: Collection[str] = ()) -> Int
     """
     if isinstance(own := getattr(program, "interface", None), Interface):
         return own
+    if isinstance(watched := getattr(program, "watched", None), dspy.Module):
+        return interface_of(watched, nullable=nullable)
     module = program.module if isinstance(program, Program) else program
     if type(module) in (dspy.Predict, dspy.ChainOfThought):
         signature = module.predictors()[0].signature

@@ -22,7 +22,7 @@ from .postgres import PREFIX, postgres_engine
 from .records import Answer, Cell
 from .sqlite import sqlite_engine
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "as_json", "open_store", "readable"]
 
 _T = TypeVar("_T")
 
@@ -133,7 +133,7 @@ class Store:
         rows = [
             (
                 *(getattr(cell, name) for name in _SIMPLE),
-                *map(_readable, (cell.feedback, cell.error)),
+                *map(readable, (cell.feedback, cell.error)),
                 *map(as_json, (cell.output, cell.asked)),
                 now,
             )
@@ -237,8 +237,8 @@ def as_json(value: Any) -> str:
     return text if _is_utf8(text) else json.dumps(value, separators=(",", ":"))
 
 
-def _readable(text: str | None) -> str | None:
-    """What people read: without what PostgreSQL (NUL) or UTF-8 (half characters) does not hold."""
+def readable(text: str | None) -> str | None:
+    """Gives what people read, without what PostgreSQL (NUL) or UTF-8 (half characters) does not hold."""
     if text is None or ("\0" not in text and _is_utf8(text)):
         return text
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

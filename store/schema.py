@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["answers", "batches", "cells", "claims", "limits", "metadata"]
+__all__ = ["answers", "batches", "cells", "claims", "feedback", "limits", "metadata", "traces"]
 
 metadata = sa.MetaData()
 
@@ -63,3 +63,38 @@ batches = sa.Table(
     sa.Column("created", sa.Float, nullable=False),
 )
 """Batches that were sent, and the keys of the requests whose answers they hold; ``requests`` is JSON."""
+
+traces = sa.Table(
+    "traces",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("calls", sa.Integer, nullable=False),
+    sa.Column("input_tokens", sa.Integer, nullable=False),
+    sa.Column("output_tokens", sa.Integer, nullable=False),
+    sa.Column("unreadable", sa.Integer, nullable=False),
+    sa.Column("retries", sa.Integer, nullable=False),
+    sa.Column("fallbacks", sa.Integer, nullable=False),
+    sa.Column("abstained", sa.Integer, nullable=False),
+    sa.Column("confidence", sa.Float),
+    sa.Column("signals", sa.Text, nullable=False),
+    sa.Column("declared", sa.Float),
+    sa.Column("inputs", sa.Text),
+    sa.Column("outputs", sa.Text),
+    sa.Index("traces_name_created", "name", "created"),
+)
+"""What a watched program did on one call; ``signals``, ``inputs`` and ``outputs`` are JSON."""
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("trace", sa.String, primary_key=True),
+    sa.Column("score", sa.Float),
+    sa.Column("labels", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+)
+"""What was said of a trace later; ``labels`` is JSON."""

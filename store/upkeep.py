@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from ..errors import DataError, StoreError
 from . import schema
 from .database import Store
+from .traces import thin_out
 
 __all__ = ["Size", "TableName", "check", "collect", "export_table", "import_table", "size"]
 
@@ -35,12 +36,14 @@ class Size:
     Attributes:
         cells: How many there are.
         answers: How many there are.
+        traces: How many there are.
         bytes: Of the database; a shared one may hold other things besides, Optuna's studies for one.
         oldest: When its oldest answer was stored, in seconds since 1970; None where there is none.
     """
 
     cells: int
     answers: int
+    traces: int
     bytes: int
     oldest: float | None
 
@@ -55,11 +58,18 @@ def size(store: Store) -> Size:
     """
     counted = {
         "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
-        "postgresql": "SELECT pg_total_relation_size('cells') + pg_total_relation_size('answers')",
+        "postgresql": "SELECT pg_total_relation_size('cells') + pg_total_relation_size('answers') "
+        "+ pg_total_relation_size('traces')",
     }
     held = int(store.read(sa.text(counted[store.dialect]))[0][0])
     oldest = store.read(sa.select(sa.func.min(schema.answers.c.created)))[0][0]
-    return Size(store.count("cells"), store.count("answers"), held, None if oldest is None else float(oldest))
+    return Size(
+        cells=store.count("cells"),
+        answers=store.count("answers"),
+        traces=store.count("traces"),
+        bytes=held,
+        oldest=None if oldest is None else float(oldest),
+    )
 
 
 def collect(store: Store, *, older_than: float | None = None, max_bytes: int | None = None) -> tuple[Size, Size]:
@@ -67,7 +77,7 @@ def collect(store: Store, *, older_than: float | None = None, max_bytes: int | N
 
     Args:
         store: It is locked for others while its file is made smaller.
-        older_than: Seconds; answers and cells that were stored before that go.
+        older_than: Seconds; answers, cells and traces that were stored before that go.
         max_bytes: The oldest answers go, and then the oldest cells, until the store is not larger.
 
     Returns:
@@ -80,6 +90,7 @@ def collect(store: Store, *, older_than: float | None = None, max_bytes: int | N
     if older_than is not None:
         for name in _TABLES:
             store.run(f"DELETE FROM {name} WHERE created < ?", [(time.time() - older_than,)])  # noqa: S608 — our names
+        thin_out(store, older_than=older_than)
         _make_smaller(store)
     now = size(store)
     for _ in range(_ROUNDS):

@@ -334,3 +334,14 @@ def test_the_command_serves_the_embedded_lm(artifact: Callable[..., Path], local
     assert process.wait(60) == 0
     assert SECRET not in "".join(told) + rest
     assert json.dumps("A joy.") not in rest
+
+
+def test_a_watched_programs_answer_names_its_trace(artifact: Any, rule_engine: Any, tmp_path: Path) -> None:
+    store = tmp_path / "t.db"
+    program = ps.watch(ps.guarded(ps.load(artifact(), lm=rule_engine(echo).lm())), store=store, content=True)
+    with serving(application(program)) as url:
+        answer = httpx.post(f"{url}/predict", json={"text": "a"}, timeout=30)
+    assert answer.json() == {"echo": "a"}
+    program.close()
+    told = ps.feedback(answer.headers["Progspace-Trace"], store=store, labels={"echo": "b"})
+    assert (told.name, told.outputs, told.score) == ("echo", {"echo": "a"}, 0.0)

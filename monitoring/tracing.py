@@ -1,0 +1,126 @@
+"""Makes a trace of a recorded call: what is kept of it, what is taken out, and what is scored without a label."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from ..programs.examples import plain_values
+from ..programs.wording import abstains
+from ..retrievers.passage import Passages
+from ..store.traces import Trace
+from .recording import Call
+from .redaction import Redaction, redacted
+
+__all__ = ["Keeping", "Signal"]
+
+Signal = Callable[..., Any]
+"""A metric that needs no label: takes an example of the inputs and a prediction, gives a number."""
+
+_LONGEST = 20_000  # characters of a text that is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What traces of a program keep.
+
+    Attributes:
+        name: Of the program.
+        version: Of it.
+        declared: The score that its artifact promises.
+        content: Whether inputs, outputs and messages of errors are kept.
+        redact: What is taken out of them.
+        signals: What is scored without a label.
+        lose: Is told what could not be kept, and why.
+    """
+
+    name: str
+    version: str
+    declared: float | None
+    content: bool
+    redact: Sequence[Redaction]
+    signals: Mapping[str, Signal]
+    lose: Callable[[str, BaseException], None]
+
+    def trace(self, call: Call) -> Trace:
+        """Makes a trace. What a hook fails on is not kept; a signal that fails is left out."""
+        outputs = _outputs(call.output)
+        content: dict[str, Any] = {"inputs": None, "outputs": None}
+        error = None if call.error is None else type(call.error).__qualname__
+        if self.content:
+            try:
+                content["inputs"] = self._kept(call.inputs)
+                content["outputs"] = None if outputs is None else self._kept(outputs)
+                if call.error is not None:
+                    error = f"{error}: {self._kept({'error': str(call.error)})['error']}"
+            except Exception as failure:
+                content = {"inputs": None, "outputs": None}
+                self.lose("content", failure)
+        steps = list(call.steps)
+        return Trace(
+            id=call.id,
+            name=self.name,
+            version=self.version,
+            created=call.began / 1e9,
+            seconds=call.seconds,
+            error=error,
+            calls=sum(step.kind == "chat" for step in steps),
+            input_tokens=sum(step.input_tokens for step in steps),
+            output_tokens=sum(step.output_tokens for step in steps),
+            unreadable=call.unreadable,
+            retries=call.notes["retries"],
+            fallbacks=call.notes["fallbacks"],
+            abstained=bool(call.notes["abstentions"]) or (outputs is not None and _declines(outputs)),
+            confidence=call.confidence,
+            signals=self._signals(call),
+            declared=self.declared,
+            **content,
+        )
+
+    def _kept(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        plain = json.loads(json.dumps(plain_values(dict(values)), default=str))
+        kept: dict[str, Any] = _shortened(redacted(plain, self.redact))
+        return kept
+
+    def _signals(self, call: Call) -> dict[str, float]:
+        found = dict[str, float]()
+        if call.error is not None:
+            return found
+        example = dspy.Example(**call.inputs).with_inputs(*call.inputs)
+        for name, signal in self.signals.items():
+            try:
+                value = float(signal(example, call.output))
+            except Exception as failure:
+                self.lose(f"signal {name!r}", failure)
+                continue
+            if math.isfinite(value):
+                found[name] = value
+        return found
+
+
+def _outputs(output: Any) -> dict[str, Any] | None:
+    if not isinstance(output, dspy.Prediction):
+        return None if output is None else {"value": repr(output)}
+    # Of passages, which ones: their text stays where rights are asked for.
+    return {
+        name: [each.id for each in value] if isinstance(value, Passages) else value
+        for name, value in output.items()
+        if name != "choice_logprobs"
+    }
+
+
+def _declines(outputs: Mapping[str, Any]) -> bool:
+    return any(value is None or (isinstance(value, str) and abstains(value)) for value in outputs.values())
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
+    if isinstance(value, dict):
+        return {name: _shortened(each) for name, each in value.items()}
+    return [_shortened(each) for each in value] if isinstance(value, list) else value

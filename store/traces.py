@@ -1,0 +1,192 @@
+"""Traces of watched programs in a store, and the feedback on them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..errors import DataError, StoreError
+from . import schema
+from .database import Store, as_json, readable
+
+__all__ = ["Trace", "put_feedback", "put_traces", "read_traces", "thin_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a watched program did on one call.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        name: Of the program.
+        version: Of the program: the hash of its artifact, or what the app says.
+        created: When the call began, in seconds since 1970.
+        seconds: From the call's start to its end.
+        error: The class of what it raised, with its message where content is kept; None where it answered.
+        calls: LM calls.
+        input_tokens: Of all its LM calls, those answered from a cache not counted.
+        output_tokens: Of all its LM calls.
+        unreadable: Answers that could not be read, or that were not of the declared types.
+        retries: New attempts of a guarded program.
+        fallbacks: Fallbacks of a guarded program.
+        abstained: Whether it declined to answer.
+        confidence: The probability of the choice that it took, where its LM scored choices; of several, the least.
+        signals: Label-free scores that the app asked for.
+        declared: The score that the program's artifact promises: the lower end of its interval.
+        inputs: The input fields; None where content is not kept.
+        outputs: The output fields; None where content is not kept, or there are none.
+        score: What was said of it later.
+        labels: Right values by output field, as they were told later.
+    """
+
+    id: str
+    name: str
+    version: str
+    created: float
+    seconds: float
+    error: str | None = None
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    unreadable: int = 0
+    retries: int = 0
+    fallbacks: int = 0
+    abstained: bool = False
+    confidence: float | None = None
+    signals: Mapping[str, float] = field(default_factory=dict)
+    declared: float | None = None
+    inputs: Mapping[str, Any] | None = None
+    outputs: Mapping[str, Any] | None = None
+    score: float | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+
+
+_NAMES = [column.name for column in schema.traces.columns]
+_JSON = ("signals", "inputs", "outputs")
+_PUT = (
+    f"INSERT INTO traces ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))}) "  # noqa: S608 — our own names
+    "ON CONFLICT DO NOTHING"
+)
+_TELL = (
+    "INSERT INTO feedback (trace, score, labels, created) VALUES (?, ?, ?, ?) ON CONFLICT (trace) DO UPDATE SET "
+    "score = COALESCE(excluded.score, feedback.score), created = excluded.created, labels = CASE "
+    "WHEN excluded.labels = '{}' THEN feedback.labels ELSE excluded.labels END"
+)
+
+
+def put_traces(store: Store, traces: Iterable[Trace]) -> None:
+    """Stores traces.
+
+    Raises:
+        StoreError: They cannot be written; none of them was.
+    """
+    rows = [tuple(_value(trace, name) for name in _NAMES) for trace in traces]
+    if rows:
+        store.run(_PUT, rows)
+
+
+def _value(trace: Trace, name: str) -> Any:
+    value = getattr(trace, name)
+    if name in _JSON:
+        return None if value is None else as_json(dict(value))
+    if name == "abstained":
+        return int(value)
+    return readable(value) if isinstance(value, str) else value
+
+
+def read_traces(
+    store: Store, *, name: str | None = None, last: int | None = None, ids: Iterable[str] | None = None
+) -> list[Trace]:
+    """Gives traces with what was said of them, in the order of their calls.
+
+    Args:
+        store: To be read.
+        name: Of one program only.
+        last: No more than so many, the latest.
+        ids: Of these only.
+
+    Raises:
+        StoreError: It cannot be read, or a trace is damaged.
+    """
+    traces, feedback = schema.traces, schema.feedback
+    query = (
+        sa.select(traces, feedback.c.score, feedback.c.labels)
+        .join_from(traces, feedback, traces.c.id == feedback.c.trace, isouter=True)
+        .order_by(traces.c.created.desc(), traces.c.id)
+    )
+    if name is not None:
+        query = query.where(traces.c.name == name)
+    if ids is not None:
+        query = query.where(traces.c.id.in_(list(ids)))
+    if last is not None:
+        query = query.limit(last)
+    return [_trace(store, row) for row in reversed(store.read(query))]
+
+
+def _trace(store: Store, row: sa.Row[Any]) -> Trace:
+    values = dict(row._mapping)
+    try:
+        for name in (*_JSON, "labels"):
+            told = values[name]
+            values[name] = json.loads(told) if told is not None else {} if name == "labels" else None
+            if not isinstance(values[name], dict | None):
+                raise TypeError(f"{name} is no object")
+        return Trace(**{**values, "abstained": bool(values["abstained"])})
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{store.where}: trace {row.id} is damaged ({error})") from error
+
+
+def put_feedback(store: Store, trace: str, *, score: float | None = None, labels: Mapping[str, Any]) -> Trace:
+    """Keeps what is said of a trace; what was said before gives way. Gives the trace as it is then.
+
+    Where labels are told and no score, and the trace's outputs were kept, the score is 1 if all labels are as the
+    program said, else 0.
+
+    Raises:
+        DataError: There is no such trace, nothing is said, or the score is not within 0 and 1.
+        StoreError: It cannot be written.
+    """
+    if score is None and not labels:
+        raise DataError("nothing is said of the trace: give a score or a label")
+    if score is not None and not 0 <= score <= 1:
+        raise DataError(f"a score is between 0 and 1, not {score:g}", field="score")
+    found = read_traces(store, ids=[trace])
+    if not found:
+        raise DataError(f"there is no trace {trace!r} in {store.where}; `progspace traces` lists them")
+    outputs = found[0].outputs
+    if score is None and outputs is not None and set(labels) <= set(outputs):
+        score = float(all(_same(outputs[name], value) for name, value in labels.items()))
+    store.run(_TELL, [(trace, score, as_json(dict(labels)), time.time())])
+    return read_traces(store, ids=[trace])[0]
+
+
+def _same(said: Any, label: Any) -> bool:
+    return bool(said == label) or str(said).strip() == str(label).strip()
+
+
+def thin_out(store: Store, *, older_than: float | None = None, rows: int | None = None) -> int:
+    """Deletes old traces and the feedback on them; gives how many traces.
+
+    Args:
+        store: To be thinned out.
+        older_than: Seconds; traces of before that go.
+        rows: The oldest go until there are no more than so many.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    gone = 0
+    if older_than is not None:
+        gone += store.run("DELETE FROM traces WHERE created < ?", [(time.time() - older_than,)])
+    if rows is not None:
+        created = schema.traces.c.created
+        for first in store.read(sa.select(created).order_by(created.desc()).limit(1).offset(rows)):
+            gone += store.run("DELETE FROM traces WHERE created <= ?", [(first.created,)])
+    if gone:
+        store.run("DELETE FROM feedback WHERE trace NOT IN (SELECT id FROM traces)")
+    return gone

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import progspace as ps
+from progspace.cli import app
+from progspace.monitoring.quality import quality_of
+from progspace.store.database import open_store
+from progspace.store.traces import Trace, put_feedback, put_traces
+
+DROP = 800  # the call from which a worse version answers
+
+
+def calls(n: int = 1_200, seed: int = 0) -> list[Trace]:
+    generator = np.random.default_rng(seed)
+    return [
+        Trace(
+            f"{i:032x}", "mood", "a" * 64 if i < DROP else "b" * 64, 1e9 + i,
+            float(generator.exponential(0.2 if i < DROP else 0.8)), calls=1, input_tokens=30, output_tokens=2,
+            error="LMError" if generator.random() < (0.002 if i < DROP else 0.15) else None,
+            confidence=float(generator.beta(8, 2 if i < DROP else 8)), declared=0.9,
+            signals={"grounded": float(generator.random() < (0.95 if i < DROP else 0.7)), "length": float(i % 7)},
+            score=float(generator.random() < (0.95 if i < DROP else 0.75)),
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def test_what_changed_is_told_with_its_time_and_version() -> None:
+    found = quality_of(calls(), window=400)
+    changed = {stream.name: stream.changes[0] for stream in found.streams if stream.changes}
+    assert set(changed) == {
+        "score, against the promise", "score", "errors", "long calls", "unsure answers", "grounded, down"
+    }  # fmt: skip
+    for change in changed.values():
+        assert abs(change.since - (1e9 + DROP)) <= 60
+        assert DROP < change.detected - 1e9 < DROP + 300
+    exact = next(change for change in changed.values() if change.since == 1e9 + DROP)
+    assert (exact.version, exact.new_version) == ("b" * 64, True)
+    assert (found.calls, found.versions, found.judged, found.version) == (1_200, 2, 400, "b" * 64)
+    assert found.interval is not None
+    assert found.interval.low < 0.75 < found.interval.high
+    assert found.interval.high < 0.9
+
+
+def test_what_did_not_change_raises_no_alarm() -> None:
+    for seed in range(5):
+        assert not quality_of(calls(DROP, seed), window=200).changed
+    few = quality_of(calls(30))
+    assert {stream.reference for stream in few.streams} == {0.9, None}
+
+
+class Page(HTMLParser):
+    """Counts elements, and what leads elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    store, page = str(tmp_path / "s.db"), tmp_path / "m.html"
+    given = calls()
+    with open_store(store) as opened:
+        put_traces(opened, given)
+        for trace in given:
+            put_feedback(opened, trace.id, score=trace.score, labels={}) if trace.created % 4 == 0 else None
+        put_traces(opened, [Trace("x", "<script>", "", 2e9, 1.0, outputs={"label": "glad"})])
+
+    def run(*arguments: str) -> str:
+        app([*arguments, "--store", store], standalone_mode=False)
+        return capsys.readouterr().out
+
+    told = run("monitor", "--html", str(page), "--window", "400")
+    assert "CHANGED" in told
+    assert "higher since about" in told
+    read = Page()
+    read.feed(page.read_text(encoding="utf-8"))
+    assert read.tags.count("svg") >= 10
+    assert "script" not in read.tags
+    assert read.links == []
+    programs = json.loads(run("monitor", "--json", "--name", "mood"))["programs"]
+    assert [each["judged"] for each in programs] == [100]
+    assert app(["monitor", "--fail-if-changed", "--store", store, "--window", "400"], standalone_mode=False) == 1
+    capsys.readouterr()
+    assert len(json.loads(run("traces", "--last", "3", "--json"))["traces"]) == 3
+    assert "glad" in run("traces", "x")
+    assert "has the score 0" in run("feedback", "x", "--label", "label=sad")
+    with pytest.raises(ps.DataError, match="there is no trace 'y'"):
+        run("feedback", "y", "--score", "1")
+    with pytest.raises(ps.DataError, match="not of the form"):
+        run("feedback", "x", "--label", "sad")
+    with pytest.raises(ps.DataError, match="no such store"):
+        app(["monitor", "--store", str(tmp_path / "none.db")], standalone_mode=False)
