@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import dspy
 import pytest
-from dspy.lm15 import Message, Request, Response, TokenLogprob, TopLogprob, Usage
+from dspy.lm15 import Message, Request, Response, TokenLogprob, TopLogprob, UnsupportedFeatureError, Usage
 
 import progspace as ps
 from progspace.artifacts.artifact import Artifact, Provenance, write_artifact
@@ -72,6 +72,9 @@ class RuleEngine:
         class Async:
             async def complete(self, request: Request) -> Response:
                 return engine.complete(request)
+
+            def stream(self, request: Request) -> Any:
+                raise UnsupportedFeatureError("it answers whole", feature="stream")
 
         return dspy.LM(name, engine=self, async_engine=Async(), cache=False, num_retries=0, **settings)
 
