@@ -1,6 +1,7 @@
 # make quickstart   a better sentiment program on the embedded LM, from nothing
 # make test         everything that CI runs
 # make check        format, lint, types, architecture
+# make docs         the site of docs/, in build/docs
 # make finetune     what trains the embedded LM (torch), for `progspace compile --finetune` and its tests
 # make lock         resolves the development dependencies anew
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MODELS := smollm2-135m all-minilm-l6-v2
 
-.PHONY: setup finetune quickstart test check format lock clean
+.PHONY: setup finetune quickstart test check docs format lock clean
 
 # One stamp for what is installed: made anew when the dependencies change; offline, it is not touched again.
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -37,6 +38,9 @@ check: $(VENV)/.installed
 
 test: setup check
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m sphinx --builder html --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

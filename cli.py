@@ -33,6 +33,7 @@ from .cli_arguments import (
 )
 from .cli_gate import add_gate
 from .cli_retrieval import add_retrieval
+from .cli_root import add_root
 from .cli_serving import add_serving
 from .cli_store import add_store
 from .cli_versions import add_versions
@@ -52,6 +53,7 @@ add_retrieval(app)
 add_gate(app)
 add_serving(app)
 add_store(app)
+add_root(app)
 add_versions(app)
 
 SUITES = (
