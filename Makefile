@@ -1,6 +1,7 @@
 # make quickstart   a better sentiment program on the embedded LM, from nothing
 # make test         everything that CI runs
 # make check        format, lint, types, architecture, secrets, known holes of dependencies
+# make docs         the site of docs/, in build/docs
 # make finetune     what trains the embedded LM (torch), for `progspace compile --finetune` and its tests
 # make lock         resolves the development dependencies anew
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MODELS := smollm2-135m all-minilm-l6-v2
 
-.PHONY: setup finetune quickstart test check scan format lock clean
+.PHONY: setup finetune quickstart test check scan docs format lock clean
 
 # One stamp for what is installed: made anew when the dependencies change; offline, it is not touched again.
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -41,6 +42,9 @@ scan: $(VENV)/.installed
 test: setup check
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not embedded" --durations 15
 	$(BIN)/python -m pytest -m embedded --durations 15
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m sphinx --builder html --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -34,6 +34,7 @@ from .cli_arguments import (
 from .cli_edge import add_edge
 from .cli_gate import add_gate
 from .cli_retrieval import add_retrieval
+from .cli_root import add_root
 from .cli_serving import add_serving
 from .cli_share import add_lm
 from .cli_store import add_store
@@ -59,6 +60,7 @@ add_serving(app)
 add_lm(app)
 add_store(app)
 add_transfer(app)
+add_root(app)
 add_versions(app)
 add_watch(app)
 

@@ -36,7 +36,8 @@ DEFAULT_STORE = ".progspace/store.db"
 TaskArgument = Annotated[
     str,
     typer.Argument(
-        help="`FILE.py:NAME` or `package.module:NAME` of a Task or a function that makes one, or `sentiment`."
+        help="`FILE.py:NAME` or `package.module:NAME` of a Task or a function that makes one; `sentiment`; or a "
+        "published benchmark's file: `bbh:FILE`, `gsm8k:FILE`, `squad:FILE`."
     ),
 ]
 ProgramArgument = Annotated[
@@ -81,6 +82,12 @@ def find_task(reference: str) -> Any:
         from .programs import sentiment
 
         return sentiment.task()
+    kind, _, path = reference.partition(":")
+    if path and not path.isidentifier():  # a name after the colon is one of a module that is called so
+        from .programs.published import PUBLISHED
+
+        if kind in PUBLISHED:
+            return PUBLISHED[kind](path)
     place, colon, name = reference.rpartition(":")
     if not colon:
         raise DataError(f"{reference!r} names no task: FILE.py:NAME, package.module:NAME, or sentiment")

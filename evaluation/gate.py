@@ -129,7 +129,7 @@ def gate(
 ) -> Gate:
     """Tells whether a new program is no worse than an old one on a task; what is in the store costs nothing.
 
-    The other arguments, and the errors, are those of `progspace.evaluation.scoring.compare`.
+    The other arguments, and the errors, are those of `progspace.compare`.
 
     Args:
         new: The program that wants to take the old one's place.

@@ -7,6 +7,7 @@ import importlib
 import json
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import dspy
@@ -16,6 +17,7 @@ import yaml
 import progspace
 from progspace.lms.models import installed
 from progspace.programs import policies, sentiment
+from progspace.tests.pages import blocks, options_of
 
 ROOT = Path(progspace.__file__).parent
 MODULES = [
@@ -45,13 +47,9 @@ def test_there_are_examples() -> None:
     assert sum(bool(test.examples) for module in modules for test in finder.find(module)) > 30
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-
-
 def block(said: str) -> str:
     """The one that says this."""
-    return next(each for each in blocks("python") if said in each)
+    return next(each.code for each in blocks(ROOT / "README.md", "python") if said in each.code)
 
 
 def test_the_readmes_documents_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,56 +101,19 @@ def test_the_readmes_python_runs(local_lm: dspy.LM, tmp_path: Path, monkeypatch:
     Path("reviews.jsonl").write_text(
         "".join(json.dumps({"text": row.review, "label": row.sentiment}) + "\n" for row in rows), encoding="utf-8"
     )
-    code, *_ = blocks("python")
-    assert "calls=2000" in code
+    code = block("calls=2000")
     code = code.replace("calls=2000", "calls=200").replace('ps.lm("local")', 'ps.lm("local", max_tokens=40)')
     code = re.sub(r"^await .*$", "", code, flags=re.MULTILINE)
     exec(compile(code, "README.md", "exec", dont_inherit=True), {})  # noqa: S102 — the README's own code
     assert Path("sentiment.progspace.json").exists()
 
 
-def test_the_readme_names_commands_that_exist() -> None:
-    from typer.main import get_command
-
-    from progspace.cli import app
-
-    known = set(get_command(app).commands)  # type: ignore[attr-defined]
-    named = set(re.findall(r"^progspace ([\w-]+)", "\n".join(blocks("console")), re.MULTILINE))
-    assert named
-    assert named <= known
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"^make (\w+)", "\n".join(blocks("console")), re.MULTILINE):
-        assert f"\n{target}:" in makefile
-
-
-def test_the_gates_page_names_options_that_exist() -> None:
-    from typer.main import get_command
-
-    from progspace.cli import app
-
-    page = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
-    options = {option for each in get_command(app).commands["compare"].params for option in each.opts}  # type: ignore[attr-defined]
-    workflow = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+def test_the_gates_workflow_runs_the_gate() -> None:
+    (workflow,) = (yaml.safe_load(each.code) for each in blocks(ROOT / "docs" / "gate.md", "yaml"))
     steps = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
-    assert any("progspace compare" in step for step in steps)
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
-    assert "--fail-if-worse" in named
-    assert named <= options
-
-
-@pytest.mark.parametrize("page", ["edge-cases.md", "transfer.md"])
-def test_pages_name_options_that_exist(page: str) -> None:
-    from typer.main import get_command
-
-    from progspace.cli import app
-
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    said = re.findall(r"^progspace ([\w-]+)(.*)$", text, re.MULTILINE)
-    assert said
-    for command, rest in said:
-        options = {option for each in commands[command].params for option in each.opts}
-        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest)) <= options, command
+    (gate,) = (shlex.split(step) for step in steps if step.startswith("progspace compare"))
+    assert {"--fail-if-worse", "--margin"} <= set(gate)
+    assert {word for word in gate if word.startswith("--")} <= options_of(gate)
 
 
 def test_what_is_public_is_there() -> None:
