@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import dspy
 from threadpoolctl import threadpool_limits
@@ -41,6 +41,7 @@ from .optimizers.rung_report import rung_reports
 from .optimizers.rung_search import SearchMeans
 from .optimizers.space import Space
 from .optimizers.standing import Standing
+from .optimizers.stored_log import StoredLog
 from .optimizers.study import record_study
 from .programs.fields import choices_of
 from .programs.splits import stratified
@@ -153,6 +154,9 @@ def compile(  # noqa: A001 — the public name
         repeats=repeats,
         max_prompt_tokens=space.max_prompt_tokens,
     )
+    log = arena.log = StoredLog(
+        store, matrix, task, lm=lm.model, seed=seed, raced=arena.raced, fresh=arena.fresh, repeats=repeats
+    )
     promotion = Promotion(objectives or Objectives())
     ladder = Ladder(
         SearchMeans(
@@ -162,7 +166,7 @@ def compile(  # noqa: A001 — the public name
             promotion=promotion,
             make_race=RACES[race] if isinstance(race, str) else race,
             seed=seed,
-            told=Listener(rung=told.rung, kept=told.kept, round=told.round),
+            told=Listener(rung=_each(log.rung, told.rung), kept=_each(log.climbed, told.kept), round=told.round),
         )
     )
     # The quality model inverts small matrices: threads of linear algebra would wait for the LM's, and for each other.
@@ -208,6 +212,8 @@ def compile(  # noqa: A001 — the public name
         test_reads=len(task.unsealed),
         seconds=meter.spent.seconds,
     )
+    provenance = _provenance(task, seed, budget)
+    log.finished(report, provenance, climbed.winner.best.order, [arena.standings[key].order for key, _ in front])
     return Compiled(
         program=winner.candidate.apply(task.program, lm, arena.lms),
         candidate=winner.candidate.complete(task.program),
@@ -218,12 +224,20 @@ def compile(  # noqa: A001 — the public name
             )
             for candidate, point in ((arena.standings[key].candidate, point) for key, point in front)
         ),
-        provenance=_provenance(task, seed, budget),
+        provenance=provenance,
         structure=describe(task.program),
         lm=lm_identity(lm),
         lms={name: lm_identity(each) for name, each in used.items()},
         adapters=adapters_of({"": lm, **used}),
     )
+
+
+def _each(*listeners: Callable[[Any], None]) -> Callable[[Any], None]:
+    def told(of: Any) -> None:
+        for listener in listeners:
+            listener(of)
+
+    return told
 
 
 def _notes(climbed: Climb, arena: Arena) -> list[str]:

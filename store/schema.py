@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["answers", "cells", "claims", "limits", "metadata"]
+__all__ = ["answers", "cells", "claims", "limits", "metadata", "search_events", "searches"]
 
 metadata = sa.MetaData()
 
@@ -52,3 +52,26 @@ claims = sa.Table(
 
 limits = sa.Table("limits", metadata, sa.Column("endpoint", sa.String, primary_key=True), sa.Column("state", sa.Text))
 """What endpoints grant, as all that share the store have learnt it; ``state`` is JSON."""
+
+searches = sa.Table(
+    "searches",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("task", sa.String, nullable=False),
+    sa.Column("task_hash", sa.String, nullable=False),
+    sa.Column("lm", sa.String, nullable=False),
+    sa.Column("seed", sa.Integer, nullable=False),
+    sa.Column("began", sa.Float, nullable=False),
+)
+"""Searches that have run or are running."""
+
+search_events = sa.Table(
+    "search_events",
+    metadata,
+    sa.Column("search", sa.String, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+)
+"""How each search ran, in order; ``value`` is JSON."""
