@@ -32,6 +32,7 @@ from .cli_arguments import (
     show,
 )
 from .cli_gate import add_gate
+from .cli_page import add_page
 from .cli_retrieval import add_retrieval
 from .cli_serving import add_serving
 from .cli_store import add_store
@@ -50,6 +51,7 @@ models_app = typer.Typer(help="Embedded language models: list and install them."
 app.add_typer(models_app, name="models")
 add_retrieval(app)
 add_gate(app)
+add_page(app)
 add_serving(app)
 add_store(app)
 add_versions(app)

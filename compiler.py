@@ -21,6 +21,7 @@ from .evaluation.evaluation import Comparison, compare_cells
 from .evaluation.findings import Point
 from .evaluation.judges import asks_an_lm, judge_variance
 from .evaluation.matrix import Matrix
+from .evaluation.page.reading import read_content
 from .evaluation.power import label_note
 from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
@@ -217,7 +218,7 @@ def compile(  # noqa: A001 — the public name
     return Compiled(
         program=winner.candidate.apply(task.program, lm, arena.lms),
         candidate=winner.candidate.complete(task.program),
-        report=report,
+        report=report.showing(read_content(store, replace(log.search, finished=True))),
         front=tuple(
             FrontPoint(
                 candidate.apply(task.program, lm, arena.lms), candidate, point["quality"], point["tokens"], point

@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -110,11 +110,13 @@ def searches(store: Store) -> list[Search]:
         .group_by(told.c.search)
         .subquery()
     )
-    names = [field.name for field in fields(Search)][:6]
-    query = sa.select(*(table.c[name] for name in names), last.c.updated, last.c.finished).outerjoin(
-        last, last.c.search == table.c.id
-    )
-    found = [Search(*row[:6], updated=row[6] or row[5], finished=bool(row[7])) for row in store.read(query)]
+    query = sa.select(table, last.c.updated, last.c.finished).outerjoin(last, last.c.search == table.c.id)
+    found = [
+        Search(
+            row.id, row.task, row.task_hash, row.lm, row.seed, row.began, row.updated or row.began, bool(row.finished)
+        )
+        for row in store.read(query)
+    ]
     return sorted(found, key=lambda each: (each.updated, each.began), reverse=True)
 
 
@@ -122,8 +124,6 @@ def events(store: Store, search: str) -> Sequence[Event]:
     """Gives the events of a search, in their order."""
     table = schema.search_events
     query = (
-        sa.select(table.c.kind, table.c.value, table.c.created)
-        .where(table.c.search == search)
-        .order_by(table.c.number)
+        sa.select(table.c.kind, table.c.value, table.c.created).where(table.c.search == search).order_by(table.c.number)
     )
     return [Event(row.kind, json.loads(row.value), row.created) for row in store.read(query)]

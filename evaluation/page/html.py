@@ -52,7 +52,7 @@ def json_of(content: PageContent) -> str:
 
 @cache
 def _part(name: str) -> str:
-    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+    return files(__package__).joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -88,5 +88,5 @@ def edge_cases(rows: Mapping[int, CellsView], good: Iterable[int], examples: int
             continue
         kind = "fail" if max(scores) < 0.5 else "disagree" if max(scores) - min(scores) >= 0.5 else None
         if kind is not None:
-            found.append(EdgeCase(example=example, kind=kind, score=sum(scores) / len(scores), n=len(scores)))  # type: ignore[arg-type]
+            found.append(EdgeCase(example=example, kind=kind, score=sum(scores) / len(scores), n=len(scores)))
     return sorted(found, key=lambda each: (each.score, -each.n, each.example))[:_SHOWN]

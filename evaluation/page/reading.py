@@ -75,7 +75,9 @@ def read_content(store: Store, search: Search) -> PageContent:
     texts = Texts()
     # Those that ran on most examples come first: if anything has to be left out, it is what others said.
     cells = {
-        str(each.number): cells_view(rows[each.number], told.examples, texts) for each in best_first if rows[each.number]
+        str(each.number): cells_view(rows[each.number], told.examples, texts)
+        for each in best_first
+        if rows[each.number]
     }
     most = max((each.n for each in best_first), default=0)
     good = sorted((each for each in best_first if 2 * each.n >= most), key=lambda each: -(each.score or 0))

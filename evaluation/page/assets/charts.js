@@ -9,7 +9,7 @@ function ticks(low, high, about) {
 }
 
 function frame(width, { height, x, y, xName, yName, xText = count, label }) {
-  const left = 46, right = 14, top = 14, bottom = 44;
+  const left = 46, right = 14, top = 22, bottom = 44;
   const X = (value) => left + ((width - left - right) * (value - x[0])) / (x[1] - x[0] || 1);
   const Y = (value) => top + (height - top - bottom) * (1 - (value - y[0]) / (y[1] - y[0] || 1));
   const svg = draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label });
@@ -98,7 +98,7 @@ function raceChart(width) {
   for (const rung of content.rungs.slice(1)) {
     const x = at.X(rung.begun_after);
     at.svg.append(draw("line", { class: "grid", x1: x, x2: x, y1: at.top, y2: at.height - at.bottom }));
-    if (x - told > 64) { at.svg.append(draw("text", { class: "over", x: x + 4, y: at.top + 4 }, rung.name)); told = x; }
+    if (x - told > 64) { at.svg.append(draw("text", { class: "over", x: x + 4, y: at.top - 8 }, rung.name)); told = x; }
   }
   const best = new Set(content.rungs.filter((rung) => rung.kept).map((rung) => rung.best));
   const weight = (each) => (each.number === content.winner ? 2 : best.has(each.number) ? 1 : 0);
@@ -152,17 +152,18 @@ function frontChart(width) {
     return { candidate, x, y, about: `${by === "tokens" ? `${count(candidate.tokens)} tokens` : duration(candidate.seconds)} an example`,
       shape: disc(x, y, filled) };
   });
-  const placed = [];
+  const placed = [], labels = [];
   for (const { candidate, x, y } of [...marks].reverse()) {
     if (!role(candidate) && !onFront.has(candidate.number)) continue;
     const text = role(candidate) ? `${name(candidate)} ${role(candidate)}` : name(candidate);
-    const wide = 7 * text.length, start = x + 10 + wide > at.width ? x - 10 - wide : x + 10;
-    const box = [start, y - 8, start + wide, y + 8];
+    const wide = 6.8 * text.length, start = Math.max(at.left, Math.min(x - wide / 2, at.width - wide));
+    const box = [start, y - 22, start + wide, y - 8];
     const free = (boxes) => boxes.every((other) => box[0] > other[2] || box[2] < other[0] || box[1] > other[3] || box[3] < other[1]);
     if (!free(placed)) continue;
     placed.push(box);
-    at.svg.append(draw("text", { class: "name over", x: start, y: y + 4 }, text));
+    labels.push(draw("text", { class: "name over", x: start, y: y - 10 }, text));
   }
   reachable(at.svg, marks);
+  at.svg.append(...labels);
   return at.svg;
 }

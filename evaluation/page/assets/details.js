@@ -25,7 +25,18 @@ function difference(left, right) {
     else { add(1, b[j]); j += 1; }
   }
   add(0, tail);
-  return runs;
+  // A space between two changes belongs to both: marked in pieces, a sentence reads badly.
+  return runs.flatMap(([kind, text], index) =>
+    (kind === 0 && index > 0 && index < runs.length - 1 && text && !text.trim() ? [[-1, text], [1, text]] : [[kind, text]]));
+}
+
+// One side of a difference, in as few pieces as it has.
+function sideOf(runs, kind) {
+  const own = [];
+  for (const [each, text] of runs.filter(([each]) => each === 0 || each === kind))
+    if (own.length && own[own.length - 1][0] === each) own[own.length - 1][1] += text;
+    else own.push([each, text]);
+  return own;
 }
 
 function sideBySide() {
@@ -45,7 +56,7 @@ function sideBySide() {
     result.replaceChildren(...names.map((each) => {
       const runs = difference(one.prompts[each] || "", other.prompts[each] || "");
       const side = (kind, tag) => el("pre", { tabindex: 0, role: "region", "aria-label": `Prompt of ${each}, ${kind < 0 ? "left" : "right"}` },
-        runs.filter(([own]) => own === 0 || own === kind).map(([own, text]) => (own ? el(tag, null, text) : text)));
+        sideOf(runs, kind).map(([own, text]) => (own ? el(tag, null, text) : text)));
       return el("div", null, names.length > 1 && el("h3", null, each), el("div", { class: "sides" }, side(-1, "del"), side(1, "ins")));
     }));
   }
