@@ -33,6 +33,7 @@ from .cli_arguments import (
 )
 from .cli_edge import add_edge
 from .cli_gate import add_gate
+from .cli_page import add_page
 from .cli_retrieval import add_retrieval
 from .cli_root import add_root
 from .cli_serving import add_serving
@@ -56,6 +57,7 @@ app.add_typer(models_app, name="models")
 add_retrieval(app)
 add_gate(app)
 add_edge(app)
+add_page(app)
 add_serving(app)
 add_lm(app)
 add_store(app)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import dspy
 from threadpoolctl import threadpool_limits
@@ -21,6 +21,7 @@ from .evaluation.evaluation import Comparison, compare_cells
 from .evaluation.findings import Point
 from .evaluation.judges import asks_an_lm, judge_variance
 from .evaluation.matrix import Matrix
+from .evaluation.page.reading import read_content
 from .evaluation.power import label_note
 from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
@@ -41,6 +42,7 @@ from .optimizers.rung_report import rung_reports
 from .optimizers.rung_search import SearchMeans
 from .optimizers.space import Space
 from .optimizers.standing import Standing
+from .optimizers.stored_log import StoredLog
 from .optimizers.study import record_study
 from .programs.candidate import Candidate
 from .programs.fields import choices_of
@@ -157,6 +159,9 @@ def compile(  # noqa: A001 — the public name
         repeats=repeats,
         max_prompt_tokens=space.max_prompt_tokens,
     )
+    log = arena.log = StoredLog(
+        store, matrix, task, lm=lm.model, seed=seed, raced=arena.raced, fresh=arena.fresh, repeats=repeats
+    )
     promotion = Promotion(objectives or Objectives())
     ladder = Ladder(
         SearchMeans(
@@ -166,7 +171,7 @@ def compile(  # noqa: A001 — the public name
             promotion=promotion,
             make_race=RACES[race] if isinstance(race, str) else race,
             seed=seed,
-            told=Listener(rung=told.rung, kept=told.kept, round=told.round),
+            told=Listener(rung=_each(log.rung, told.rung), kept=_each(log.climbed, told.kept), round=told.round),
         )
     )
     # The quality model inverts small matrices: threads of linear algebra would wait for the LM's, and for each other.
@@ -212,22 +217,32 @@ def compile(  # noqa: A001 — the public name
         test_reads=len(task.unsealed),
         seconds=meter.spent.seconds,
     )
+    provenance = _provenance(task, seed, budget)
+    log.finished(report, provenance, climbed.winner.best.order, [arena.standings[key].order for key, _ in front])
     return Compiled(
         program=winner.candidate.apply(task.program, lm, arena.lms),
         candidate=winner.candidate.complete(task.program),
-        report=report,
+        report=report.showing(read_content(store, replace(log.search, finished=True))),
         front=tuple(
             FrontPoint(
                 candidate.apply(task.program, lm, arena.lms), candidate, point["quality"], point["tokens"], point
             )
             for candidate, point in ((arena.standings[key].candidate, point) for key, point in front)
         ),
-        provenance=_provenance(task, seed, budget),
+        provenance=provenance,
         structure=describe(task.program),
         lm=lm_identity(lm),
         lms={name: lm_identity(each) for name, each in used.items()},
         adapters=adapters_of({"": lm, **used}),
     )
+
+
+def _each(*listeners: Callable[[Any], None]) -> Callable[[Any], None]:
+    def told(of: Any) -> None:
+        for listener in listeners:
+            listener(of)
+
+    return told
 
 
 def _notes(climbed: Climb, arena: Arena) -> list[str]:

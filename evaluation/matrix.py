@@ -106,11 +106,20 @@ class Matrix:
             BudgetExceeded: Nothing is left to buy one; those that were bought are stored.
             MetricError: The metric raised.
         """
-        identity = program_identity(program, self.lm)
+        identity = self.identity(program)
         metered, scoring = self._metered(program), self._scoring()
         hashes = [example_hash(example) for example in examples]
         runs = [self._fill(metered, identity, scoring, examples, hashes, repeat) for repeat in range(repeats)]
         return runs[0] if repeats == 1 else [mean_cell(cells) for cells in zip(*runs, strict=True)]
+
+    def identity(self, program: dspy.Module) -> str:
+        """Under which name a program's cells stand in the store."""
+        return program_identity(program, self.lm)
+
+    @property
+    def metric_identity(self) -> str:
+        """Under which name of the metric they do."""
+        return self._scoring().identity
 
     def _fill(
         self,

@@ -1,10 +1,8 @@
-"""Draws evaluations, comparisons and reports: as text for a terminal or a pipe, and as a page."""
+"""Draws evaluations, comparisons and reports: as text for a terminal or a pipe."""
 
 from __future__ import annotations
 
-import html
 import io
-from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -16,7 +14,7 @@ from .evaluation import Comparison, Evaluation
 from .findings import Findings, Measured, RungReport, TrainingReport
 from .statistics import Interval
 
-__all__ = ["as_text", "comparison_view", "evaluation_view", "report_page", "report_text", "report_view"]
+__all__ = ["as_text", "comparison_view", "evaluation_view", "report_text", "report_view"]
 
 
 _COLUMNS = ("rung", "dev", "test", "95 %", "gain", "tokens", "calls", "s")
@@ -212,128 +210,3 @@ def comparison_view(comparison: Comparison) -> RenderableType:
         f"({test.method}; {test.wins_a} better, {test.wins_b} worse, {test.ties} alike)."
     )
     return Group(table, Text(line))
-
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --dim: #68707a; --line: #d8dde3; --paper: #fff; --mark: #1f6feb; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ed; --dim: #98a2ad; --line: #343b44; --paper: #14171b; --mark: #6ea8ff; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-       max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--dim); font-weight: 500; } td:first-child { white-space: normal; min-width: 14rem; }
-th:first-child, td:first-child { text-align: left; }
-tr.winner td { font-weight: 600; } tr.lost td { color: var(--dim); }
-svg text { fill: var(--ink); font: 13px system-ui, sans-serif; } svg .dim { fill: var(--dim); }
-svg line { stroke: var(--dim); stroke-width: 2; } svg .grid { stroke: var(--line); stroke-width: 1; }
-svg circle { fill: var(--dim); } svg .winner { fill: var(--mark); }
-"""
-
-
-def report_page(report: Findings) -> str:
-    """The report as one HTML page that needs nothing else; every text in it is escaped."""
-    head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
-    body = "".join(
-        f'<tr class="{_class(rung, report)}">' + "".join(map(_table_cell, _rung_cells(rung))) + "</tr>"
-        for rung in report.rungs
-    )
-    sentences = "".join(f"<p>{html.escape(line)}</p>" for line in report_lines(report))
-    front = "".join(
-        f"<tr><td>{html.escape(point.choice)}</td><td>{numbers.percent(point.score)}</td>"
-        f"<td>{numbers.count(point.tokens)}</td></tr>"
-        for point in report.front
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(report.task)} — progspace</title><style>{_STYLE}</style>"
-        f"<h1>{html.escape(report.task)}</h1>{sentences}"
-        f'<h2>The ladder</h2><div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
-        f"<h2>Score on the sealed test, with its interval</h2>{_plot(report.rungs, report)}"
-        f"<h2>Held-out score against calls</h2>{_curve(report)}"
-        f"<h2>Who proposed, and what came of it</h2>{_proposers(report)}"
-        f'<h2>Pareto front on dev</h2><div class="scroll"><table><tr><th>choice</th><th>score</th><th>tokens</th></tr>'
-        f"{front}</table></div></html>\n"
-    )
-
-
-def _table_cell(text: str) -> str:
-    return f"<td>{html.escape(text)}</td>"
-
-
-def _class(rung: RungReport, report: Findings) -> str:
-    return "winner" if rung is report.winner else "kept" if rung.kept else "lost"
-
-
-def _plot(rungs: Sequence[RungReport], report: Findings) -> str:
-    """A dot and its interval for each rung, from 0 to 100 %."""
-    left, width, step = 150, 620, 36
-    height = step * len(rungs) + 40
-
-    def x(share: float) -> float:
-        return left + width * min(1.0, max(0.0, share))
-
-    parts = [
-        f'<line class="grid" x1="{x(tick / 4)}" x2="{x(tick / 4)}" y1="8" y2="{height - 30}"/>'
-        f'<text class="dim" x="{x(tick / 4)}" y="{height - 10}" text-anchor="middle">{25 * tick} %</text>'
-        for tick in range(5)
-    ]
-    for index, rung in enumerate(rungs):
-        if rung.test is None:
-            continue
-        y = step * index + 26
-        parts.append(
-            f'<text x="{left - 14}" y="{y + 5}" text-anchor="end">{html.escape(rung.name)}</text>'
-            f'<line x1="{x(rung.test.low):.1f}" x2="{x(rung.test.high):.1f}" y1="{y}" y2="{y}"/>'
-            f'<circle class="{_class(rung, report)}" cx="{x(rung.test.score):.1f}" cy="{y}" r="6">'
-            f"<title>{numbers.percent(rung.test.score)} [{numbers.interval(_interval(rung.test))}]</title></circle>"
-        )
-    return f'<svg viewBox="0 0 {left + width + 40} {height}" width="100%" role="img">{"".join(parts)}</svg>'
-
-
-def _proposers(report: Findings) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(f'{rung.name}: {each.name}')}</td><td>{numbers.count(each.candidates)}</td>"
-        f"<td>{numbers.count(each.calls)}</td><td>{each.promise:.1f}</td></tr>"
-        for rung in report.rungs
-        for each in rung.proposers
-        if each.candidates
-    )
-    head = "<th>proposer</th><th>candidates</th><th>calls</th><th>better, in expectation</th>"
-    return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
-
-
-def _curve(report: Findings) -> str:
-    """The held-out score of what was best so far, as steps over the calls asked."""
-    left, width, height = 60, 700, 220
-    points = report.curve
-    most = max(1, points[-1][0])
-
-    def place(calls: float, score: float) -> tuple[float, float]:
-        return left + width * calls / most, 10 + (height - 50) * (1 - min(1.0, max(0.0, score)))
-
-    parts = [
-        f'<line class="grid" x1="{left}" x2="{left + width}" y1="{place(0, tick / 4)[1]:.1f}" '
-        f'y2="{place(0, tick / 4)[1]:.1f}"/>'
-        f'<text class="dim" x="{left - 8}" y="{place(0, tick / 4)[1] + 4:.1f}" text-anchor="end">{25 * tick} %</text>'
-        for tick in range(5)
-    ]
-    before = points[0]
-    for point in points[1:]:
-        (x0, y0), (x1, y1) = place(*before), place(*point)
-        parts.append(f'<line x1="{x0:.1f}" x2="{x1:.1f}" y1="{y0:.1f}" y2="{y0:.1f}"/>')
-        parts.append(f'<line x1="{x1:.1f}" x2="{x1:.1f}" y1="{y0:.1f}" y2="{y1:.1f}"/>')
-        before = point
-    for index, (rung, point) in enumerate(zip(report.rungs, points, strict=True)):
-        x, y = place(*point)
-        anchor = "start" if index == 0 else "end"
-        parts.append(
-            f'<circle class="{_class(rung, report)}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
-            f"<title>{html.escape(rung.name)}: {numbers.percent(point[1])} after {numbers.count(point[0])} calls"
-            "</title>"
-            f'</circle><text x="{x:.1f}" y="{height - 6}" class="dim" text-anchor="{anchor}">'
-            f"{numbers.count(point[0])}</text>"
-        )
-    return f'<svg viewBox="0 0 {left + width + 20} {height}" width="100%" role="img">{"".join(parts)}</svg>'

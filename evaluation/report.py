@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import PrivateAttr
+
 from .findings import Findings
-from .rendering import report_page, report_text
+from .page.content import PageContent
+from .page.html import html_page
+from .page.reading import content_of
+from .rendering import report_text
 
 __all__ = ["Report"]
 
@@ -13,9 +18,17 @@ __all__ = ["Report"]
 class Report(Findings):
     """Findings that a person can read: ``print(report)`` gives the ladder as a table."""
 
+    _content: PageContent | None = PrivateAttr(default=None)
+
     def __str__(self) -> str:
         return report_text(self)
 
+    def showing(self, content: PageContent) -> Report:
+        """Gives the report whose page shows that content: the search as it ran, beside the findings."""
+        shown = self.model_copy()
+        shown._content = content
+        return shown
+
     def to_html(self, path: str | Path) -> None:
         """Writes the report as one page that needs nothing else."""
-        Path(path).write_text(report_page(self), encoding="utf-8")
+        Path(path).write_text(html_page(self._content or content_of(self)), encoding="utf-8")

@@ -21,6 +21,7 @@ from .board import Board
 from .calibration import calibrate, is_calibrated
 from .finetuning_space import Weights
 from .races.base import Race
+from .search_log import SearchLog
 from .standing import Standing
 
 __all__ = ["FIRST", "Arena", "Dropped"]
@@ -48,6 +49,9 @@ class Arena:
         lms: LMs that predictors may run on instead of the task's, by name.
         repeats: How often a program runs on an example; its scores are averaged.
         max_prompt_tokens: A candidate whose calls have longer prompts, on average, leaves the race.
+
+    Attributes:
+        log: Is told who joins, what is bought and who is dropped.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Arena:
         self.lms, self.repeats, self.max_prompt_tokens = dict(lms or {}), repeats, max_prompt_tokens
         raced = max(min(len(self.dev), FIRST), round(RACED * len(self.dev)))
         self.raced, self.fresh = self.dev[:raced], self.dev[raced:]
+        self.log = SearchLog()
         self.standings: dict[str, Standing] = {}
         self.weights: dict[str, Weights] = {}
         self._fitted: dict[str, int] = {}
@@ -74,8 +79,10 @@ class Arena:
         joined = []
         for candidate in candidates:
             if candidate.hash not in self.standings:
-                self.standings[candidate.hash] = Standing(candidate, (), len(self.standings), proposer)
+                standing = Standing(candidate, (), len(self.standings), proposer)
+                self.standings[candidate.hash] = standing
                 joined.append(candidate.hash)
+                self.log.joined(standing, self.apply(candidate))
         return joined
 
     def add_weights(self, weights: Weights) -> None:
@@ -102,9 +109,11 @@ class Arena:
         if fit and (until >= 2 * self._fitted.get(key, 0) or until == len(self.raced)):
             candidate = calibrate(candidate, self.apply, self.raced[:until], self.matrix)
             self._fitted[key], have = until, 0
-        bought = self._fill(candidate, self.raced[have:until])
+        program = self.apply(candidate)
+        bought = self._fill(program, self.raced[have:until])
         cells = (*standing.cells[:have], *bought)
         self.standings[key] = replace(standing, candidate=candidate, cells=cells)
+        self.log.bought(standing, program, until)
         return self.standings[key]
 
     def confirm(self, key: str) -> Standing:
@@ -119,13 +128,17 @@ class Arena:
             if is_calibrated(candidate):  # on their inputs, too: labels are not looked at
                 inputs = [*self.raced[: len(cells)], *self.fresh]
                 candidate = calibrate(candidate, self.apply, inputs, self.matrix)
-                cells = tuple(self._fill(candidate, self.raced[: len(cells)]))
-            fresh = tuple(self._fill(candidate, self.fresh))
+                cells = tuple(self._fill(self.apply(candidate), self.raced[: len(cells)]))
+            program = self.apply(candidate)
+            fresh = tuple(self._fill(program, self.fresh))
             self.standings[key] = replace(standing, candidate=candidate, cells=cells, fresh=fresh)
+            self.log.bought(standing, program, len(cells))
+            self.log.bought(standing, program, len(fresh), fresh=True)
+            self.log.flush()
         return self.standings[key]
 
-    def _fill(self, candidate: Candidate, examples: Sequence[dspy.Example]) -> list[Cell]:
-        return self.matrix.fill(self.apply(candidate), examples, repeats=self.repeats)
+    def _fill(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Cell]:
+        return self.matrix.fill(program, examples, repeats=self.repeats)
 
     def buy_all(self, keys: Sequence[str], until: int) -> None:
         """Buys for several candidates, some side by side.
@@ -141,6 +154,7 @@ class Arena:
                 bought = [pool.submit(copy_context().run, self.buy, key, until) for key in wave]
             for each in bought:
                 each.result()
+        self.log.flush()
 
     def _free_riders(self, key: str) -> list[str]:
         """Candidates that ask the very same: those that differ in what is taken off the scores afterwards."""
@@ -225,6 +239,7 @@ class Arena:
             if purchase is None:
                 return None
             for row, reason in purchase.dropped:
+                self.log.dropped(self.standings[keys[row]], reason)
                 if on_dropped is not None:
                     on_dropped(self.standings[keys[row]], reason)
             until = min(_whole_block(purchase.until), width)
@@ -250,8 +265,9 @@ class Arena:
             longest = prompt_tokens(self.standings[key])
             if self.max_prompt_tokens is not None and longest > self.max_prompt_tokens and key not in self._too_long:
                 self._too_long.add(key)
+                reason = f"its prompts have {longest:.0f} tokens, above {self.max_prompt_tokens}"
+                self.log.dropped(self.standings[key], reason)
                 if on_dropped is not None:
-                    reason = f"its prompts have {longest:.0f} tokens, above {self.max_prompt_tokens}"
                     on_dropped(self.standings[key], reason)
 
     def too_long(self, key: str) -> bool:

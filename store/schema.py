@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["answers", "batches", "cells", "claims", "feedback", "limits", "metadata", "traces"]
+__all__ = [
+    "answers", "batches", "cells", "claims", "feedback", "limits", "metadata", "search_events", "searches", "traces",
+]  # fmt: skip
 
 metadata = sa.MetaData()
 
@@ -98,3 +100,26 @@ feedback = sa.Table(
     sa.Column("created", sa.Float, nullable=False),
 )
 """What was said of a trace later; ``labels`` is JSON."""
+
+searches = sa.Table(
+    "searches",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("task", sa.String, nullable=False),
+    sa.Column("task_hash", sa.String, nullable=False),
+    sa.Column("lm", sa.String, nullable=False),
+    sa.Column("seed", sa.Integer, nullable=False),
+    sa.Column("began", sa.Float, nullable=False),
+)
+"""Searches that have run or are running."""
+
+search_events = sa.Table(
+    "search_events",
+    metadata,
+    sa.Column("search", sa.String, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+)
+"""How each search ran, in order; ``value`` is JSON."""

@@ -1,0 +1,65 @@
+"use strict";
+// Elements and numbers. Data becomes text nodes and attributes of charts, and nothing else.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  for (const child of children.flat(Infinity)) {
+    if (child === null || child === undefined || child === false) continue;
+    node.append(child instanceof Node ? child : document.createTextNode(String(child)));
+  }
+  return node;
+}
+const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+const draw = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+
+const percent = (share) => (share === null || share === undefined ? "–" : `${(100 * share).toFixed(1)}\u00a0%`);
+const points = (gain) => `${gain < 0 ? "−" : "+"}${Math.abs(100 * gain).toFixed(1)}`;
+const count = (number) => (number === null || number === undefined ? "–" : Math.round(number).toLocaleString("en-US"));
+const between = (low, high) => `${(100 * low).toFixed(1)}–${(100 * high).toFixed(1)}`;
+const money = (usd) => (usd === null || usd === undefined ? "–" : `$${usd < 1 ? usd.toFixed(4) : usd.toFixed(2)}`);
+const plural = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
+function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 1) return `${Math.round(1000 * seconds)} ms`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 120 ? `${minutes} min ${Math.floor(seconds % 60)} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+const cut = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
+
+// What the page shows, and what a person has chosen in it; both outlive a refresh.
+let content = JSON.parse(document.getElementById("content").textContent);
+const chosen = { by: "tokens", order: "race", sort: "score", left: null, right: null };
+
+const name = (candidate) => `c${candidate.number}`;
+const candidateOf = (number) => content.candidates.find((each) => each.number === number);
+const baseline = () => (content.rungs[0] && content.rungs[0].best !== null ? content.rungs[0].best : null);
+const firstPrompt = (candidate) => Object.values(candidate.prompts || {}).join("\n\n");
+function role(candidate) {
+  if (candidate.number === content.winner) return content.state === "running" ? "best so far" : "winner";
+  return candidate.number === baseline() ? "as declared" : null;
+}
+
+function showTip(candidate, at) {
+  const tip = document.getElementById("tip");
+  const told = [percent(candidate.score), `${plural(candidate.n, "example")}`];
+  if (candidate.tokens !== null) told.push(`${count(candidate.tokens)} tokens each`);
+  const prompt = firstPrompt(candidate);
+  tip.replaceChildren(
+    el("b", null, `${name(candidate)} `), candidate.choice, el("br"), told.join(" · "),
+    candidate.dropped ? [el("br"), `Dropped after ${count(candidate.dropped_after)} calls: ${candidate.dropped}`] : null,
+    prompt ? el("pre", null, cut(prompt, 420)) : null,
+  );
+  tip.hidden = false;
+  const box = at.getBoundingClientRect(), own = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(8, Math.min(box.left + box.width / 2 - own.width / 2, innerWidth - own.width - 8))}px`;
+  tip.style.top = `${box.top > own.height + 14 ? box.top - own.height - 8 : box.bottom + 8}px`;
+}
+function hideTip() { document.getElementById("tip").hidden = true; }

@@ -1,0 +1,59 @@
+"""Puts the page together: one file that needs nothing else, in which data stays data."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from functools import cache
+from importlib.resources import files
+
+from .content import PageContent
+
+__all__ = ["html_page", "json_of"]
+
+_SCRIPTS = ("dom.js", "charts.js", "matrix.js", "details.js", "page.js")
+
+
+def html_page(content: PageContent, *, live: bool = False) -> str:
+    """Gives the report as one HTML page.
+
+    What comes from examples, prompts and LMs stands in it as JSON, and its script shows it as text; a policy lets the
+    browser run and style nothing but the page's own script and style, and load nothing.
+
+    Args:
+        content: What it shows.
+        live: Whether it asks the server that gave it for what is new.
+    """
+    style, script = _part("page.css"), "".join(map(_part, _SCRIPTS))
+    reached = "'self'" if live else "'none'"
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; connect-src {reached}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    filled = {
+        "policy": html.escape(policy),
+        "title": html.escape(f"{content.task} · progspace"),
+        "plain": html.escape("\n".join(content.lines)),
+        "live": " data-live" if live else "",
+        "data": json_of(content),
+        "style": style,
+        "script": script,
+    }
+    parts = _part("page.html").split("§")
+    return "".join(filled[part] if index % 2 else part for index, part in enumerate(parts))
+
+
+def json_of(content: PageContent) -> str:
+    """Gives the content as JSON that may stand inside a script element: nothing in it can end one."""
+    text = content.model_dump_json()
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+@cache
+def _part(name: str) -> str:
+    return files(__package__).joinpath("assets").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

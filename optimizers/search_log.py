@@ -1,0 +1,25 @@
+"""What an arena tells of a search while it runs."""
+
+from __future__ import annotations
+
+import dspy
+
+from .standing import Standing
+
+__all__ = ["SearchLog"]
+
+
+class SearchLog:
+    """Is told how a search runs, and keeps nothing."""
+
+    def joined(self, standing: Standing, program: dspy.Module) -> None:
+        """A candidate has been let in."""
+
+    def bought(self, standing: Standing, program: dspy.Module, examples: int, *, fresh: bool = False) -> None:
+        """A candidate has cells on so many examples of the race, or on so many fresh ones."""
+
+    def dropped(self, standing: Standing, reason: str) -> None:
+        """A race gave a candidate up."""
+
+    def flush(self) -> None:
+        """What was told so far is to be seen."""
