@@ -14,6 +14,7 @@ from ..programs.examples import deduplicate
 from ..programs.task import Task
 from ..store.database import Store, open_store
 from .evaluation import Comparison, Evaluation, compare_cells, evaluate_cells
+from .executor import Workers, executor_of
 from .matrix import Matrix
 
 __all__ = ["DEFAULT_STORE", "compare", "evaluate"]
@@ -29,7 +30,7 @@ def evaluate(
     split: str = "dev",
     store: str | Path | Store = DEFAULT_STORE,
     budget: Budget | None = None,
-    workers: int | None = None,
+    workers: Workers = None,
     seed: int = 0,
     name: str = "program",
 ) -> Evaluation:
@@ -42,7 +43,7 @@ def evaluate(
         split: ``dev``, ``train``, or ``test``: the sealed one, and the task remembers that it was read.
         store: A file, or an open store.
         budget: What may be spent; None for no limit.
-        workers: Examples that run at a time; None for as many as the LM takes well.
+        workers: Examples that run at a time; None for as many as the LM takes well; ``"ray"``, as in ``ps.compile``.
         seed: Of the interval.
         name: Of the program, in what is printed.
 
@@ -57,8 +58,9 @@ def evaluate(
                 program, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, name=name
             )
     examples = _examples(task, split)
-    matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
-    return evaluate_cells(matrix.fill(program, examples), examples, name=name, seed=seed)
+    with executor_of(workers, store) as executor:
+        cells = Matrix(store, task.metric, lm, Meter(budget), workers=executor).fill(program, examples)
+    return evaluate_cells(cells, examples, name=name, seed=seed)
 
 
 def compare(
@@ -70,7 +72,7 @@ def compare(
     split: str = "dev",
     store: str | Path | Store = DEFAULT_STORE,
     budget: Budget | None = None,
-    workers: int | None = None,
+    workers: Workers = None,
     seed: int = 0,
     names: tuple[str, str] = ("a", "b"),
     data: Any = None,
@@ -100,8 +102,9 @@ def compare(
                 data=data,
             )  # fmt: skip
     examples = _examples(task, split) if data is None else deduplicate(task.read(data))[0]
-    matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
-    cells = [matrix.fill(program, examples) for program in (a, b)]
+    with executor_of(workers, store) as executor:
+        matrix = Matrix(store, task.metric, lm, Meter(budget), workers=executor)
+        cells = [matrix.fill(program, examples) for program in (a, b)]
     return compare_cells(cells[0], cells[1], examples, names=names, seed=seed)
 
 
