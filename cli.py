@@ -55,9 +55,9 @@ add_store(app)
 add_versions(app)
 
 SUITES = (
-    "code_generation", "cold_start", "embedding", "faults", "finetune", "gate", "ingest", "kills", "overhead",
-    "peers", "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment", "serving",
-    "store", "vectors",
+    "cluster", "code_generation", "cold_start", "embedding", "faults", "finetune", "gate", "ingest", "kills",
+    "overhead", "peers", "policies", "record", "replay", "retrieval", "search_overhead", "selection",
+    "sentiment", "serving", "store", "vectors",
 )  # fmt: skip
 
 

@@ -86,6 +86,11 @@ class Matrix:
         self._executor = Threads(workers) if workers is None or isinstance(workers, int) else workers
         self._on_cells = on_cells or (lambda _: None)
 
+    @property
+    def concurrency(self) -> int:
+        """How many cells it runs well at a time."""
+        return self._executor.concurrency(self.lm)
+
     def fill(self, program: dspy.Module, examples: Sequence[dspy.Example], *, repeats: int = 1) -> list[Cell]:
         """Gives the program's cells on the examples, in their order; buys and stores those that are not known.
 
@@ -236,4 +241,4 @@ class Matrix:
         repeat: int = 0,
     ) -> Iterator[list[Run]]:
         work = Work(program, scoring, identity, self.lm, traced, repeat)
-        return run_cells(self._executor.place(work), examples, lambda: self._executor.concurrency(self.lm))
+        return run_cells(self._executor.place(work), examples, lambda: self.concurrency)
