@@ -30,7 +30,7 @@ from ...lms.budget import Meter
 from ...lms.journal import concurrency
 from ...store.database import Store
 from ..runner import Run, Work
-from .counting import Mailbox, counted
+from .counting import Mailbox, count
 from .sending import sent
 from .worker import EngineHost, Outcome, Worker
 
@@ -76,10 +76,14 @@ class _Book:
         return str(len(self.meters) - 1)
 
     def answer(self, question: tuple[str, Any]) -> Any:
+        """Answers a worker's question; gives what that raised, for the worker to raise."""
         what, told = question
-        if what != "engine":
-            return counted(self.meters[int(what)], told)
-        node, state = told
+        try:
+            return self.engine(*told) if what == "engine" else count(self.meters[int(what)], told)
+        except Exception as fault:
+            return fault
+
+    def engine(self, node: str, state: dict[str, Any]) -> Any:
         key = f"{node} {state!r}"
         if key not in self.engines:
             # No CPU is asked for: workers may have them all, and wait for it.
@@ -92,18 +96,21 @@ class _Book:
 
 
 class RayCluster:
-    """Runs cells in workers on a Ray cluster: that which this process is connected to, or which ``RAY_ADDRESS`` or
+    """Runs cells in workers on a Ray cluster.
 
-    Ray itself names, or else a local one that ends with the search. Each worker is an actor that asks for one CPU, so
-    that a cluster with an autoscaler grows for those that find no room. A worker that is lost, with its process or its
-    node, costs no cell: another one runs it, and finds the answers that were bought in the store.
+    It is the one that this process is connected to, or that ``RAY_ADDRESS`` or Ray itself names, or else a local one
+    that ends with the search. Each worker is an actor that asks for one CPU, so that a cluster with an autoscaler grows
+    for those that find no room. A worker that is lost, with its process or its node, costs no cell: another one runs
+    it, and finds the answers that were bought in the store.
 
     Args:
         store: A file where the cluster is one machine, else a PostgreSQL database.
-        count: Of workers; None for one for each CPU of the cluster, also of those that it gets later.
+        count: Of workers; None for one for each CPU of the cluster, also of those that it gets later. The first one is
+            waited for.
 
     Raises:
         StoreError: The workers cannot reach the store.
+        ProgramError: They do not start.
     """
 
     def __init__(self, store: Store, count: int | None = None) -> None:
@@ -126,6 +133,10 @@ class RayCluster:
             self._mailbox = mailbox.remote()
             threading.Thread(target=self._answer, name="progspace-mailbox", daemon=True).start()
             self._grow()
+            # Here, where Ctrl-C is heard: a cluster may have no room, or grow for minutes.
+            with self._free:
+                while not self._idle():
+                    self._free.wait(1.0)
         except BaseException:
             self.close()
             raise
@@ -188,9 +199,7 @@ class RayCluster:
     def _slot(self) -> Iterator[_Placed]:
         """Waits for a worker that has room, and gives that with the most."""
         with self._free:
-            while not (idle := [each for each in self._workers if each.process and each.running < self._slots(each)]):
-                if self._failure is not None:
-                    raise self._failure
+            while not (idle := self._idle()):
                 self._free.wait()
             worker = min(idle, key=lambda each: each.running / self._slots(each))
             worker.running += 1
@@ -200,6 +209,11 @@ class RayCluster:
             with self._free:
                 worker.running -= 1
                 self._free.notify()
+
+    def _idle(self) -> list[_Placed]:
+        if self._failure is not None:
+            raise self._failure
+        return [each for each in self._workers if each.process and each.running < self._slots(each)]
 
     def _slots(self, worker: _Placed) -> int:
         return worker.learnt or self._usual

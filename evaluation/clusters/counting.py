@@ -9,15 +9,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
-from ...errors import ProgspaceError
 from ...lms.budget import Budget, Meter, Spent
 
-__all__ = ["Count", "Mailbox", "WorkerMeter", "counted"]
+__all__ = ["Count", "Mailbox", "WorkerMeter", "count"]
 
 Count = tuple[str, tuple[Any, ...]]
 """A method of `Meter` that counts, and its arguments."""
-
-_COUNTS = ("ask", "unanswered", "answered", "bought")
 
 
 class Mailbox:
@@ -113,13 +110,14 @@ class WorkerMeter(Meter):
             raise fault
 
 
-def counted(meter: Meter, counts: Sequence[Count]) -> ProgspaceError | None:
-    """Counts what a worker tells; gives what the meter raised, for the worker to raise."""
+def count(meter: Meter, counts: Sequence[Count]) -> None:
+    """Counts what a worker tells.
+
+    Raises:
+        BudgetExceeded: Nothing is left for it.
+    """
+    known: dict[str, Callable[..., None]] = {
+        "ask": meter.ask, "unanswered": meter.unanswered, "answered": meter.answered, "bought": meter.bought,
+    }  # fmt: skip
     for what, arguments in counts:
-        if what not in _COUNTS:
-            raise AssertionError(what)
-        try:
-            getattr(meter, what)(*arguments)
-        except ProgspaceError as fault:
-            return fault
-    return None
+        known[what](*arguments)
