@@ -67,9 +67,9 @@ add_versions(app)
 add_watch(app)
 
 SUITES = (
-    "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "gate", "ingest", "kills",
-    "known", "overhead", "peers", "policies", "record", "replay", "retrieval", "robustness", "search_overhead",
-    "selection", "sentiment", "serving", "store", "vectors", "watching",
+    "cluster", "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "gate", "ingest",
+    "kills", "known", "overhead", "peers", "policies", "record", "replay", "retrieval", "robustness",
+    "search_overhead", "selection", "sentiment", "serving", "store", "vectors", "watching",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,7 +57,23 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Examples that run at a time.")]
+
+
+def _workers(told: str) -> int | str:
+    if re.fullmatch(r"[1-9]\d*|ray(:[1-9]\d*)?", told) is None:
+        raise typer.BadParameter(f"{told!r} is neither a number of threads nor `ray` or `ray:N`")
+    return int(told) if told.isdecimal() else told
+
+
+WorkersOption = Annotated[
+    Any,
+    typer.Option(
+        "--workers",
+        parser=_workers,
+        metavar="N|ray|ray:N",
+        help="Examples that run at a time; or `ray`, a Ray cluster, with a worker for each CPU or with N.",
+    ),
+]
 
 
 def show(document: dict[str, Any], view: RenderableType, as_json: bool) -> None:

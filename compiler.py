@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from .artifacts.compiled import Compiled, FrontPoint
 from .artifacts.weights import adapters_of
 from .errors import BudgetExceeded, LMError
 from .evaluation.evaluation import Comparison, compare_cells
+from .evaluation.executor import Workers, executor_of
 from .evaluation.findings import Point
 from .evaluation.judges import asks_an_lm, judge_variance
 from .evaluation.matrix import Matrix
@@ -93,7 +95,7 @@ def compile(  # noqa: A001 — the public name
     store: str | Path | Store = DEFAULT_STORE,
     seed: int = 0,
     test_rows: int | None = None,
-    workers: int | None = None,
+    workers: Workers = None,
     progress: Progress | None = None,
     space: Space | None = None,
     writer: dspy.BaseLM | None = None,
@@ -122,7 +124,8 @@ def compile(  # noqa: A001 — the public name
         seed: Of draws and intervals.
         test_rows: Read only so many examples of the sealed test; None for all. Each costs a call for the baseline and
             for each rung's best.
-        workers: Examples that run at a time; None for as many as the LM takes well.
+        workers: Examples that run at a time; None for as many as the LM takes well; ``"ray"`` for a Ray cluster, with a
+            worker for each of its CPUs, or ``"ray:8"`` with so many.
         progress: Is told how it goes on.
         space: What may be chosen; all that the LM can serve by default.
         writer: The LM that writes instructions; by default the task's own.
@@ -139,10 +142,13 @@ def compile(  # noqa: A001 — the public name
         LMError: The LM does not answer.
         MetricError: The metric raised.
     """
-    if not isinstance(store, Store):
-        with open_store(store) as opened:
+    if not isinstance(store, Store) or isinstance(workers, str):
+        with (
+            nullcontext(store) if isinstance(store, Store) else open_store(store) as opened,
+            executor_of(workers, opened) as executor,
+        ):
             return compile(
-                task, lm=lm, budget=budget, store=opened, seed=seed, test_rows=test_rows, workers=workers,
+                task, lm=lm, budget=budget, store=opened, seed=seed, test_rows=test_rows, workers=executor,
                 progress=progress, space=space, writer=writer, proposers=proposers, race=race, repeats=repeats,
                 objectives=objectives, known=known,
             )  # fmt: skip

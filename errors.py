@@ -41,6 +41,10 @@ __all__ = [
 class ProgspaceError(Exception):
     """Base of every error that progspace raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it is, whatever its constructor wants: workers of other processes give theirs back.
+        return type(self).__new__, (type(self), *self.args), self.__dict__
+
 
 class DataError(ProgspaceError):
     """An example, a file or a split is not as it must be.

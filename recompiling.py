@@ -13,6 +13,7 @@ from .artifacts.compiled import Compiled
 from .artifacts.load import program_of
 from .compiler import Progress, compile  # noqa: A004 — the public name
 from .errors import DataError
+from .evaluation.executor import Workers
 from .evaluation.gate import Gate, gate
 from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget
@@ -62,7 +63,7 @@ def recompile(
     space: Space | None = None,
     seed: int = 0,
     test_rows: int | None = None,
-    workers: int | None = None,
+    workers: Workers = None,
     progress: Progress | None = None,
 ) -> Recompiled:
     """Compiles a program anew with further examples, and lets it take the old one's place only if that is no loss.

@@ -67,7 +67,7 @@ def main() -> None:
 def run(name: str, new: Callable[[], str], kills: int, seed: int, out: Path) -> dict[str, Any]:
     """Kills searches on one kind of store; gives what was counted."""
     drawn = random.Random(seed)  # noqa: S311 — reproducible, not secret
-    with serving(answer=_Rule(), seconds=SECONDS) as server:
+    with serving(answer=Rule(), seconds=SECONDS) as server:
         wanted, alone = next(_search(server, new(), seed, out, lambda: None))["winner"], _asked(server)
         told: dict[str, Any] = {
             "task": "sentiment", "optimizer": "progspace", "budget": CALLS, "seed": seed, "store": name,
@@ -147,7 +147,7 @@ def _quiet(server: Server) -> None:
         time.sleep(0.01)
 
 
-class _Rule:
+class Rule:
     """Answers a review: rightly more often, the more examples are shown; the same prompt always the same."""
 
     def __init__(self) -> None:
@@ -155,6 +155,7 @@ class _Rule:
         self._labels = {row.review: row.sentiment for row in (*task.train, *task.dev, *task.unseal_test("the rule"))}
 
     def __call__(self, body: Mapping[str, Any]) -> str:
+        """Answers a request's body."""
         prompt = "\n".join(text_of(message) for message in body["messages"])
         asked = prompt[-1500:]
         found = [(asked.rfind(review), label) for review, label in self._labels.items() if review in asked]

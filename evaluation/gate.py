@@ -15,6 +15,7 @@ from ..programs.task import Task
 from ..store.database import Store
 from . import numbers
 from .evaluation import Comparison
+from .executor import Workers
 from .noninferiority import GateVerdict, NonInferiority, noninferiority
 from .scoring import DEFAULT_STORE, compare
 
@@ -123,7 +124,7 @@ def gate(
     data: Any = None,
     store: str | Path | Store = DEFAULT_STORE,
     budget: Budget | None = None,
-    workers: int | None = None,
+    workers: Workers = None,
     seed: int = 0,
     names: tuple[str, str] = ("new", "old"),
 ) -> Gate:
@@ -143,7 +144,7 @@ def gate(
         data: Examples in place of a split, in any form that a task's may have.
         store: A file, or an open store.
         budget: What may be spent; None for no limit.
-        workers: Examples that run at a time.
+        workers: As in `progspace.evaluation.scoring.compare`.
         seed: Of resampling.
         names: Of the new and the old program, in what is printed.
 

@@ -13,16 +13,17 @@ import dspy
 
 from ..lms.batch import Batches
 from ..lms.budget import Meter
-from ..lms.journal import Answers, JournaledLM, StoredAnswer, concurrency, lm_identity
+from ..lms.journal import Answers, JournaledLM, StoredAnswer, lm_identity
 from ..programs.examples import example_hash
 from ..programs.metrics import OFFLINE, JudgeMetric, metric_identity
 from ..programs.program import Program
 from ..store.database import Store
 from ..store.records import Answer, Cell
 from .batches import run_waves
+from .executor import Executor, Threads
 from .identity import program_identity
 from .repeats import mean_cell
-from .runner import Run, Scoring, run_cells
+from .runner import Run, Scoring, Work, run_cells
 from .sharing import share_limits
 
 __all__ = ["Matrix", "StoreAnswers"]
@@ -67,7 +68,7 @@ class Matrix:
             caller has set one, or by ``lm``; whichever it is, its calls are counted too.
         lm: Answers; it is asked through a journal, so that the same prompt is never bought twice.
         meter: Counts what is bought.
-        workers: How many examples run at a time; None for as many as the LM takes well.
+        workers: How many examples run at a time, None for as many as the LM takes well; or what runs them.
         on_cells: Is told how many cells are now filled, each time that some are.
         batches: Ask the LM, within a day and at half the price; None to ask it at once.
     """
@@ -79,16 +80,21 @@ class Matrix:
         lm: dspy.BaseLM,
         meter: Meter,
         *,
-        workers: int | None = None,
+        workers: int | Executor | None = None,
         on_cells: Callable[[int], None] | None = None,
         batches: Batches | None = None,
     ) -> None:
         self.metric, self.meter = metric, meter
         self._store = store
         self.lm = self.journaled(lm)
-        self._workers: Callable[[], int] = lambda: workers or concurrency(lm)
+        self._executor = Threads(workers) if workers is None or isinstance(workers, int) else workers
         self._batches = batches
         self._on_cells = on_cells or (lambda _: None)
+
+    @property
+    def concurrency(self) -> int:
+        """How many cells it runs well at a time."""
+        return self._executor.concurrency(self.lm)
 
     def fill(self, program: dspy.Module, examples: Sequence[dspy.Example], *, repeats: int = 1) -> list[Cell]:
         """Gives the program's cells on the examples, in their order; buys and stores those that are not known.
@@ -177,13 +183,8 @@ class Matrix:
         In the traces a predictor stands by its name.
         """
         identity = program_identity(program, self.lm)
-        metered = self._metered(program)
-        module = metered.module if isinstance(metered, Program) else metered
-        names = {id(predictor): name for name, predictor in module.named_predictors()}
-        runs = [run for ended in self._run(metered, examples, self._scoring(), identity, traced=True) for run in ended]
-        for run in runs:
-            run.trace = [(names[id(step[0])], *step[1:]) for step in run.trace if id(step[0]) in names]
-        return {run.cell.example: run for run in runs}
+        runs = self._run(self._metered(program), examples, self._scoring(), identity, traced=True)
+        return {run.cell.example: run for ended in runs for run in ended}
 
     def runs(
         self, program: dspy.Module, examples: Sequence[dspy.Example], *, identity: str, repeat: int = 0
@@ -223,8 +224,8 @@ class Matrix:
     def _recall(self, cell: Cell) -> None:
         """Counts what a known cell asked, as though it were asked now: a search that goes on keeps to the same plan."""
         for key, input_tokens, output_tokens in cell.asked:
-            if self.meter.ask(key):
-                self.meter.answered(input_tokens, output_tokens)
+            self.meter.ask(key)
+            self.meter.answered(key, input_tokens, output_tokens)
 
     def _scoring(self) -> Scoring:
         """How outputs are scored now: by which metric, and by which LM where it asks one and brings none."""
@@ -257,13 +258,5 @@ class Matrix:
             return run_waves(
                 program, examples, scoring, self._batches, identity=identity, lm=self.lm, traced=traced, repeat=repeat
             )
-        return run_cells(
-            program,
-            examples,
-            scoring,
-            identity=identity,
-            lm=self.lm,
-            workers=self._workers,
-            traced=traced,
-            repeat=repeat,
-        )
+        work = Work(program, scoring, identity, self.lm, traced, repeat)
+        return run_cells(self._executor.place(work), examples, lambda: self.concurrency)

@@ -20,12 +20,13 @@ from ..lms.journal import CALLS, ROLLOUT, CallRecord, JournaledLM, StrayCalls
 from ..lms.stopping import stopping_by
 from ..programs.examples import example_hash, plain_values
 from ..programs.metrics import metric_identity
+from ..programs.program import Program
 from ..retrievers.passage import Passage, Passages
 from ..retrievers.recording import recorded
 from ..store.records import Cell
 from .judging import judged, told
 
-__all__ = ["Run", "Scoring", "run_cells", "run_example"]
+__all__ = ["Run", "Scoring", "Work", "run_cells", "run_example"]
 
 _THREAD = "progspace-cell"
 
@@ -36,7 +37,7 @@ class Run:
     Attributes:
         cell: Scores and costs.
         prediction: What the program returned; None where it failed.
-        trace: Each predictor's call, as DSPy traces it: predictor (or its name), inputs, outputs.
+        trace: Each predictor's call, as DSPy traces it: predictor (of `Work` its name), inputs, outputs.
         transient: Whether the LM failed in a way that may pass.
         passages: What was retrieved on the way.
     """
@@ -148,18 +149,43 @@ def run_example(
     return Run(cell, prediction, trace[:steps], transient, passages)
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be run on examples, wherever that is.
+
+    Attributes:
+        program: Its LMs are metered.
+        scoring: How its outputs are scored.
+        identity: Of the program, for the cells.
+        lm: Answers for predictors without an LM of their own.
+        traced: Whether DSPy's trace is wanted.
+        repeat: Another one has answers of its own.
+    """
+
+    program: dspy.Module
+    scoring: Scoring
+    identity: str
+    lm: dspy.BaseLM
+    traced: bool = False
+    repeat: int = 0
+
+    def run(self, example: dspy.Example) -> Run:
+        """Runs the program on one example, as `run_example` does; in the trace a predictor stands by its name."""
+        run = run_example(
+            self.program, example, self.scoring, identity=self.identity, lm=self.lm, traced=self.traced,
+            repeat=self.repeat,
+        )  # fmt: skip
+        if run.trace:
+            module = self.program.module if isinstance(self.program, Program) else self.program
+            names = {id(predictor): name for name, predictor in module.named_predictors()}
+            run.trace = [(names[id(step[0])], *step[1:]) for step in run.trace if id(step[0]) in names]
+        return run
+
+
 def run_cells(
-    program: dspy.Module,
-    examples: Sequence[dspy.Example],
-    scoring: Scoring,
-    *,
-    identity: str,
-    lm: dspy.BaseLM,
-    workers: Callable[[], int],
-    traced: bool = False,
-    repeat: int = 0,
+    run: Callable[[dspy.Example], Run], examples: Sequence[dspy.Example], workers: Callable[[], int]
 ) -> Iterator[list[Run]]:
-    """Runs a program on examples in threads; gives runs as they end, those that ended together in one list.
+    """Runs examples in threads; gives runs as they end, those that ended together in one list.
 
     ``workers`` tells how many threads there shall be, and is asked again as runs end: a remote LM learns how much its
     endpoint grants. At most twice as many examples as threads wait at a time. When one raises, or the caller stops
@@ -183,8 +209,7 @@ def run_cells(
                 if example is None:
                     break
                 with stopping_by(stopped):
-                    run = run_example(program, example, scoring, identity=identity, lm=lm, traced=traced, repeat=repeat)
-                news.put(run)
+                    news.put(run(example))
         except BaseException as fault:
             stopped.set()
             news.put(fault)

@@ -16,6 +16,7 @@ from ..programs.task import Task
 from ..store.database import Store, open_store
 from .batches import StoreBatches
 from .evaluation import Comparison, Evaluation, compare_cells, evaluate_cells
+from .executor import Workers, executor_of
 from .matrix import Matrix
 
 __all__ = ["DEFAULT_STORE", "check_alpha", "compare", "evaluate", "examples_of"]
@@ -31,7 +32,7 @@ def evaluate(
     split: str = "dev",
     store: str | Path | Store = DEFAULT_STORE,
     budget: Budget | None = None,
-    workers: int | None = None,
+    workers: Workers = None,
     seed: int = 0,
     name: str = "program",
     batch: bool = False,
@@ -45,7 +46,7 @@ def evaluate(
         split: ``dev``, ``train``, or ``test``: the sealed one, and the task remembers that it was read.
         store: A file, or an open store.
         budget: What may be spent; None for no limit.
-        workers: Examples that run at a time; None for as many as the LM takes well.
+        workers: Examples that run at a time; None for as many as the LM takes well; ``"ray"``, as in ``ps.compile``.
         seed: Of the interval.
         name: Of the program, in what is printed.
         batch: Ask by OpenAI's Batch API: answers come within a day, at half the price. Stopped or killed, it goes
@@ -64,8 +65,10 @@ def evaluate(
             )  # fmt: skip
     examples = examples_of(task, split)
     batches = Batches(lm, StoreBatches(store)) if batch else None
-    matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers, batches=batches)
-    return evaluate_cells(matrix.fill(program, examples), examples, name=name, seed=seed)
+    with executor_of(workers, store) as executor:
+        matrix = Matrix(store, task.metric, lm, Meter(budget), workers=executor, batches=batches)
+        cells = matrix.fill(program, examples)
+    return evaluate_cells(cells, examples, name=name, seed=seed)
 
 
 def compare(
@@ -77,7 +80,7 @@ def compare(
     split: str = "dev",
     store: str | Path | Store = DEFAULT_STORE,
     budget: Budget | None = None,
-    workers: int | None = None,
+    workers: Workers = None,
     seed: int = 0,
     names: tuple[str, str] = ("a", "b"),
     data: Any = None,
@@ -107,8 +110,9 @@ def compare(
                 data=data,
             )  # fmt: skip
     examples = examples_of(task, split, data)
-    matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
-    cells = [matrix.fill(program, examples) for program in (a, b)]
+    with executor_of(workers, store) as executor:
+        matrix = Matrix(store, task.metric, lm, Meter(budget), workers=executor)
+        cells = [matrix.fill(program, examples) for program in (a, b)]
     return compare_cells(cells[0], cells[1], examples, names=names, seed=seed)
 
 

@@ -119,8 +119,8 @@ class Meter:
         clock: Gives the time in seconds.
 
     >>> meter = Meter(Budget(calls=1))
-    >>> meter.ask("a prompt"), meter.ask("a prompt")
-    (True, False)
+    >>> meter.ask("a prompt")
+    >>> meter.ask("a prompt")  # is counted already
     >>> meter.ask("another prompt")
     Traceback (most recent call last):
     progspace.errors.BudgetExceeded: the budget of 1 calls is spent
@@ -133,6 +133,7 @@ class Meter:
         self._calls = self._bought = self._input_tokens = self._output_tokens = 0
         self._usd = 0.0
         self._asked: set[str] = set()
+        self._settled: set[str] = set()
         self.under_way = UnderWay()
         self._lock = threading.Lock()
 
@@ -157,35 +158,38 @@ class Meter:
                 return 0
             return None if self.budget.calls is None else self.budget.calls - self._calls
 
-    def ask(self, key: str) -> bool:
-        """Counts a call that is about to be made or recalled; tells whether it is the first with this key.
+    def ask(self, key: str) -> None:
+        """Counts a call that is about to be made or recalled, the first time that it is asked.
 
         Raises:
             BudgetExceeded: Nothing is left for it; it is not counted.
         """
         with self._lock:
             if key in self._asked:
-                return False
+                return
             if reason := self._exhausted(self._calls + 1):
                 raise BudgetExceeded(f"the budget of {reason} is spent")
             self._asked.add(key)
             self._calls += 1
-            return True
 
     def withdraw(self, key: str) -> None:
-        """Takes back a call that was counted as the first of its key, and is not made now."""
+        """Takes back a call that was counted, and is not made now."""
         with self._lock:
-            self._asked.discard(key)
-            self._calls -= 1
+            if key in self._asked and key not in self._settled:
+                self._asked.discard(key)
+                self._calls -= 1
 
     def unanswered(self, key: str) -> None:
         """Takes note that a call was not answered: it stays counted, and asking it again is another call."""
         with self._lock:
             self._asked.discard(key)
 
-    def answered(self, input_tokens: int, output_tokens: int) -> None:
-        """Adds the tokens of a call that was counted as the first of its key."""
+    def answered(self, key: str, input_tokens: int, output_tokens: int) -> None:
+        """Adds the tokens of a call, once, however often it is told of."""
         with self._lock:
+            if key in self._settled:
+                return
+            self._settled.add(key)
             self._input_tokens += input_tokens
             self._output_tokens += output_tokens
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
@@ -22,7 +22,10 @@ from .prices import Price, price_of_call
 from .stopping import stopped
 from .waves import Wanted, asked_as, price_share
 
-__all__ = ["Answers", "CallRecord", "JournaledLM", "StoredAnswer", "StrayCalls", "concurrency", "lm_identity"]
+__all__ = [
+    "Answers", "CallRecord", "JournaledLM", "StoredAnswer", "StrayCalls", "concurrency", "lm_identity",
+    "without_secrets",
+]  # fmt: skip
 
 # The name under which DSPy's settings carry a program run's own list of calls into every thread and task of it.
 CALLS = "_progspace_calls"
@@ -113,8 +116,8 @@ class StrayCalls:
         tokens_in, tokens_out = _tokens(usage)
         JournaledLM._log(key, tokens_in, tokens_out)
         if self._meter is not None:
-            if self._meter.ask(key):
-                self._meter.answered(tokens_in, tokens_out)
+            self._meter.ask(key)
+            self._meter.answered(key, tokens_in, tokens_out)
             self._meter.bought(None)
 
 
@@ -128,8 +131,8 @@ def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
         return lm_identity(lm.lm)
     settings = {
         key: value
-        for key, value in sorted(lm.kwargs.items())
-        if value is not None and not key.startswith(_SECRET) and isinstance(value, str | int | float | list | dict)
+        for key, value in sorted(without_secrets(lm.kwargs).items())
+        if value is not None and isinstance(value, str | int | float | list | dict)
     }
     identity: dict[str, Any] = {"model": lm.model, "settings": settings}
     engine = getattr(lm, "_engine_spec", lm)
@@ -138,6 +141,11 @@ def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
         state = tell() if tell is not None and engine is not lm else {}
         identity["engine"] = {"class": type(engine).__qualname__, **state}
     return identity
+
+
+def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives an LM's settings without its keys, and what else proves who asks."""
+    return {key: value for key, value in settings.items() if not key.startswith(_SECRET)}
 
 
 def concurrency(lm: dspy.BaseLM) -> int:
@@ -201,17 +209,17 @@ class JournaledLM(dspy.BaseLM):
             BudgetExceeded: The answer is not known and nothing is left to buy it.
         """
         key, prompt, kwargs = self._asked(prompt, messages, kwargs)
-        first = self.meter.ask(key)
+        self.meter.ask(key)
         with self.meter.under_way.alone(key):
             for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
-                if (known := self._recall(key, first)) is not None:
+                if (known := self._recall(key)) is not None:
                     return known
                 if self._claim(key):
                     break
                 _go_on()
                 time.sleep(pause)
             with self._claimed(key):
-                if self._claims and (known := self._recall(key, first)) is not None:
+                if self._claims and (known := self._recall(key)) is not None:
                     return known  # it came in between
                 listener = _Listener()
                 started = time.perf_counter()
@@ -219,26 +227,26 @@ class JournaledLM(dspy.BaseLM):
                     with dspy.context(**self._listening(listener)), asked_as(key):
                         outputs = self.lm(prompt, messages=messages, **kwargs)
                 except Wanted:
-                    self._withdraw(key, first)
+                    self.meter.withdraw(key)
                     raise
                 except Exception as fault:
                     self._failed(key, fault)
                     raise
-                return self._remember(key, outputs, listener, time.perf_counter() - started, first)
+                return self._remember(key, outputs, listener, time.perf_counter() - started)
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """As a call, for tasks."""
         key, prompt, kwargs = self._asked(prompt, messages, kwargs)
-        first = self.meter.ask(key)
+        self.meter.ask(key)
         for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
-            if (known := self._recall(key, first)) is not None:
+            if (known := self._recall(key)) is not None:
                 return known
             if self._claim(key):
                 break
             _go_on()
             await asyncio.sleep(pause)
         with self._claimed(key):
-            if self._claims and (known := self._recall(key, first)) is not None:
+            if self._claims and (known := self._recall(key)) is not None:
                 return known
             listener = _Listener()
             started = time.perf_counter()
@@ -246,12 +254,12 @@ class JournaledLM(dspy.BaseLM):
                 with dspy.context(**self._listening(listener)), asked_as(key):
                     outputs = await self.lm.acall(prompt, messages=messages, **kwargs)
             except Wanted:
-                self._withdraw(key, first)
+                self.meter.withdraw(key)
                 raise
             except Exception as fault:
                 self._failed(key, fault)
                 raise
-            return self._remember(key, outputs, listener, time.perf_counter() - started, first)
+            return self._remember(key, outputs, listener, time.perf_counter() - started)
 
     def copy(self, **kwargs: Any) -> JournaledLM:
         """Copies the LM itself, and goes on with the same meter and journal."""
@@ -305,17 +313,13 @@ class JournaledLM(dspy.BaseLM):
             if self._claims and self._answers is not None:
                 self._answers.give_back(key)
 
-    def _withdraw(self, key: str, first: bool) -> None:
-        if first:
-            self.meter.withdraw(key)
-
     def _failed(self, key: str, fault: Exception) -> None:
         if isinstance(fault, ContextWindowExceededError):
             self._log(key, 0, 0)  # it will fail again: as known as an answer
         else:
             self.meter.unanswered(key)
 
-    def _recall(self, key: str, first: bool) -> Any:
+    def _recall(self, key: str) -> Any:
         known = self._answers.get(key) if self._answers is not None else None
         if known is None:
             return None
@@ -327,17 +331,15 @@ class JournaledLM(dspy.BaseLM):
                 "--delete` takes out what is damaged, and it is bought again when it is needed"
             ) from error
         self._log(key, known.input_tokens, known.output_tokens)
-        if first:
-            self.meter.answered(known.input_tokens, known.output_tokens)
+        self.meter.answered(key, known.input_tokens, known.output_tokens)
         return answer
 
-    def _remember(self, key: str, outputs: Any, listener: _Listener, seconds: float, first: bool) -> Any:
+    def _remember(self, key: str, outputs: Any, listener: _Listener, seconds: float) -> Any:
         tokens_in, tokens_out = _tokens(listener.usage)
         if self._answers is not None and (value := _plain(outputs)) is not None:
             self._answers.put(StoredAnswer(key, value, tokens_in, tokens_out, seconds))
         self._log(key, tokens_in, tokens_out)
-        if first:
-            self.meter.answered(tokens_in, tokens_out)
+        self.meter.answered(key, tokens_in, tokens_out)
         usd = listener.usd
         if usd is None and self.meter.budget.usd is not None:
             usd = price_of_call(self.lm, listener.usage)

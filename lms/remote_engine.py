@@ -192,10 +192,26 @@ class RemoteEngine:
         connection = Connection(state["base_url"], api_version=state.get("api_version"))
         return cls(connection, extra_body=state.get("extra_body"))
 
+    def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """With what another process makes its like: of the connection, without the key, and of the engine."""
+        where, how = self.connection, {"concurrency": self._most, "num_retries": self._retries}
+        return (
+            {"base_url": where.base_url, "api_version": where.api_version, "timeout": where.timeout},
+            {
+                **how, "patience": self._patience, "hedge": self._hedge, "extra_body": self.extra_body,
+                "price": self.price,
+            },
+        )  # fmt: skip
+
     def share(self, ledger: Ledger) -> None:
         """Keeps its limits from now on where other processes keep theirs as well."""
         if ledger != self._ledger:
             self._ledger = ledger
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """Where other processes keep its limits as well."""
+        return self._ledger
 
     def _live(self) -> _Live:
         with self._lock:

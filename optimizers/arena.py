@@ -30,7 +30,10 @@ FIRST = 10
 """Examples of a first look."""
 RACED = 0.75
 _SIDE_BY_SIDE = 8
-"""Candidates that run at a time: blocks are small, and an LM that batches wants more than one of them."""
+"""Candidates that run at a time: blocks are small, and an LM that batches wants more than one of them.
+
+Where more than 64 cells run at a time, on a cluster say, more candidates do: one for each eight cells.
+"""
 
 _BLOCK = 4
 
@@ -150,7 +153,8 @@ class Arena:
         riders = dict.fromkeys(each for key in first.values() for each in self._free_riders(key))
         # Those that ask the same run afterwards: side by side, each would ask.
         for wave in (list(first.values())[::-1], list(riders)):
-            with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="progspace-arena") as pool:
+            side_by_side = max(_SIDE_BY_SIDE, self.matrix.concurrency // 8)
+            with ThreadPoolExecutor(side_by_side, thread_name_prefix="progspace-arena") as pool:
                 bought = [pool.submit(copy_context().run, self.buy, key, until) for key in wave]
             for each in bought:
                 each.result()

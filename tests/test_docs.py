@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import json
 import pkgutil
 import re
@@ -26,6 +27,8 @@ MODULES = [
     # Alembic runs the last one; it is not to be imported.
     if not info.name.startswith(("progspace.tests", "progspace.build", "progspace.store.migrations.env"))
 ]
+if importlib.util.find_spec("ray") is None:
+    MODULES = [name for name in MODULES if not name.startswith("progspace.evaluation.clusters.")]
 NEEDS_LM = {"progspace.lms.local", "progspace.lms.factory"}
 NEEDS_EMBEDDER = {"progspace.lms.embedder"}
 

@@ -13,7 +13,7 @@ import progspace as ps
 from progspace.evaluation.evaluation import compare_cells, evaluate_cells
 from progspace.evaluation.identity import program_identity
 from progspace.evaluation.matrix import Matrix
-from progspace.evaluation.runner import Scoring, run_cells
+from progspace.evaluation.runner import Scoring, Work, run_cells
 from progspace.lms.budget import Meter
 from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
@@ -162,9 +162,8 @@ def test_at_most_so_many_run_and_no_more_than_twice_as_many_wait(rule_engine: An
 
     rows = Rows(examples([{"text": f"sun {i}", "mood": "glad"} for i in range(60)]))
     done = 0
-    for runs in run_cells(
-        dspy.Predict(mood), rows, Scoring.of(METRIC), identity="p", lm=rule_engine(slow).lm(), workers=lambda: 3
-    ):
+    work = Work(dspy.Predict(mood), Scoring.of(METRIC), "p", rule_engine(slow).lm())
+    for runs in run_cells(work.run, rows, lambda: 3):
         done += len(runs)
         assert taken - done <= 6
     assert (done, most) == (60, 3)

@@ -17,12 +17,13 @@ def test_a_limit_of_nothing_is_refused(limit: dict[str, Any]) -> None:
 def test_whatever_runs_out_first_ends_it() -> None:
     now = [0.0]
     meter = Meter(ps.Budget(calls=10, tokens=100, usd=1.0, minutes=1.0), clock=lambda: now[0])
-    assert meter.ask("a")
-    meter.answered(60, 39)
+    for _ in range(2):
+        meter.ask("a")
+        meter.answered("a", 60, 39)
     meter.bought(0.5)
     assert meter.calls_left == 9
-    assert meter.ask("b")
-    meter.answered(1, 0)
+    meter.ask("b")
+    meter.answered("b", 1, 0)
     with pytest.raises(ps.BudgetExceeded, match="100 tokens"):
         meter.ask("c")
     assert meter.calls_left == 0
