@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dspy.lm15 import InvalidRequestError
 
 __all__ = ["MAX_SEQUENCES", "Generation", "GenerationOptions", "Generator"]
 
@@ -53,6 +55,11 @@ class GenerationOptions:
     regex: str | None = None
     json_schema: Mapping[str, Any] | None = None
 
+    @property
+    def constrained(self) -> bool:
+        """Whether a grammar holds the answer."""
+        return bool(self.choices) or self.regex is not None or self.json_schema is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -86,24 +93,29 @@ class Generator:
     def __init__(self, folder: Path, precision: str, tokenizer: Any) -> None:
         import openvino_genai as genai
 
-        scheduler = genai.SchedulerConfig()
+        self._genai = genai
+        self._folder, self._precision = folder, precision
+        self._tokenizer = tokenizer
+        self._pipeline: Any = self._loaded()
+        self._ids = itertools.count()
+        self._lock = threading.Condition()
+        self._waiting: deque[_Request] = deque()
+        self._suspects: deque[_Request] = deque()  # one of them failed a step; each runs by itself
+        self._thread: threading.Thread | None = None
+
+    def _loaded(self) -> Any:
+        scheduler = self._genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
         scheduler.dynamic_split_fuse = True
         scheduler.max_num_seqs = MAX_SEQUENCES
         scheduler.max_num_batched_tokens = _MAX_BATCHED_TOKENS
         scheduler.cache_size = _CACHE_GB
         properties = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "KV_CACHE_PRECISION": precision,
+            "INFERENCE_PRECISION_HINT": self._precision,
+            "KV_CACHE_PRECISION": self._precision,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
         }
-        self._genai = genai
-        self._tokenizer = tokenizer
-        self._pipeline = genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", properties)
-        self._ids = itertools.count()
-        self._lock = threading.Condition()
-        self._waiting: deque[_Request] = deque()
-        self._thread: threading.Thread | None = None
+        return self._genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", properties)
 
     def submit(
         self, ids: list[int], options: GenerationOptions, on_text: Callable[[str], None] | None = None
@@ -126,25 +138,47 @@ class Generator:
         running: list[tuple[_Request, Any]] = []
         while True:
             with self._lock:
-                arrived = list(self._waiting)
-                self._waiting.clear()
+                arrived = self._arrived(bool(running))
                 if not arrived and not running:
                     self._thread = None
                     return
             for request in arrived:
                 self._start(request, running)
             try:
-                if self._pipeline.has_non_finished_requests():
+                if running:
                     self._pipeline.step()
             except Exception as error:
-                for request, handle in running:
-                    handle.cancel()
-                    request.future.set_exception(error)
+                self._begin_anew([request for request, _ in running], error)
                 running.clear()
                 continue
             before = len(running)
             running = [(request, handle) for request, handle in running if not self._finished(request, handle)]
             self._await_successors(before - len(running))
+
+    def _arrived(self, busy: bool) -> list[_Request]:
+        """Gives what is to be started: all that waits, or one suspect after the other."""
+        if self._suspects:
+            return [] if busy else [self._suspects.popleft()]
+        arrived = list(self._waiting)
+        self._waiting.clear()
+        return arrived
+
+    def _begin_anew(self, running: list[_Request], error: Exception) -> None:
+        """Loads the pipeline anew and starts its requests again, since a step that failed fails for ever.
+
+        What fails a step is a grammar that cannot be decoded by, and it is only found out there; so of several requests
+        that have one each runs by itself, until the one that fails is known. The others' answers stay what they were.
+        """
+        self._pipeline = None
+        suspects = [request for request in running if request.options.constrained]
+        if len(running) == 1 or not suspects:
+            for request in running:
+                request.future.set_exception(_unfit(error) if request.options.constrained else error)
+        else:
+            self._suspects.extend(suspects)
+            with self._lock:
+                self._waiting.extendleft(request for request in reversed(running) if not request.options.constrained)
+        self._pipeline = self._loaded()
 
     def _await_successors(self, finished: int) -> None:
         """Gives those who got answers the time to ask on.
@@ -160,8 +194,9 @@ class Generator:
     def _start(self, request: _Request, running: list[tuple[_Request, Any]]) -> None:
         import openvino as ov
 
-        if not request.future.set_running_or_notify_cancel():
+        if not request.future.running() and not request.future.set_running_or_notify_cancel():
             return
+        request.tokens.clear()
         try:
             ids = ov.Tensor(np.array([request.ids], np.int64))
             running.append((request, self._pipeline.add_request(next(self._ids), ids, self._config(request.options))))
@@ -239,3 +274,8 @@ class Generator:
             schema = json.dumps(options.json_schema)
             config.structured_output_config = genai.StructuredOutputConfig(json_schema=schema)
         return config
+
+
+def _unfit(error: Exception) -> InvalidRequestError:
+    """Says that an answer cannot be held to its form, and why, without where the engine was built."""
+    return InvalidRequestError(f"no answer can be held to that form: {re.sub(r'^.*[.]cc:[0-9]+: ', '', str(error))}")
