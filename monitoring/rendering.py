@@ -28,7 +28,7 @@ def _parts(quality: Quality) -> list[RenderableType]:
     for name in ("", "calls", "all", "latest", "reference", ""):
         table.add_column(name, justify="left" if not name else "right")
     for stream in quality.streams:
-        told = "learning" if stream.reference is None else percent(stream.reference)
+        told = "before" if stream.reference is None else percent(stream.reference)
         mark = Text("CHANGED", "bold red") if stream.changes else Text("")
         table.add_row(stream.name, count(stream.n), percent(stream.mean), percent(stream.latest), told, mark)
     alarms = [
