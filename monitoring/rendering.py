@@ -76,13 +76,13 @@ def traces_view(traces: Sequence[Trace]) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     for name in ("id", "when", "program", "latency", "tokens", "score", ""):
         table.add_column(
-            name, justify="right" if name in ("latency", "tokens", "score") else "left", no_wrap=name == "id"
+            name, justify="right" if name in ("latency", "tokens", "score") else "left", no_wrap=name in ("id", "when")
         )
     for trace in traces:
         score = "" if trace.score is None else f"{trace.score:g}"
         tokens = count(trace.input_tokens + trace.output_tokens)
         table.add_row(
-            trace.id, _when(trace.created), trace.name, duration(trace.seconds), tokens, score, Text(_marks(trace))
+            trace.id, _when(trace.created)[5:], trace.name, duration(trace.seconds), tokens, score, Text(_marks(trace))
         )
     return table
 
