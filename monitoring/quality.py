@@ -159,7 +159,7 @@ def quality_of(traces: Sequence[Trace], *, window: int = 500, reference: float |
     >>> calls = [Trace(f"{n:032x}", "echo", "v1", float(n), 0.1, score=float(n < 600)) for n in range(650)]
     >>> found = quality_of(calls, window=100, reference=0.95)
     >>> [(stream.changes[0].since, stream.changes[0].calls) for stream in found.streams if stream.changes]
-    [(600.0, 6)]
+    [(600.0, 7)]
     """
     latest = traces[-1]
     seconds = np.percentile([trace.seconds for trace in traces], [50, 95, 99])
