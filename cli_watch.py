@@ -85,11 +85,14 @@ def monitor(
     name: NameOption = None,
     last: Annotated[int, typer.Option("--last", min=1, help="Traces that are read, the latest.")] = 10_000,
     window: Annotated[
-        int, typer.Option("--window", min=20, help="The first calls among them, which later ones are held against.")
+        int,
+        typer.Option(
+            "--window", min=20, help="The first calls among them, which say what a long call is, or many tokens."
+        ),
     ] = 500,
     reference: Annotated[
         float | None,
-        typer.Option("--reference", help="The score that is no change, in place of the artifact's and the window's."),
+        typer.Option("--reference", help="The score that is no change, in place of the artifact's and its own past."),
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write it as a page, too.")] = None,
     fail: Annotated[bool, typer.Option("--fail-if-changed", help="Exit status 1 where there is an alarm.")] = False,

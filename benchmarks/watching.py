@@ -16,10 +16,12 @@ import gc
 import logging
 import os
 import random
+import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,6 @@ import dspy
 import progspace as ps
 
 from ..monitoring.redaction import personal
-from ..monitoring.watching import Watched
 from .cold_start import sample_artifact
 from .results import write_results
 from .serving import INPUTS, program_at
@@ -71,11 +72,10 @@ def _measure(way: str, settings: dict[str, Any], artifact: Path, folder: Path, c
     program = program_at(artifact)
     store = folder / f"{list(WAYS).index(way)}.db"
     watched = ps.watch(program, store=store, **settings)
-    if way == "a full disk":
-        _fill(watched)
     gc.collect()
-    found = pairs(program, watched, calls)
-    watched.close()
+    with _full_disk(store) if way == "a full disk" else nullcontext():
+        found = pairs(program, watched, calls)
+        watched.close()
     cpu, clock = [each[3] - each[1] for each in found], [each[2] - each[0] for each in found]
     return {
         "task": "sentiment", "way": way, "calls": calls,
@@ -88,22 +88,16 @@ def _measure(way: str, settings: dict[str, Any], artifact: Path, folder: Path, c
     }  # fmt: skip
 
 
-def _fill(watched: Watched) -> None:
-    """Lets SQLite find its disk full, as often as the store is opened."""
-    import sqlalchemy as sa
-
-    from ..monitoring import writing
-
-    opened = writing.open_store
-
-    def full(where: Any) -> Any:
-        store = opened(where)
-        store.run(f"PRAGMA max_page_count = {store.read(sa.text('PRAGMA page_count'))[0][0]}")
-        return store
-
-    writing.open_store = full
-    watched(**INPUTS)
-    watched.flush()
+@contextmanager
+def _full_disk(store: Path) -> Iterator[None]:
+    """Lets no file of this process grow beyond what the store has already; Linux and macOS."""
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = max(path.stat().st_size for path in store.parent.glob(f"{store.name}*"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, allowed[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

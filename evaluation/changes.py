@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
+from scipy.special import kl_div, xlogy
 
-__all__ = ["Alarm", "Detector", "Direction", "alarms", "bound_of", "rank_bound"]
+__all__ = ["Alarm", "Detector", "Direction", "LearningDetector", "alarms"]
 
 Array = NDArray[np.float64]
 
@@ -75,9 +75,6 @@ class Detector:
         """Forgets all evidence."""
         shape = self._bets.shape
         self._stakes: Array = np.zeros(shape)
-        self._best: Array = np.ones(shape)
-        self._since = np.zeros(shape, np.int64)
-        self._seen = 0
         self.evidence: Array = np.zeros(shape[0])
 
     def step(self, values: ArrayLike) -> Array:
@@ -85,22 +82,71 @@ class Detector:
         given = np.broadcast_to(np.asarray(values, np.float64), self._means.shape)
         grown = np.maximum(1 + self._bets * (self._means - given)[:, None], 0.0)
         self._stakes = np.minimum((self._stakes + 1) * grown, 1e300)
-        # The best single stake tells when the change began: it was put in when those before it were worth less than it.
-        anew = self._best <= 1
-        self._since = np.where(anew, self._seen, self._since)
-        self._best = np.minimum(np.where(anew, 1.0, self._best) * grown, 1e300)
-        self._seen += 1
         self.evidence = self._stakes @ _SHARES
         return self.evidence
 
-    def since(self, stream: int = 0) -> int:
-        """Gives the index, from the last restart, of the value at which a change most likely began."""
-        return int(self._since[stream, int(np.argmax(self._best[stream] * _SHARES))])
+
+class LearningDetector:
+    """An e-detector of falls from a mean that nobody knows: of many streams at a time, or of one.
+
+    The null is that 0/1 values are independent draws of one coin, whatever its side's share. Before each value one
+    stake is put in: worth what has been seen so far under a mixture of coins (`Krichevsky & Trofimov 1981
+    <https://doi.org/10.1109/TIT.1981.1056331>`_), and betting from there on that the share is 5, 10, 20 or 40 points
+    below what was seen. All stakes together are held against the coin that fits everything best. As that is no less
+    likely than the true one, the bounds of `Detector` hold (universal inference, `Wasserman, Ramdas & Balakrishnan 2020
+    <https://arxiv.org/abs/1912.11436>`_), with no window to learn from. A change that comes after few values is found
+    late, or not at all: they might have been luck.
+
+    Args:
+        streams: How many.
+
+    Attributes:
+        evidence: Of each stream, after the last value; to be held against a threshold.
+
+    >>> detector = LearningDetector()
+    >>> for value in [1.0] * 200 + [0.0] * 12:
+    ...     evidence = detector.step(value)
+    >>> bool(evidence[0] > 1e6)
+    True
+    """
+
+    def __init__(self, streams: int = 1) -> None:
+        self._streams = streams
+        self._coins = np.linspace(0.01, 0.99, 50)
+        self._sides = np.stack([1 - self._coins, self._coins])
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets all that was seen."""
+        # In units of what has been seen so far under the mixture.
+        self._stakes: Array = np.zeros((self._streams, self._coins.size))
+        self._seen = 0
+        self._good: Array = np.zeros(self._streams)
+        self._mixture: Array = np.zeros(self._streams)
+        self.evidence: Array = np.zeros(self._streams)
+
+    def step(self, values: ArrayLike) -> Array:
+        """Takes the next value of each stream, 0 or 1; gives the evidence."""
+        good = np.asarray(values, np.float64).reshape(-1) > 0.5
+        expected = (self._good + 0.5) / (self._seen + 1)
+        rows = np.arange(self._streams)
+        for shift, share in zip(_SHIFTS, _SHARES, strict=True):
+            self._stakes[rows, np.maximum((expected - shift) * 51 - 1, 0).astype(np.int64)] += share
+        likely = np.where(good, expected, 1 - expected)
+        self._stakes *= self._sides[good.astype(np.int64)] / likely[:, None]
+        np.minimum(self._stakes, 1e300, out=self._stakes)
+        self._seen += 1
+        self._good = self._good + good
+        self._mixture = self._mixture + np.log(likely)
+        bad = self._seen - self._good
+        fitting = xlogy(self._good, self._good / self._seen) + xlogy(bad, bad / self._seen)
+        self.evidence = self._stakes.sum(axis=1) * np.exp(self._mixture - fitting)
+        return self.evidence
 
 
 def alarms(
     values: ArrayLike,
-    reference: float,
+    reference: float | None = None,
     *,
     direction: Direction = "down",
     false_alarms: float = 0.01,
@@ -109,52 +155,44 @@ def alarms(
     """Gives the alarms of a stream; after each it begins anew.
 
     Args:
-        values: In [0, 1], in their order.
-        reference: The least mean that is no change; with ``up``, the largest.
+        values: In [0, 1], in their order. Where the reference is learnt, those in between are rounded at odds that
+            keep their mean, by a seeded draw.
+        reference: The least mean that is no change (with ``up``, the largest); None: what the stream was before.
         direction: Of the change.
         false_alarms: The largest probability of a false alarm …
         within: … among so many values without a change.
 
+    Raises:
+        ValueError: The reference is out of range.
+
     >>> quiet, fallen = [1, 1, 1, 1, 0] * 100, [1, 0] * 100
-    >>> [alarm.since for alarm in alarms(quiet + fallen, 0.8)][0] >= 495
+    >>> [alarm.since >= 495 for alarm in alarms(quiet + fallen, 0.8)][0]
     True
     """
     given = np.asarray(values, np.float64)
     if direction == "up":
-        given, reference = 1 - given, 1 - reference
-    detector, start = Detector(reference), 0
-    threshold = within / false_alarms
+        given, reference = 1 - given, None if reference is None else 1 - reference
+    if reference is None:
+        given = (np.random.default_rng(0).random(given.size) < given).astype(np.float64)
+    if (given == 1).all():
+        return  # nothing is below anything: most rates of faults
+    detector = LearningDetector() if reference is None else Detector(reference)
+    start, threshold = 0, within / false_alarms
     for index, value in enumerate(given):
         if detector.step(value)[0] >= threshold:
-            yield Alarm(index, start + detector.since(), direction)
+            yield Alarm(index, start + _change(given[start : index + 1], reference), direction)
             detector.restart()
             start = index + 1
 
 
-def bound_of(values: ArrayLike, *, direction: Direction = "down", error: float) -> float:
-    """Gives a mean that the values' own is not below (with ``down``), or not above, but with so small a probability.
-
-    Exact for 0/1 values (Clopper–Pearson); for others in [0, 1] they are rounded at random odds, seeded, which keeps
-    the mean and the promise, and costs some width.
-
-    >>> round(bound_of([1.0] * 90 + [0.0] * 10, error=0.005), 2)
-    0.8
-    """
-    given = np.asarray(values, np.float64)
-    if direction == "up":
-        return 1 - bound_of(1 - given, error=error)
-    if not np.isin(given, (0.0, 1.0)).all():
-        given = (np.random.default_rng(0).random(given.size) < given).astype(np.float64)
-    good = int(given.sum())
-    return 0.0 if good == 0 else float(beta.ppf(error, good, given.size - good + 1))
-
-
-def rank_bound(size: int, rank: int, *, error: float) -> float:
-    """Gives the largest share of new values beyond the ``rank`` largest of ``size``, but with so small a probability.
-
-    The share beyond an order statistic is Beta-distributed whatever the (continuous) distribution is.
-
-    >>> round(rank_bound(200, 20, error=0.005), 3)
-    0.163
-    """
-    return float(beta.ppf(1 - error, rank, size - rank + 1))
+def _change(values: Array, reference: float | None) -> int:
+    """Gives the index at which a fall most likely began: the one of the highest likelihood ratio, as of 0/1 values."""
+    after = np.arange(values.size, 0, -1)
+    below = np.cumsum(values[::-1])[::-1] / after
+    before = np.arange(values.size)
+    above = np.r_[values[0], np.cumsum(values)[:-1] / np.maximum(before[1:], 1)] if reference is None else reference
+    mean = values.mean() if reference is None else reference
+    gain = after * kl_div(below, mean) + after * kl_div(1 - below, 1 - mean)
+    if reference is None:
+        gain = gain + before * (kl_div(above, mean) + kl_div(1 - above, 1 - mean))
+    return int(np.argmax(np.where(below < mean, gain, -np.inf)))

@@ -89,7 +89,7 @@ def _row(stream: Stream) -> str:
         count(stream.n),
         percent(stream.mean),
         percent(stream.latest),
-        "learning" if stream.reference is None else percent(stream.reference),
+        "before" if stream.reference is None else percent(stream.reference),
     )
     cells = "".join(f"<td class=n>{each}</td>" for each in numbers)
     changed = " class=changed" if stream.changes else ""

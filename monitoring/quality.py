@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..evaluation.changes import Direction, alarms, bound_of, rank_bound
+from ..evaluation.changes import Direction, alarms
 from ..evaluation.sequential import confidence_sequence
 from ..evaluation.statistics import Interval
 from ..store.database import open_store
@@ -21,7 +21,7 @@ __all__ = ["Change", "Quality", "Stream", "monitor", "quality_of"]
 FALSE_ALARMS = 0.01
 WITHIN = 10_000
 _POINTS = 60  # of a stream's course
-_TAIL = 0.1  # share of a reference window beyond the border of "long", "many", "unsure"
+_TAIL = 0.1  # share of the window beyond the border of "long", "many", "unsure"
 _UNBOUNDED = 10**9  # calls that are yet to come
 
 
@@ -56,7 +56,7 @@ class Stream:
         n: Values.
         mean: Of all of them.
         latest: Of the last tenth.
-        reference: The mean at the border of what is no change; None while it is learnt.
+        reference: The mean at the border of what is no change; None where that is what the stream was before.
         source: Where the reference is from.
         changes: Alarms, in their order.
         course: Means of up to sixty parts of the values, in their order.
@@ -131,8 +131,8 @@ def monitor(
         store: As ``ps.watch`` was told.
         name: Of one program only.
         last: Traces that are read, of all programs the latest.
-        window: Values that a stream's reference is learnt from; they are the first of those that are read.
-        reference: The score that is no change; by default what the artifact promises, and what the window shows.
+        window: Calls, the first of those that are read, that say what a long call is, many tokens, an unsure answer.
+        reference: The score that is no change; by default what the artifact promises, and what it was before.
 
     Raises:
         DataError: A number is out of range.
@@ -159,7 +159,7 @@ def quality_of(traces: Sequence[Trace], *, window: int = 500, reference: float |
     >>> calls = [Trace(f"{n:032x}", "echo", "v1", float(n), 0.1, score=float(n < 600)) for n in range(650)]
     >>> found = quality_of(calls, window=100, reference=0.95)
     >>> [(stream.changes[0].since, stream.changes[0].calls) for stream in found.streams if stream.changes]
-    [(600.0, 6)]
+    [(600.0, 7)]
     """
     latest = traces[-1]
     seconds = np.percentile([trace.seconds for trace in traces], [50, 95, 99])
@@ -203,7 +203,7 @@ def _streams(traces: Sequence[Trace], window: int, reference: float | None) -> l
 
     def add(
         name: str, value: Callable[[Trace], float | None], direction: Direction, *, tail: Direction | None = None,
-        known: float | None = None, source: str = "",
+        known: float | None = None, source: str = "what it was before",
     ) -> None:  # fmt: skip
         given = [(trace, each) for trace in traces if (each := value(trace)) is not None]
         if given:
@@ -244,22 +244,15 @@ def _stream(
     known: float | None,
     source: str,
 ) -> Stream:
-    start, error, border = 0, FALSE_ALARMS, known
-    if known is None:
-        # Half of the error is for the reference, half for the test.
-        start, error, source = window, FALSE_ALARMS / 2, f"of the first {window:,}"
-        first, enough = values[:window], values.size >= window
-        if tail is not None:
-            rank = max(1, int(_TAIL * window))
-            ordered = np.sort(first if tail == "down" else -first)
-            limit = ordered[min(rank, ordered.size) - 1]
-            values = ((values if tail == "down" else -values) < limit).astype(np.float64)
-            border = rank_bound(window, rank, error=error) if enough else None
-        elif enough:
-            border = bound_of(first, direction=direction, error=error)
+    start = 0
+    if tail is not None:
+        # Values that have no bounds become: is this one beyond what was the outer tenth of the window?
+        worse, start = values if tail == "up" else -values, min(window, values.size)
+        limit = np.quantile(worse[:start], 1 - _TAIL, method="higher")
+        values = (worse > limit).astype(np.float64)
     changes = list[Change]()
-    if border is not None and (border > 0 if direction == "down" else border < 1):
-        for alarm in alarms(values[start:], border, direction=direction, false_alarms=error, within=WITHIN):
+    if known is None or 0 < known < 1:
+        for alarm in alarms(values[start:], known, direction=direction, false_alarms=FALSE_ALARMS, within=WITHIN):
             since, at = start + alarm.since, start + alarm.at
             changes.append(
                 Change(
@@ -278,7 +271,7 @@ def _stream(
         n=int(values.size),
         mean=float(values.mean()),
         latest=float(values[-max(1, values.size // 10) :].mean()),
-        reference=border,
+        reference=known,
         source=source,
         changes=tuple(changes),
         course=tuple(float(part.mean()) for part in parts),

@@ -28,7 +28,7 @@ def _parts(quality: Quality) -> list[RenderableType]:
     for name in ("", "calls", "all", "latest", "reference", ""):
         table.add_column(name, justify="left" if not name else "right")
     for stream in quality.streams:
-        told = "learning" if stream.reference is None else percent(stream.reference)
+        told = "before" if stream.reference is None else percent(stream.reference)
         mark = Text("CHANGED", "bold red") if stream.changes else Text("")
         table.add_row(stream.name, count(stream.n), percent(stream.mean), percent(stream.latest), told, mark)
     alarms = [
@@ -76,13 +76,13 @@ def traces_view(traces: Sequence[Trace]) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     for name in ("id", "when", "program", "latency", "tokens", "score", ""):
         table.add_column(
-            name, justify="right" if name in ("latency", "tokens", "score") else "left", no_wrap=name == "id"
+            name, justify="right" if name in ("latency", "tokens", "score") else "left", no_wrap=name in ("id", "when")
         )
     for trace in traces:
         score = "" if trace.score is None else f"{trace.score:g}"
         tokens = count(trace.input_tokens + trace.output_tokens)
         table.add_row(
-            trace.id, _when(trace.created), trace.name, duration(trace.seconds), tokens, score, Text(_marks(trace))
+            trace.id, _when(trace.created)[5:], trace.name, duration(trace.seconds), tokens, score, Text(_marks(trace))
         )
     return table
 

@@ -2,8 +2,8 @@
 
 Conventions: https://opentelemetry.io/docs/specs/semconv/gen-ai/. Of a call ``invoke_workflow NAME``, inside it
 ``chat MODEL`` for each call of an LM and ``execute_tool TOOL``; histograms ``gen_ai.client.operation.duration`` and
-``gen_ai.client.token.usage``. They are made after the call, from what was recorded: what an LM's client traces by itself
-stands beside them, under the same parent.
+``gen_ai.client.token.usage``. They are made after the call, from what was recorded: what an LM's client traces by
+itself stands beside them, under the same parent.
 """
 
 from __future__ import annotations

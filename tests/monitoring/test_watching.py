@@ -205,6 +205,7 @@ def test_spans_and_metrics_go_out_by_otlp(
     collector: Any, echo: Echo, watched: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     program = watched(echo(), name="mood", version="v1")
     answer = program(text="a secret")
     assert program.flush()
@@ -224,7 +225,6 @@ def test_spans_and_metrics_go_out_by_otlp(
     assert set(collector.metrics) == {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
     assert collector.metrics["gen_ai.client.token.usage"].unit == "{token}"
     collector.close()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     program = watched(echo())
     assert program(text="a").label == "glad"
     assert program.flush()

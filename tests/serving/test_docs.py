@@ -1,4 +1,4 @@
-"""The examples of docs/embedding.md run, on the embedded LM."""
+"""The examples of docs/embedding.md, and of docs/watching.md, run, on the embedded LM."""
 
 from __future__ import annotations
 
@@ -44,21 +44,28 @@ def write(program: dspy.Predict, local_lm: dspy.LM) -> None:
     write_artifact(made, Path("sentiment.progspace.json"))
 
 
-def block(title: str) -> str:
-    section = PAGE.read_text(encoding="utf-8").split(f"# {title}\n")[1].split("\n## ")[0]
+def block(title: str, page: Path = PAGE) -> str:
+    section = page.read_text(encoding="utf-8").split(f"# {title}\n")[1].split("\n## ")[0]
     found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
     assert found
     return found[1]
 
 
-def run(title: str) -> dict[str, Any]:
+def run(title: str, page: Path = PAGE) -> dict[str, Any]:
     made: dict[str, Any] = {"__name__": "example"}
-    exec(compile(block(title), str(PAGE), "exec", dont_inherit=True), made)  # noqa: S102 — our own page
+    exec(compile(block(title, page), str(PAGE), "exec", dont_inherit=True), made)  # noqa: S102 — our own page
     return made
 
 
 def test_the_first_lines() -> None:
     assert run("A compiled program in an app")["prediction"].sentiment in LABELS
+
+
+def test_a_watched_program() -> None:
+    made = run("Watching a program in an app", PAGE.parent / "watching.md")
+    made["program"].close()
+    (found,) = progspace.monitor("runs.db")
+    assert (found.name, found.calls, found.judged, found.score) == ("sentiment", 1, 1, 1.0)
 
 
 def test_a_fastapi_app() -> None:
