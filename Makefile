@@ -36,7 +36,8 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 test: setup check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not embedded" --durations 15
+	$(BIN)/python -m pytest -m embedded --durations 15
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

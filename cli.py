@@ -59,9 +59,9 @@ add_transfer(app)
 add_versions(app)
 
 SUITES = (
-    "code_generation", "cold_start", "embedding", "faults", "finetune", "gate", "ingest", "kills", "overhead",
-    "peers", "policies", "record", "replay", "retrieval", "robustness", "search_overhead", "selection", "sentiment",
-    "serving", "store", "vectors",
+    "code_generation", "cold_start", "core", "embedding", "faults", "finetune", "gate", "ingest", "kills", "known",
+    "overhead", "peers", "policies", "record", "replay", "retrieval", "robustness", "search_overhead", "selection",
+    "sentiment", "serving", "store", "vectors",
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from rich.table import Table
 
 import progspace as ps
 
+from ..errors import FineTuningError
 from ..evaluation import numbers
 from ..evaluation.evaluation import evaluate_cells
 from ..evaluation.findings import Measured
@@ -168,24 +169,25 @@ def _peer(
     student = task.program.deepcopy()
     student.set_lm(lm)
     told: list[float] = []
-    tuned, reason, started, epochs = student, "", time.monotonic(), settings["epochs"]
-    while tuned is student and epochs:
+    tuned, reason, started, epochs = None, "", time.monotonic(), settings["epochs"]
+    while tuned is None and epochs:
         how = {**settings, "epochs": epochs, "progress": lambda event: told.append(float(event.data.get("step", 0)))}
         tuner = dspy.BootstrapFinetune(metric=task.metric, train_kwargs=how, num_threads=16)
         try:
             with dspy.context(lm=lm):
-                tuned = tuner.compile(student, trainset=list(task.train))
+                tuned = tuner.compile(student.deepcopy(), trainset=list(task.train))
         except Exception as fault:  # as much a result as a score: it is reported with its reason
             reason = f"{type(fault).__name__}: {fault}"
-            epochs -= 1
+            print(reason, flush=True)
+            epochs = epochs - 1 if isinstance(fault, FineTuningError) else 0
     took = time.monotonic() - started
     test = list(task.unseal_test("dspy.BootstrapFinetune on the same rows"))
-    scored = evaluate_cells(Matrix(store, task.metric, lm, Meter()).fill(tuned, test), test)
+    evaluation = evaluate_cells(Matrix(store, task.metric, lm, Meter()).fill(tuned or student, test), test)
     yield {
         "optimizer": PEER,
         "choice": f"as it ships, {epochs} of {settings['epochs']} epochs" if epochs else reason,
-        **_measured(scored.measured()),
-        "kept": tuned is not student,
+        **_measured(evaluation.measured()),
+        "kept": tuned is not None,
         "compile_seconds": round(took, 1),
         "training_steps": int(max(told, default=0)),
     }

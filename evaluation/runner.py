@@ -17,6 +17,7 @@ from dspy.utils.exceptions import LMError as DspyLMError
 
 from ..errors import LMError, ProgspaceError
 from ..lms.journal import CALLS, ROLLOUT, CallRecord, JournaledLM, StrayCalls
+from ..lms.stopping import stopping_by
 from ..programs.examples import example_hash, plain_values
 from ..programs.metrics import metric_identity
 from ..retrievers.passage import Passage, Passages
@@ -162,7 +163,7 @@ def run_cells(
 
     ``workers`` tells how many threads there shall be, and is asked again as runs end: a remote LM learns how much its
     endpoint grants. At most twice as many examples as threads wait at a time. When one raises, or the caller stops
-    listening, what has not begun is not begun, and what has begun is waited for: it is paid for.
+    listening, what has not begun is not begun, and requests that were sent are waited for: they are paid for.
 
     Raises:
         MetricError: The metric raised.
@@ -181,7 +182,8 @@ def run_cells(
                     example = next(remaining, None)
                 if example is None:
                     break
-                run = run_example(program, example, scoring, identity=identity, lm=lm, traced=traced, repeat=repeat)
+                with stopping_by(stopped):
+                    run = run_example(program, example, scoring, identity=identity, lm=lm, traced=traced, repeat=repeat)
                 news.put(run)
         except BaseException as fault:
             stopped.set()

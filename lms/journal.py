@@ -16,9 +16,10 @@ import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, TokenLogprob, TopLogprob, Usage
 from dspy.utils.exceptions import ContextWindowExceededError
 
-from ..errors import StoreError
+from ..errors import LMError, StoreError
 from .budget import Meter
 from .prices import Price, price_of_call
+from .stopping import stopped
 
 __all__ = ["Answers", "CallRecord", "JournaledLM", "StoredAnswer", "StrayCalls", "concurrency", "lm_identity"]
 
@@ -145,6 +146,11 @@ def concurrency(lm: dspy.BaseLM) -> int:
     return int(getattr(getattr(lm, "_engine_spec", None), "concurrency", 16))
 
 
+def _go_on() -> None:
+    if stopped():
+        raise LMError("stopped, while another worker asks for the same answer", retryable=True)
+
+
 class JournaledLM(dspy.BaseLM):
     """Any ``dspy.BaseLM``, counted call by call, its answers remembered.
 
@@ -201,6 +207,7 @@ class JournaledLM(dspy.BaseLM):
                     return known
                 if self._claim(key):
                     break
+                _go_on()
                 time.sleep(pause)
             with self._claimed(key):
                 if self._claims and (known := self._recall(key, first)) is not None:
@@ -224,6 +231,7 @@ class JournaledLM(dspy.BaseLM):
                 return known
             if self._claim(key):
                 break
+            _go_on()
             await asyncio.sleep(pause)
         with self._claimed(key):
             if self._claims and (known := self._recall(key, first)) is not None:

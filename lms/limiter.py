@@ -10,8 +10,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from dspy.lm15 import RateLimitError
+
 from .allowance import Allowance, Mark
 from .faults import Fault
+from .stopping import pause, stopped
 
 __all__ = ["Ledger", "Limiter", "Turn"]
 
@@ -104,7 +107,9 @@ class Limiter:
                 self._freed.clear()
                 await self._freed.wait()
             while isinstance(sent := self._try(expected), float):
-                await asyncio.sleep(min(sent, 0.5))  # an answer may tell of more in the meantime
+                await pause(min(sent, 0.5))  # an answer may tell of more in the meantime
+                if stopped():
+                    raise RateLimitError("stopped before it was sent")
             self._under_way += 1
             self._full = self._full or self._under_way >= self.limit
             return Turn(sent, tokens, self._clock())

@@ -21,6 +21,7 @@ from .connection import Connection
 from .faults import Fault, fault_of
 from .limiter import START, Ledger, Limiter
 from .prices import Price
+from .stopping import pause, stopped
 from .wire import answers_of, body_of, events_of, tokens_about
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class RemoteEngine:
     async def _until_answered(self, attempt: Callable[[], Awaitable[tuple[_T | None, Fault | None]]]) -> _T:
         """Makes attempts while one may help; what is raised carries neither the request nor the key."""
         keys, where = self.connection.keys, self.connection.base_url
-        failures, renewals, waited, pause = 0, 0, 0.0, _FIRST_PAUSE
+        failures, renewals, waited, next_pause = 0, 0, 0.0, _FIRST_PAUSE
         while True:
             key = await asyncio.to_thread(keys.current)
             if not key:
@@ -216,13 +217,15 @@ class RemoteEngine:
                 renewals += 1
                 continue
             failures += fault.status != 429
-            pausing = pause if fault.pause is None else fault.pause
-            if not fault.retryable or failures > self._retries or waited + pausing > self._patience:
+            pausing = next_pause if fault.pause is None else fault.pause
+            hopeless = not fault.retryable or failures > self._retries or waited + pausing > self._patience
+            if not hopeless:
+                await pause(pausing)
+                waited, next_pause = waited + pausing, min(2 * next_pause, _LONGEST_PAUSE)
+            if hopeless or stopped():
                 tried = f"; asked {failures} times" if failures > 1 else ""
                 tried += f"; waited {waited:g} s" if waited and fault.retryable else ""
                 raise fault.kind(f"{where}: {fault.message}{tried}", status=fault.status, retry_after=fault.pause)
-            await asyncio.sleep(pausing)
-            waited, pause = waited + pausing, min(2 * pause, _LONGEST_PAUSE)
 
     async def _hedged(self, live: _Live, body: dict[str, Any], request: Request) -> tuple[Any, Fault | None]:
         """Makes an attempt, and a second one beside it where the first takes long."""

@@ -15,6 +15,7 @@ import dspy
 
 from ..errors import DataError
 from .sandbox import Limits, Run, Sandbox
+from .score import Score
 
 __all__ = ["Check", "PassesTests", "passes_tests"]
 
@@ -87,6 +88,10 @@ class Check:
         raise DataError(f"the check {text!r} must be `expression == literal`, as `area(2, 3) == 6`", field=field)
 
 
+class _AllOrNothing(Score):
+    good_from = 1.0
+
+
 @dataclass(frozen=True)
 class PassesTests:
     """Scores code by the share of the example's checks that it passes, each run in a sandbox of its own.
@@ -128,9 +133,9 @@ class PassesTests:
             faults = [fault for check in checks if (fault := self._fault(code, check)) is not None]
         else:
             faults = [f"the output has no {self.field}"] * len(checks)
-        if trace is not None:
-            return not faults
-        return dspy.Prediction(score=(len(checks) - len(faults)) / len(checks), feedback=_feedback(faults, len(checks)))
+        score = (len(checks) - len(faults)) / len(checks)
+        judged = _AllOrNothing(score=score, feedback=_feedback(faults, len(checks)))
+        return judged if trace is None else bool(judged)
 
     def _checks(self, example: dspy.Example) -> list[Check]:
         texts = example.get(self.tests)

@@ -12,6 +12,7 @@ from typing import Any
 
 import dspy
 
+from .score import Score
 from .wording import ABSTENTIONS
 
 __all__ = ["GroundingMetric", "Told", "gold_answers", "passages_of", "setting_of", "value_of"]
@@ -41,7 +42,8 @@ class GroundingMetric:
     def __call__(self, example: dspy.Example, prediction: Any, trace: Any = None) -> Any:
         """Scores an output; gives a score with feedback, with a trace whether it is good."""
         score, feedback = self.score(example, prediction)
-        return score >= 0.5 if trace is not None else dspy.Prediction(score=score, feedback=feedback)
+        judged = Score(score=score, feedback=feedback)
+        return judged if trace is None else bool(judged)
 
 
 def gold_answers(example: dspy.Example, gold: str) -> list[str]:

@@ -16,6 +16,7 @@ import dspy
 from ..errors import ProgramError
 from ..lms.journal import lm_identity
 from .program import Program
+from .score import Score
 from .structure import structure_hash
 
 __all__ = ["JudgeMetric", "UnreadableJudgement", "judge"]
@@ -78,10 +79,9 @@ class JudgeMetric:
         """
         with dspy.context(lm=self.lm) if self.lm is not None else contextlib.nullcontext():
             judgement = self.program(**{name: self.value_of(name, example, prediction) for name in self.inputs})
-        score = self._score(judgement.get(self.field))
-        if trace is not None:
-            return score >= 0.5
-        return dspy.Prediction(score=score, feedback=judgement.get("feedback") or judgement.get("reasoning"))
+        feedback = judgement.get("feedback") or judgement.get("reasoning")
+        judged = Score(score=self._score(judgement.get(self.field)), feedback=feedback)
+        return judged if trace is None else bool(judged)
 
     def value_of(self, name: str, example: dspy.Example, prediction: Any) -> Any:
         """What the judge is given as one of its inputs.

@@ -1,7 +1,7 @@
 """Metrics: how an output is scored. Any callable of DSPy's metric contract serves; these are ready-made.
 
-A metric is called ``(example, prediction, trace=None)``. These give a ``dspy.Prediction`` with a score in [0, 1] and a
-feedback; with a trace (DSPy's own bootstrapping) they give a bool: whether the run is worth showing.
+A metric is called ``(example, prediction, trace=None)``. These give a `Score`, a ``dspy.Prediction`` with a score in
+[0, 1] and a feedback; with a trace (DSPy's own bootstrapping) they give a bool: whether the run is worth showing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .citing import citation_precision, citation_recall
 from .gold import GroundingMetric
 from .grounding import groundedness, groundedness_judge
 from .judging import JudgeMetric, UnreadableJudgement, judge
+from .score import Score
 from .wording import holds, token_f1
 
 __all__ = [
@@ -90,12 +91,11 @@ class FieldMetric:
         expected = example[self.field]
         found = prediction.get(self.field) if hasattr(prediction, "get") else None
         score = 0.0 if found is None else float(self.score(expected, found))
-        if trace is not None:
-            return score >= 0.5
+        feedback = "Right." if score == 1 else f"{self.field}: {found!r} was given, {expected!r} expected."
         if found is None:
-            return dspy.Prediction(score=0.0, feedback=f"The output has no {self.field}; {expected!r} was expected.")
-        wrong = f"{self.field}: {found!r} was given, {expected!r} expected."
-        return dspy.Prediction(score=score, feedback="Right." if score == 1 else wrong)
+            feedback = f"The output has no {self.field}; {expected!r} was expected."
+        judged = Score(score=score, feedback=feedback)
+        return judged if trace is None else bool(judged)
 
 
 def exact_match(field: str) -> FieldMetric:

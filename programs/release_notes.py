@@ -15,6 +15,7 @@ from typing import Any
 import dspy
 
 from . import metrics
+from .score import Score
 from .task import Task
 
 __all__ = ["STYLE", "ReleaseNote", "examples", "house_style", "task"]
@@ -157,7 +158,7 @@ def house_style(example: dspy.Example, prediction: Any, trace: Any = None) -> ds
     if wanted is None:
         raise ValueError(f"the expected line is not in the house style: {example.line}")
     if given is None:
-        return dspy.Prediction(score=0.0, feedback=f"not in the house style; right would be: {example.line}")
+        return Score(score=0.0, feedback=f"not in the house style; right would be: {example.line}")
     rules = {
         name: float(given[group] == wanted[group])
         for group, name in enumerate(("kind", "breaking", "component"), start=1)
@@ -166,7 +167,7 @@ def house_style(example: dspy.Example, prediction: Any, trace: Any = None) -> ds
     rules["what"] = metrics.f1("what")(dspy.Example(what=wanted[4]), dspy.Prediction(what=given[4]))
     broken = [name for name, score in rules.items() if score < 1]
     feedback = f"wrong: {', '.join(broken)}; right would be: {example.line}" if broken else "right"
-    return dspy.Prediction(score=round(sum(rules.values()) / len(rules), 2), feedback=feedback)
+    return Score(score=round(sum(rules.values()) / len(rules), 2), feedback=feedback)
 
 
 def task(*, count: int = 400, seed: int = 0, **settings: Any) -> Task:

@@ -211,17 +211,24 @@ class Store:
         """
         for pause in (*_PAUSES, None):
             try:
-                with self._lock:
+                with self._lock, self._undone():
                     return run(self._connection)
             except DBAPIError as error:
-                with self._lock:
-                    self._connection.rollback()
                 gone = isinstance(error, OperationalError | InterfaceError) and self.dialect != "sqlite"
                 if pause is None or not gone:
                     told = f"{self.where}: cannot be {what} ({error.orig})"
                     raise StoreError(told + "; nothing stored before is lost" * (what == "written")) from error
                 time.sleep(pause)
         raise AssertionError  # the last pause is None
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Undoes what failed, before another thread uses the connection."""
+        try:
+            yield
+        except BaseException:
+            self._connection.rollback()
+            raise
 
 
 def as_json(value: Any) -> str:

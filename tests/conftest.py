@@ -21,6 +21,13 @@ from progspace.store.database import Store, open_store
 from progspace.tests.postgres import Server, programs
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what runs the embedded LM or trains it: one such process takes all cores, several wait for each other."""
+    for item in items:
+        if {"local_lm", "trainable"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("embedded")
+
+
 @pytest.fixture(scope="session")
 def local_lm() -> dspy.LM:
     if not installed("smollm2-135m"):

@@ -1,0 +1,195 @@
+"""What a compile is worth on each thing that people use LMs for: a score card for every task of a suite.
+
+    python -m progspace.benchmarks.core --suite quick
+    python -m progspace.benchmarks.core --data path/to/data
+    python -m progspace.benchmarks.core --table
+    python -m progspace.benchmarks.core --compare results/core.jsonl.old
+
+``quick`` takes about five minutes and needs no data but ours; ``core`` about an hour, with public data (`tasks`). Each
+task is compiled on the embedded LM; the program as declared and the winner are scored on the same sealed rows. Lines
+are added to ``results/SUITE.jsonl`` as they come; what stands there is not run again. Fine-tuning has a benchmark of
+its own, ``finetune``. Toxicity is on no card: outputs are labels and facts, and no model of it ships.
+
+``--compare`` reads the results of an earlier version: where the sealed rows are the same, winner against winner by the
+paired test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dspy
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import progspace as ps
+
+from ..evaluation import numbers
+from ..evaluation.evaluation import compare_cells
+from ..evaluation.matrix import Matrix
+from ..evaluation.rendering import as_text
+from ..evaluation.statistics import Interval, mean_interval, paired_test
+from ..lms.budget import Meter
+from ..programs.examples import example_hash
+from ..progress import CompileProgress
+from ..store.database import open_store
+from ..store.records import Cell
+from .results import RESULTS, read_results
+from .suites import SUITES, Entry
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs what has not been run yet, or prints tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=list(SUITES), default="core")
+    parser.add_argument("--data", type=Path, help="the folder of public data")
+    parser.add_argument("--tasks", nargs="*", help="of the suite; all by default")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--store", type=Path, default=Path(".progspace/benchmark-core.db"))
+    parser.add_argument("--results", type=Path, help="results/SUITE.jsonl by default")
+    parser.add_argument("--table", action="store_true", help="print what the results say, and run nothing")
+    parser.add_argument("--compare", type=Path, help="results of an earlier version")
+    arguments = parser.parse_args(argv)
+    path: Path = arguments.results or RESULTS / f"{arguments.suite}.jsonl"
+    known = read_results(path.stem, path.parent) if path.exists() else []
+    if not (arguments.table or arguments.compare):
+        entries = [each for each in SUITES[arguments.suite] if each.name in (arguments.tasks or [each.name])]
+        if arguments.data is None and (lacking := [each.name for each in entries if each.public]):
+            parser.error(f"--data is needed for {', '.join(lacking)}")
+        for seed in arguments.seeds:
+            for entry in entries:
+                if any((line["task"], line["seed"]) == (entry.name, seed) for line in known):
+                    continue
+                lm = ps.lm("local", max_tokens=entry.max_tokens)
+                lines = run(entry, arguments.data, seed, arguments.store, lm)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+                known += lines
+    print(table(known))
+    if arguments.compare:
+        print(comparison(known, read_results(arguments.compare.stem, arguments.compare.parent)))
+
+
+def run(entry: Entry, data: Path | None, seed: int, store_path: Path, lm: dspy.BaseLM) -> list[dict[str, Any]]:
+    """Compiles one task; gives the score cards of the program as declared and of the winner."""
+    print(f"{entry.name}, seed {seed}", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    with (
+        entry.make(data, seed) as task,
+        open_store(store_path) as store,
+        CompileProgress(Console(stderr=True)) as progress,
+    ):
+        compiled = ps.compile(
+            task, lm=lm, budget=ps.Budget(calls=entry.calls), store=store, seed=seed, progress=progress,
+            space=entry.space,
+        )  # fmt: skip
+        took = time.monotonic() - started
+        print(compiled.report, flush=True)
+        test = list(task.unseal_test("a score card of the same rows"))
+        matrix = Matrix(store, task.metric, lm, Meter())
+        declared, winner = (matrix.fill(program, test) for program in (task.program, compiled.program))
+    compared = compare_cells(winner, declared, test, seed=seed)
+    own = {
+        "task": entry.name, "budget": entry.calls, "seed": seed, "lm": lm.model,
+        "test": hashlib.sha256("".join(map(example_hash, test)).encode()).hexdigest()[:16],
+        "versions": {name: version(name) for name in ("progspace", "dspy-ai", "openvino-genai")},
+        "python": platform.python_version(), "machine": platform.machine(),
+    }  # fmt: skip
+    rungs = [rung.name for rung in compiled.report.rungs]
+    won = {
+        "choice": compiled.report.winner.choice, "rung": compiled.report.winner.name, "rungs": rungs,
+        "difference": compared.difference, "difference_low": compared.interval.low,
+        "difference_high": compared.interval.high, "p_value": compared.p_value, "compile_seconds": round(took, 1),
+        "search_calls": sum(rung.calls for rung in compiled.report.rungs),
+    }  # fmt: skip
+    return [
+        {**own, "optimizer": "baseline", **score_card(declared, test, seed)},
+        {**own, "optimizer": "progspace", **score_card(winner, test, seed), **won},
+    ]
+
+
+def score_card(cells: Sequence[Cell], examples: Sequence[dspy.Example], seed: int) -> dict[str, Any]:
+    """Quality with its interval, speed, tokens, and quality by slice."""
+    scores = [cell.score or 0.0 for cell in cells]
+    between = mean_interval(scores, seed=seed)
+    lengths = [len(str(example.inputs().toDict())) for example in examples]
+    middle = sorted(lengths)[len(lengths) // 2]
+    slices = {
+        "shorter inputs": [score for score, length in zip(scores, lengths, strict=True) if length < middle],
+        "longer inputs": [score for score, length in zip(scores, lengths, strict=True) if length >= middle],
+    }
+    return {
+        "score": sum(scores) / len(scores), "low": between.low, "high": between.high, "n_test": len(scores),
+        "failed": sum(cell.score is None for cell in cells),
+        "calls": sum(cell.calls for cell in cells), "input_tokens": sum(cell.input_tokens for cell in cells),
+        "output_tokens": sum(cell.output_tokens for cell in cells),
+        "seconds": round(sum(cell.seconds for cell in cells) / len(cells), 3),
+        "slices": {name: sum(part) / len(part) for name, part in slices.items() if part},
+        "scores": [round(score, 4) for score in scores],
+    }  # fmt: skip
+
+
+def table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """What the results say, as text."""
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("task")
+    for column in ("declared", "compiled", "95 %", "gain", "p", "tokens", "seconds", "search"):
+        drawn.add_column(column, justify="right")
+    declared = {(line["task"], line["seed"]): line for line in lines if line["optimizer"] == "baseline"}
+    for line in lines:
+        if line["optimizer"] != "progspace":
+            continue
+        before = declared[line["task"], line["seed"]]
+        spent = [(one["input_tokens"] + one["output_tokens"]) / one["n_test"] for one in (before, line)]
+        drawn.add_row(
+            line["task"],
+            numbers.percent(before["score"]),
+            numbers.percent(line["score"]),
+            numbers.interval(Interval(line["low"], line["high"], 0.95, "")),
+            numbers.points(line["difference"]),
+            numbers.p_value(line["p_value"]),
+            " → ".join(map(numbers.count, spent)),
+            f"{before['seconds']:.1f} → {line['seconds']:.1f}",
+            numbers.duration(line["compile_seconds"]),
+        )
+    return as_text(drawn)
+
+
+def comparison(now: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> str:
+    """Winner against an earlier version's winner, on the same sealed rows."""
+    old = {(line["task"], line["seed"], line["test"]): line for line in before if line["optimizer"] == "progspace"}
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("task", "seed", "before", "now", "difference", "p"):
+        drawn.add_column(column, justify="left" if column == "task" else "right")
+    for line in now:
+        earlier = old.get((line["task"], line["seed"], line["test"]))
+        if line["optimizer"] != "progspace" or earlier is None:
+            continue
+        test = paired_test(line["scores"], earlier["scores"])
+        drawn.add_row(
+            line["task"],
+            str(line["seed"]),
+            numbers.percent(earlier["score"]),
+            numbers.percent(line["score"]),
+            f"{numbers.points(test.difference)} [{numbers.points(test.interval.low)}, "
+            f"{numbers.points(test.interval.high)}]",
+            numbers.p_value(test.p_value),
+        )
+    return as_text(drawn)
+
+
+if __name__ == "__main__":
+    main()
