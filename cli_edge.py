@@ -53,7 +53,8 @@ def edge_cases(
     data: DataOption = None,
     by: Annotated[list[str] | None, typer.Option("--by", help="A further field to slice by.")] = None,
     embedder: Annotated[
-        str | None, typer.Option("--embedder", help="Tells which inputs are near each other; `none` leaves that out.")
+        str | None,
+        typer.Option("--embedder", help="Tells which inputs are near each other, by its name; `none` leaves that out."),
     ] = None,
     suite: SuiteOption = None,
     alpha: AlphaOption = 0.05,

@@ -14,12 +14,12 @@ import numpy as np
 
 from ..errors import DataError
 from ..lms.budget import Budget, Meter
-from ..lms.embedder import Embedder, embedder_for
-from ..lms.models import DEFAULT_EMBEDDER, installed
+from ..lms.models import DEFAULT_EMBEDDER, EMBEDDERS, installed
 from ..programs.examples import example_hash
 from ..programs.metrics import metric_identity
 from ..programs.program import Program
 from ..programs.task import Task
+from ..retrievers.embedders import Embedder, find_embedder
 from ..store.database import Store, open_store
 from ..store.records import Cell
 from .evaluation import evaluate_cells
@@ -165,8 +165,9 @@ def edge_cases(
         data: Examples in place of a split.
         by: Further fields to slice by; or names, each with a field or a function that gives an example's value (a
             language, say, by a detector of yours).
-        embedder: Tells which inputs are near each other: an embedder, or the name of an embedded model; None to leave
-            that out. A name whose model is not installed is left out, and told.
+        embedder: Tells which inputs are near each other: an embedder or its name, as
+            `progspace.retrievers.embedders.find_embedder` has it; None to leave that out. An embedded one that is not
+            installed is left out, and told.
         alpha: How often slices are told of that are none.
         store: A file, or an open store.
         budget: What the program's run may spend.
@@ -302,10 +303,10 @@ def _placed(
 ) -> tuple[Sequence[float] | None, list[str] | None, list[str]]:
     """How strange each input is to train, and the name of its cluster."""
     if isinstance(embedder, str):
-        if not installed(embedder):
+        if embedder in EMBEDDERS and not installed(embedder):
             told = f"What is far from train, and clusters, want an embedder: progspace models install {embedder}."
             return None, None, [told]
-        embedder = embedder_for(embedder)
+        embedder = find_embedder(embedder)
     if embedder is None:
         return None, None, ["Nothing was embedded: nothing is told to be far from train, and there are no clusters."]
     texts = [input_text(example) for example in examples]
