@@ -57,7 +57,7 @@ add_store(app)
 add_versions(app)
 
 SUITES = (
-    "code_generation", "cold_start", "embedding", "faults", "finetune", "gate", "ingest", "kills", "overhead",
+    "code_generation", "cold_start", "embedding", "faults", "finetune", "gate", "ingest", "kills", "overhead", "page",
     "peers", "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment", "serving",
     "store", "vectors",
 )  # fmt: skip
