@@ -58,8 +58,8 @@ add_versions(app)
 
 SUITES = (
     "code_generation", "cold_start", "embedding", "faults", "finetune", "gate", "ingest", "kills", "overhead", "page",
-    "peers", "policies", "record", "replay", "retrieval", "search_overhead", "selection", "sentiment", "serving",
-    "store", "vectors",
+    "peers", "policies", "record", "replay", "retrieval", "screenshots", "search_overhead", "selection", "sentiment",
+    "serving", "store", "vectors",
 )  # fmt: skip
 
 

@@ -87,7 +87,9 @@ function ladderPlot(measured, kind, [low, high]) {
 
 // The race as it ran: a line for each candidate, from its first examples to its last.
 function raceChart(width) {
-  const raced = content.candidates.filter((each) => each.steps.length);
+  // Means of one or two examples are all or nothing, and would fill the chart.
+  const settled = (steps) => steps.filter((step, index) => step.n >= 3 || index === steps.length - 1);
+  const raced = content.candidates.filter((each) => each.steps.length).map((each) => ({ ...each, steps: settled(each.steps) }));
   const scores = raced.flatMap((each) => each.steps.map((step) => step.score));
   const most = Math.max(content.calls, 1);
   const at = frame(width, {
