@@ -76,7 +76,7 @@ def _small(png: bytes) -> bytes:
 
 
 class Simulated:
-    """Knows the labels, and errs at a rate that falls with what the prompt offers: for pictures, and for nothing else."""
+    """Knows the labels, and errs at a rate that falls with what the prompt offers: for pictures, and nothing else."""
 
     supported_params = frozenset({"structured_outputs", "choice_logprobs", "apply_chat_template", "temperature"})
 

@@ -49,3 +49,19 @@ def test_a_picture_by_one_call(report: Report, tmp_path: Path, name: str, begins
 def test_another_kind_of_picture_is_refused(report: Report, tmp_path: Path) -> None:
     with pytest.raises(ps.DataError, match=r"\.png, \.svg, \.pdf"):
         report.plot(tmp_path / "a.gif")
+
+
+def test_progress_says_what_is_left_of_the_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    from progspace.lms.budget import Spent
+    from progspace.progress import CompileProgress
+
+    progress = CompileProgress()
+    spent = Spent(calls=100, bought=100, input_tokens=900, output_tokens=100, usd=0.25, seconds=50)
+    progress.rung("prompts")
+    progress.spent(spent, ps.Budget(calls=300, tokens=5000, usd=1.0))
+    progress.round(10, 4, None)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "200 calls left, 100 s at most at this pace, 4,000 tokens left, 0.75 USD left" in told
+    progress.spent(spent, ps.Budget(minutes=2))
+    progress.round(10, 4, None)
+    assert "70 s left" in " ".join(capsys.readouterr().err.split())
