@@ -27,7 +27,7 @@ from .evaluation.page.reading import read_content
 from .evaluation.power import label_note
 from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
-from .lms.budget import Budget, Meter
+from .lms.budget import Budget, Meter, Spent
 from .lms.journal import lm_identity
 from .lms.training.jobs import Event
 from .optimizers.arena import Arena
@@ -75,6 +75,9 @@ class Progress(Protocol):
     def kept(self, rung: Rung) -> None:
         """A rung has been climbed."""
 
+    def spent(self, spent: Spent, budget: Budget) -> None:
+        """So much of the budget is spent, before a round."""
+
     def training(self, event: Event) -> None:
         """A training goes on; of a local one ``event.data`` holds step, steps, losses and the seconds left."""
 
@@ -84,6 +87,7 @@ class _Silent:
     def round(self, examples: int, candidates: int, leader: Standing | None) -> None: ...
     def cells(self, count: int) -> None: ...
     def kept(self, rung: Rung) -> None: ...
+    def spent(self, spent: Spent, budget: Budget) -> None: ...
     def training(self, event: Event) -> None: ...
 
 
@@ -165,6 +169,11 @@ def compile(  # noqa: A001 — the public name
         repeats=repeats,
         max_prompt_tokens=space.max_prompt_tokens,
     )
+
+    def round_begins(examples: int, candidates: int, leader: Standing | None) -> None:
+        told.spent(meter.spent, meter.budget)
+        told.round(examples, candidates, leader)
+
     log = arena.log = StoredLog(
         store, matrix, task, lm=lm.model, seed=seed, raced=arena.raced, fresh=arena.fresh, repeats=repeats
     )
@@ -177,7 +186,7 @@ def compile(  # noqa: A001 — the public name
             promotion=promotion,
             make_race=RACES[race] if isinstance(race, str) else race,
             seed=seed,
-            told=Listener(rung=_each(log.rung, told.rung), kept=_each(log.climbed, told.kept), round=told.round),
+            told=Listener(rung=_each(log.rung, told.rung), kept=_each(log.climbed, told.kept), round=round_begins),
         )
     )
     # The quality model inverts small matrices: threads of linear algebra would wait for the LM's, and for each other.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.prompt import Confirm
 
 from .evaluation import numbers
+from .lms.budget import Budget, Spent
 from .lms.training.jobs import Event
 from .optimizers.rung import Rung
 from .optimizers.standing import Standing
@@ -43,6 +45,7 @@ class CompileProgress:
         )
         self._task = self._bar.add_task("", total=None, rate="", unit="cells")
         self._name, self._filled, self._since, self._told = "", 0, 0.0, 0.0
+        self._left = ""
 
     def __enter__(self) -> CompileProgress:
         self._bar.start()
@@ -56,10 +59,15 @@ class CompileProgress:
         self._name = name
         self._begin(name, None)
 
+    def spent(self, spent: Spent, budget: Budget) -> None:
+        """So much of the budget is spent: says what is left of it."""
+        self._left = ", ".join(_left(spent, budget))
+
     def round(self, examples: int, candidates: int, leader: Standing | None) -> None:
         """A round of a race begins."""
         ahead = f", {numbers.percent(leader.mean)} leads" if leader is not None else ""
-        self._begin(f"{self._name}: {candidates} candidates × {examples} examples{ahead}", candidates * examples)
+        left = f"; {self._left}" if self._left else ""
+        self._begin(f"{self._name}: {candidates} candidates × {examples} examples{ahead}{left}", candidates * examples)
 
     def cells(self, count: int) -> None:
         """So many cells were filled."""
@@ -112,3 +120,19 @@ class CompileProgress:
         if not self.console.is_terminal:
             self.console.print(f"· {description}", highlight=False)
             self._told = time.monotonic()
+
+
+def _left(spent: Spent, budget: Budget) -> Iterator[str]:
+    """What is left of each limit, and how long the calls that are left take at the pace so far."""
+    minutes = None if budget.minutes is None else max(0.0, 60 * budget.minutes - spent.seconds)
+    if budget.calls is not None:
+        calls = max(0, budget.calls - spent.calls)
+        yield f"{numbers.count(calls)} calls left"
+        if minutes is None and spent.calls:
+            yield f"{numbers.duration(spent.seconds / spent.calls * calls)} at most at this pace"
+    if budget.tokens is not None:
+        yield f"{numbers.count(max(0, budget.tokens - spent.input_tokens - spent.output_tokens))} tokens left"
+    if budget.usd is not None:
+        yield f"{max(0.0, budget.usd - spent.usd):.2f} USD left"
+    if minutes is not None:
+        yield f"{numbers.duration(minutes)} left"

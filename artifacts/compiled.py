@@ -69,6 +69,9 @@ class Compiled:
         prediction: dspy.Prediction = self.program(**inputs)
         return prediction
 
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
     @property
     def artifact(self) -> Artifact:
         """The content of the file that `save` writes."""

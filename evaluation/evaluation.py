@@ -93,6 +93,11 @@ class Evaluation:
             del document["rows"]
         return document
 
+    def _repr_html_(self) -> str:
+        from .rendering import as_html, evaluation_view  # which knows this module
+
+        return as_html(evaluation_view(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -146,6 +151,11 @@ class Comparison:
             "a": self.a.to_dict(rows=rows),
             "b": self.b.to_dict(rows=rows),
         }
+
+    def _repr_html_(self) -> str:
+        from .rendering import as_html, comparison_view
+
+        return as_html(comparison_view(self))
 
 
 def verdict_of(test: PairedTest) -> Verdict:

@@ -14,7 +14,7 @@ from .evaluation import Comparison, Evaluation
 from .findings import Findings, Measured, RungReport, TrainingReport
 from .statistics import Interval
 
-__all__ = ["as_text", "comparison_view", "evaluation_view", "report_text", "report_view"]
+__all__ = ["as_html", "as_text", "comparison_view", "evaluation_view", "report_text", "report_view"]
 
 
 _COLUMNS = ("rung", "dev", "test", "95 %", "gain", "tokens", "calls", "s")
@@ -26,6 +26,13 @@ def as_text(view: RenderableType, width: int = 110) -> str:
     console.print(view)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def as_html(view: RenderableType, width: int = 110) -> str:
+    """Gives the same for a notebook; what stands in it is escaped."""
+    console = Console(file=io.StringIO(), width=width, record=True, highlight=False)
+    console.print(view)
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 def report_text(report: Findings) -> str:

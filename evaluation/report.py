@@ -10,7 +10,8 @@ from .findings import Findings
 from .page.content import PageContent
 from .page.html import html_page
 from .page.reading import content_of
-from .rendering import report_text
+from .plots import draw_report
+from .rendering import as_html, report_text, report_view
 
 __all__ = ["Report"]
 
@@ -22,6 +23,17 @@ class Report(Findings):
 
     def __str__(self) -> str:
         return report_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(report_view(self))
+
+    def plot(self, path: str | Path) -> None:
+        """Draws the ladder and the Pareto front as a PNG, SVG or PDF file; see `progspace.evaluation.plots`.
+
+        Raises:
+            DataError: The file is of another kind, cannot be written, or matplotlib is missing.
+        """
+        draw_report(self, Path(path))
 
     def showing(self, content: PageContent) -> Report:
         """Gives the report whose page shows that content: the search as it ran, beside the findings."""

@@ -59,7 +59,7 @@ function reachable(svg, marks) {
 const cross = (x, y) => draw("path", { class: "dot cross", d: `M${x - 3.5} ${y - 3.5}l7 7m0 -7l-7 7` });
 const disc = (x, y, kind, r = 5) => draw("circle", { class: `dot ${kind}`, cx: x, cy: y, r });
 const diamond = (x, y, r = 6) => draw("path", { class: "test", d: `M${x} ${y - r}l${r} ${r}l${-r} ${r}l${-r} ${-r}z` });
-const legend = (...items) => el("ul", { class: "legend" }, items.map(([shape, text]) =>
+const legend = (...items) => el("ul", { class: "legend" }, items.filter(Boolean).map(([shape, text]) =>
   el("li", null, draw("svg", { viewBox: "0 0 24 12", "aria-hidden": "true" }, shape), text)));
 
 function kindOf(candidate) {
@@ -87,7 +87,9 @@ function ladderPlot(measured, kind, [low, high]) {
 
 // The race as it ran: a line for each candidate, from its first examples to its last.
 function raceChart(width) {
-  const raced = content.candidates.filter((each) => each.steps.length);
+  // Means of one or two examples are all or nothing, and would fill the chart.
+  const settled = (steps) => steps.filter((step, index) => step.n >= 3 || index === steps.length - 1);
+  const raced = content.candidates.filter((each) => each.steps.length).map((each) => ({ ...each, steps: settled(each.steps) }));
   const scores = raced.flatMap((each) => each.steps.map((step) => step.score));
   const most = Math.max(content.calls, 1);
   const at = frame(width, {

@@ -61,7 +61,7 @@ function ladder() {
   const ends = tested ? "Scores on the sealed test, which was read once the search was over, with 95 % intervals."
     : "Scores on the dev examples that each rung's best was run on, with 95 % intervals; it was chosen there, so they are a little lucky.";
   return section("ladder", "The ladder", `${ends} A rung is kept only if its best beats the rung below.`,
-    table("ladder", [head("rung"), head(tested ? "test" : "dev", true), head(scale, false, { class: "plot", "aria-label": "interval, drawn" }), head("95 %", true), head("gain", true), head("tokens", true), head("calls", true), head("time", true)], rows, null, "The ladder"));
+    table("ladder", [head("rung"), head(tested ? "test" : "dev", true), head([el("span", { class: "hidden-text" }, "interval, drawn"), scale], false, { class: "plot" }), head("95 %", true), head("gain", true), head("tokens", true), head("calls", true), head("time", true)], rows, null, "Rungs"));
 }
 
 // A chart knows its width only once it stands in the page: it is drawn then, and again when that changes.
@@ -83,7 +83,7 @@ function race() {
     `The race as it ran: a line is a candidate, on more and more examples. ${plural(dropped, "candidate")} of ${content.candidates.length} ${dropped === 1 ? "was" : "were"} given up on the way; early scores are of few examples.`,
     responsive(raceChart),
     legend([draw("path", { class: "track won", d: "M0 6H24" }), content.state === "running" ? "best so far" : "winner"], [draw("path", { class: "track best", d: "M0 6H24" }), "best of another rung that was kept"],
-      [draw("path", { class: "track", d: "M0 6H24" }), "another candidate"], [cross(12, 6), "dropped"], content.rungs.some((rung) => rung.test) && [diamond(12, 6, 5), "sealed test"]).cloneNode(true),
+      [draw("path", { class: "track", d: "M0 6H24" }), "another candidate"], [cross(12, 6), "dropped"], content.rungs.some((rung) => rung.test) && [diamond(12, 6, 5), "sealed test"]),
     candidates());
 }
 

@@ -1,0 +1,67 @@
+"""What a notebook and a slide show of a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import progspace as ps
+from progspace.benchmarks.page import _findings
+from progspace.evaluation.evaluation import compare_cells, evaluate_cells
+from progspace.evaluation.report import Report
+from progspace.store.records import Cell
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def report() -> Report:
+    sizes = {"train": 9, "dev": 9, "test": 9}
+    return Report.model_validate(_findings(HOSTILE, {0: 0.5, 1: 0.9}, 1, 100, sizes).to_dict())
+
+
+def test_a_notebook_shows_tables_and_runs_nothing_of_them(report: Report) -> None:
+    import dspy
+
+    examples = [dspy.Example(text=HOSTILE, label="a").with_inputs("text") for _ in range(4)]
+    cells = [Cell("p", str(index), "m", score=float(index > 1), output={"label": HOSTILE}) for index in range(4)]
+    worse = [Cell("q", str(index), "m", score=0.0, output={"label": HOSTILE}) for index in range(4)]
+    evaluation, comparison = evaluate_cells(cells, examples), compare_cells(cells, worse, examples)
+    for shown in (report, evaluation, comparison):
+        told = shown._repr_html_()
+        assert told.startswith("<pre>")
+        assert "<script" not in told
+    assert "50.0 %" in evaluation._repr_html_()
+    assert "+50.0 points" in comparison._repr_html_()
+    assert "90.0 %" in report._repr_html_()
+
+
+@pytest.mark.parametrize(("name", "begins"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml")])
+def test_a_picture_by_one_call(report: Report, tmp_path: Path, name: str, begins: bytes) -> None:
+    pytest.importorskip("matplotlib", reason="pip install 'progspace[plots]'")
+    report.plot(tmp_path / name)
+    written = (tmp_path / name).read_bytes()
+    assert written.startswith(begins)
+    assert len(written) > 5_000
+
+
+def test_another_kind_of_picture_is_refused(report: Report, tmp_path: Path) -> None:
+    with pytest.raises(ps.DataError, match=r"\.png, \.svg, \.pdf"):
+        report.plot(tmp_path / "a.gif")
+
+
+def test_progress_says_what_is_left_of_the_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    from progspace.lms.budget import Spent
+    from progspace.progress import CompileProgress
+
+    progress = CompileProgress()
+    spent = Spent(calls=100, bought=100, input_tokens=900, output_tokens=100, usd=0.25, seconds=50)
+    progress.rung("prompts")
+    progress.spent(spent, ps.Budget(calls=300, tokens=5000, usd=1.0))
+    progress.round(10, 4, None)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "200 calls left, 100 s at most at this pace, 4,000 tokens left, 0.75 USD left" in told
+    progress.spent(spent, ps.Budget(minutes=2))
+    progress.round(10, 4, None)
+    assert "70 s left" in " ".join(capsys.readouterr().err.split())

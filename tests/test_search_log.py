@@ -1,0 +1,46 @@
+"""How a search ran: what its report page shows is what its report says, read from the cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+import pytest
+
+import progspace as ps
+from progspace.evaluation.page.reading import read_content
+from progspace.store.database import Store
+from progspace.store.searches import searches
+from progspace.tests.test_compile import rule
+
+
+def test_a_search_is_written_down_and_read_from_its_cells(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
+    compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=300), store=store)
+    (search,) = searches(store)
+    content = read_content(store, search)
+    report, known = compiled.report, {each.number: each for each in content.candidates}
+    assert content.state == "finished"
+    assert [rung.name for rung in content.rungs] == [rung.name for rung in report.rungs]
+    for rung, told in zip(content.rungs, report.rungs, strict=True):
+        assert rung.best is not None
+        best = known[rung.best]
+        assert (best.choice, best.n) == (told.choice, told.dev.n)
+        assert best.score == pytest.approx(told.dev.score)
+        assert best.tokens == pytest.approx(told.dev.tokens)
+        assert (rung.best == content.winner) == (told is report.winner)
+    assert {each.choice for each in content.candidates if each.front} == {point.choice for point in report.front}
+    scored = [score for score in content.cells[str(content.winner)].scores if score is not None]
+    assert sum(scored) / len(scored) == pytest.approx(report.winner.dev.score)
+    dropped = [each for each in content.candidates if each.dropped]
+    assert dropped
+    assert all(each.dropped_after is not None and each.dropped_after <= content.calls for each in dropped)
+    calls = [step.calls for each in content.candidates for step in each.steps]
+    assert max(calls) <= sum(rung.calls for rung in report.rungs)
+    assert "⟦text⟧" in (known[0].prompts or {})["self"]
+    # What the page knows of examples is dev's; the test stays sealed.
+    assert {each.inputs["text"] for each in content.examples} == {example.text for example in task.dev}
+    told = content.model_dump_json()
+    assert not [each for each in task.unseal_test("check") if f'"{each.text}"' in told]
