@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack, aclosing
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from dspy.lm15 import ContextLengthError, InvalidRequestError, Request, Response, UnsupportedFeatureError
@@ -74,25 +74,31 @@ class LMService(Service):
 
     async def chat(self, request: HttpRequest) -> HttpResponse:
         """Answers a chat."""
-        self.authorise(request)
-        asked = read(Chat, await self.body(request))
-        engine = _found(self._engines, asked.model)
-        with ExitStack() as turn:
-            requests = self._taken(turn, asked.requests())
-            if asked.stream:
-                return await self._stream(engine, requests, ChatChunks(asked), turn)
-            return JSONResponse(chat_answer(asked, await self._answers(engine, requests)))
+        return await self._generated(request, Chat, chat_answer, ChatChunks)
 
     async def completions(self, request: HttpRequest) -> HttpResponse:
         """Goes on with texts."""
+        return await self._generated(request, Completion, completion_answer, CompletionChunks)
+
+    async def _generated(
+        self,
+        request: HttpRequest,
+        kind: type[Chat | Completion],
+        written: Callable[..., Any],
+        chunks: Callable[..., Any],
+    ) -> HttpResponse:
         self.authorise(request)
-        asked = read(Completion, await self.body(request))
-        engine = _found(self._engines, asked.model)
-        with ExitStack() as turn:
-            requests = self._taken(turn, asked.requests())
-            if asked.stream:
-                return await self._stream(engine, requests, CompletionChunks(asked), turn)
-            return JSONResponse(completion_answer(asked, await self._answers(engine, requests)))
+        asked = read(kind, await self.body(request))
+        engine, requests = _found(self._engines, asked.model), asked.requests()
+        if len(requests) > self.limits.concurrency:
+            raise Refused(400, f"more than {self.limits.concurrency} answers are not given to a request", param="n")
+        with ExitStack() as turn, _told(asked.subject):
+            turn.enter_context(self.turn(len(requests)))
+            if not asked.stream:
+                return JSONResponse(written(asked, await self._answers(engine, requests)))
+            pieces = _merged(engine, requests, self.limits.seconds)
+            first = await anext(pieces)  # what is refused is refused by a status
+            return _Stream(_events(first, pieces, chunks(asked), len(requests)), turn.pop_all())
 
     async def embeddings(self, request: HttpRequest) -> HttpResponse:
         """Makes vectors of texts."""
@@ -104,7 +110,8 @@ class LMService(Service):
             if (longest := max(counts)) > embedder.max_tokens:
                 told = f"{asked.model} reads {embedder.max_tokens} tokens, and a text has {longest}"
                 raise Refused(400, told, code="context_length_exceeded", param="input")
-            vectors = await self._in_time(asyncio.to_thread(embedder.embed, asked.texts))
+            with _told("input"):
+                vectors = await asyncio.wait_for(asyncio.to_thread(embedder.embed, asked.texts), self.limits.seconds)
         if asked.dimensions not in (None, vectors.shape[1]):
             raise Refused(400, f"vectors of {asked.model} have {vectors.shape[1]} dimensions", param="dimensions")
         return JSONResponse(embeddings_answer(asked, vectors, sum(counts)))
@@ -119,39 +126,16 @@ class LMService(Service):
             told["progspace"] = {"parameters": sorted(self._engines[name].supported_params)}
         return told
 
-    def _taken(self, turn: ExitStack, requests: list[Request]) -> list[Request]:
-        """Takes the turns of requests."""
-        if len(requests) > self.limits.concurrency:
-            raise Refused(400, f"more than {self.limits.concurrency} answers are not given to a request", param="n")
-        turn.enter_context(self.turn(len(requests)))
-        return requests
-
-    async def _in_time(self, answer: Any) -> Any:
-        try:
-            return await asyncio.wait_for(answer, self.limits.seconds)
-        except Exception as error:
-            raise _refusal(error) from None
-
     async def _answers(self, engine: Engine, requests: Sequence[Request]) -> list[tuple[str, End]]:
         tasks = [asyncio.ensure_future(engine.complete(request)) for request in requests]
         try:
-            responses: list[Response] = await self._in_time(asyncio.gather(*tasks))
+            responses: list[Response] = await asyncio.wait_for(asyncio.gather(*tasks), self.limits.seconds)
         finally:
             for task in tasks:
                 task.cancel()
         return [
             (each.message.text or "", End(each.finish_reason, each.usage, each.logprobs or ())) for each in responses
         ]
-
-    async def _stream(
-        self, engine: Engine, requests: Sequence[Request], chunks: ChatChunks | CompletionChunks, turn: ExitStack
-    ) -> HttpResponse:
-        pieces = _merged(engine, requests, self.limits.seconds)
-        try:
-            first = await anext(pieces)  # what is refused is refused by a status
-        except Exception as error:
-            raise _refusal(error) from None
-        return _Stream(_events(first, pieces, chunks, len(requests)), turn.pop_all())
 
 
 class _Stream(StreamingResponse):
@@ -194,7 +178,7 @@ async def _events(
             async for index, piece in pieces:
                 yield told(index, piece)
         except Exception as error:
-            yield event(error_body(_refusal(error)))
+            yield event(error_body(_refusal(error, "messages")))
             return
     for chunk in chunks.last([ends[index] for index in range(answers)]):
         yield event(chunk)
@@ -237,12 +221,23 @@ def _found(served: Mapping[str, _T], model: str) -> _T:
     return served[model]
 
 
-def _refusal(error: Exception) -> HTTPException:
-    """Tells an engine's failure as a status; of what is no fault of the request, only its kind is logged."""
+@contextmanager
+def _told(subject: str) -> Iterator[None]:
+    """Tells an engine's failure as a status; ``subject`` is the field that is wrong where no other one is."""
+    try:
+        yield
+    except HTTPException:
+        raise
+    except Exception as error:
+        raise _refusal(error, subject) from None
+
+
+def _refusal(error: Exception, subject: str) -> HTTPException:
+    """Of what is no fault of the request, only the kind is logged: a message may quote prompts."""
     if isinstance(error, ContextLengthError):
-        return Refused(400, error.message, code="context_length_exceeded", param="messages")
+        return Refused(400, error.message, code="context_length_exceeded", param=subject)
     if isinstance(error, UnsupportedFeatureError):
-        param = error.feature if error.feature in Chat.model_fields else "messages"
+        param = error.feature if error.feature in Chat.model_fields else subject
         return Refused(400, error.message, code="unsupported_value", param=param)
     if isinstance(error, InvalidRequestError):
         return Refused(400, error.message, code="invalid_value")

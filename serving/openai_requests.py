@@ -6,7 +6,7 @@ After https://platform.openai.com/docs/api-reference/chat, â€¦/completions and â
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from dspy.lm15 import Config, LM15Error, Message, Request, request_from_openai_chat
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -95,6 +95,7 @@ class Generation(_Strict):
 class Chat(Generation):
     """A request for chat completions."""
 
+    subject: ClassVar = "messages"
     messages: list[dict[str, Any]] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = False
@@ -129,6 +130,7 @@ class Chat(Generation):
 class Completion(Generation):
     """A request for completions of plain text."""
 
+    subject: ClassVar = "prompt"
     prompt: Annotated[str, Field(min_length=1)] | Annotated[_Texts, Field(max_length=_MOST_PROMPTS)]
     max_tokens: int | None = Field(16, ge=1)
     logprobs: int | None = Field(None, ge=0, le=_MOST_CHOICES)

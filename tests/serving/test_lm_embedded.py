@@ -21,6 +21,7 @@ from progspace.tests.command_line import progspace as command
 pytest.importorskip("starlette", reason="serving is missing: pip install 'progspace[serve]'")
 
 from progspace.serving.lm_http import lm_application
+from progspace.serving.service import Limits
 from progspace.tests.serving.running import serving
 
 MODEL = "smollm2-135m"
@@ -33,7 +34,9 @@ def url(local_lm: dspy.LM) -> Iterator[str]:
 
     name = "all-minilm-l6-v2"
     embedders = {name: embedder_for(name)} if installed(name) else {}
-    with serving(lm_application({MODEL: AsyncLocalEngine(local_lm.engine)}, embedders)) as running:
+    limits = Limits(seconds=600)  # the first answer waits for the model
+    app = lm_application({MODEL: AsyncLocalEngine(local_lm.engine)}, embedders, limits=limits)
+    with serving(app) as running:
         yield f"{running}/v1"
 
 
