@@ -53,7 +53,7 @@ def block(title: str, page: Path = PAGE) -> str:
 
 def run(title: str, page: Path = PAGE) -> dict[str, Any]:
     made: dict[str, Any] = {"__name__": "example"}
-    exec(compile(block(title, page), str(PAGE), "exec", dont_inherit=True), made)  # noqa: S102 — our own page
+    exec(compile(block(title, page), str(page), "exec", dont_inherit=True), made)  # noqa: S102 — our own page
     return made
 
 
