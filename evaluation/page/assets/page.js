@@ -183,7 +183,7 @@ function render() {
 }
 
 let opened = [];
-addEventListener("beforeprint", () => { opened = [...document.querySelectorAll("details:not([open])")]; opened.forEach((each) => { each.open = true; }); });
+addEventListener("beforeprint", () => { opened = [...document.querySelectorAll("#head details:not([open])")]; opened.forEach((each) => { each.open = true; }); });
 addEventListener("afterprint", () => opened.forEach((each) => { each.open = false; }));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
 
