@@ -88,7 +88,7 @@ async def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
 
     notebook = nbformat.read(ROOT / "docs" / "notebooks" / "quickstart.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not kept: clear them"
-    client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(tmp_path)}})
     await client.async_execute()
     bought, said = (notebook.cells[at].outputs[-1]["data"]["text/plain"] for at in (-3, -1))
     assert bought == "0"
