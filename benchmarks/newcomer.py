@@ -37,13 +37,15 @@ class Sentiment(dspy.Signature):
     label: Literal["positive", "negative"] = dspy.OutputField()
 
 
-task = ps.Task(program=dspy.Predict(Sentiment), examples="reviews.csv", metric=ps.metrics.choice("label"), name="reviews")
+task = ps.Task(
+    program=dspy.Predict(Sentiment), examples="reviews.csv", metric=ps.metrics.choice("label"), name="reviews"
+)
 """
 
 APP = """\
 import progspace as ps
 
-program = ps.load("reviews.progspace.json", lm=ps.lm("local"))
+program = ps.load("reviews.progspace.json")
 print(program(text="A joy from start to finish.").label)
 """
 
