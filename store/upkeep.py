@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from ..errors import DataError, StoreError
 from . import schema
 from .database import Store
+from .searches import forget_searches
 
 __all__ = ["Size", "TableName", "check", "collect", "export_table", "import_table", "size"]
 
@@ -67,7 +68,7 @@ def collect(store: Store, *, older_than: float | None = None, max_bytes: int | N
 
     Args:
         store: It is locked for others while its file is made smaller.
-        older_than: Seconds; answers and cells that were stored before that go.
+        older_than: Seconds; answers, cells and how searches ran that were stored before that go.
         max_bytes: The oldest answers go, and then the oldest cells, until the store is not larger.
 
     Returns:
@@ -80,6 +81,7 @@ def collect(store: Store, *, older_than: float | None = None, max_bytes: int | N
     if older_than is not None:
         for name in _TABLES:
             store.run(f"DELETE FROM {name} WHERE created < ?", [(time.time() - older_than,)])  # noqa: S608 — our names
+        forget_searches(store, time.time() - older_than)
         _make_smaller(store)
     now = size(store)
     for _ in range(_ROUNDS):
