@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from . import schema
 from .database import Store, as_json
 
-__all__ = ["Event", "Search", "add_events", "begin_search", "events", "searches"]
+__all__ = ["Event", "Search", "add_events", "begin_search", "events", "forget_searches", "searches"]
 
 FINISHED = "finished"
 """The kind of a search's last event."""
@@ -76,8 +76,7 @@ def begin_search(store: Store, *, task: str, task_hash: str, lm: str, seed: int)
     for old in searches(store):
         same = (old.task, old.task_hash, old.lm, old.seed) == (task, task_hash, lm, seed)
         if same and (old.finished or old.updated < now - _QUIET):
-            store.run("DELETE FROM search_events WHERE search = ?", [(old.id,)])
-            store.run("DELETE FROM searches WHERE id = ?", [(old.id,)])
+            _forget(store, old.id)
     begun = Search(uuid.uuid4().hex[:12], task, task_hash, lm, seed, now, now)
     store.run(
         "INSERT INTO searches (id, task, task_hash, lm, seed, began) VALUES (?, ?, ?, ?, ?, ?)",
@@ -96,6 +95,18 @@ def add_events(store: Store, search: str, happened: Iterable[Event], *, first: i
             "ON CONFLICT DO NOTHING",
             rows,
         )
+
+
+def forget_searches(store: Store, before: float) -> None:
+    """Deletes the searches that were heard of last before a time, in seconds since 1970."""
+    for old in searches(store):
+        if old.updated < before:
+            _forget(store, old.id)
+
+
+def _forget(store: Store, search: str) -> None:
+    store.run("DELETE FROM search_events WHERE search = ?", [(search,)])
+    store.run("DELETE FROM searches WHERE id = ?", [(search,)])
 
 
 def searches(store: Store) -> list[Search]:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from ..errors import DataError, StoreError
 from . import schema
 from .database import Store
+from .searches import forget_searches
 from .traces import thin_out
 
 __all__ = ["Size", "TableName", "check", "collect", "export_table", "import_table", "size"]
@@ -77,7 +78,7 @@ def collect(store: Store, *, older_than: float | None = None, max_bytes: int | N
 
     Args:
         store: It is locked for others while its file is made smaller.
-        older_than: Seconds; answers, cells and traces that were stored before that go.
+        older_than: Seconds; answers, cells, traces, and how searches ran, that were stored before that go.
         max_bytes: The oldest answers go, and then the oldest cells, until the store is not larger.
 
     Returns:
@@ -91,6 +92,7 @@ def collect(store: Store, *, older_than: float | None = None, max_bytes: int | N
         for name in _TABLES:
             store.run(f"DELETE FROM {name} WHERE created < ?", [(time.time() - older_than,)])  # noqa: S608 — our names
         thin_out(store, older_than=older_than)
+        forget_searches(store, time.time() - older_than)
         _make_smaller(store)
     now = size(store)
     for _ in range(_ROUNDS):
