@@ -88,7 +88,7 @@ class Names:
     """What a page has imported of progspace and DSPy so far; finds names and arguments that are not there."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, Any] = {"ps": importlib.import_module("progspace")}
 
     def faults(self, block: Block) -> Iterator[str]:
         """Tells of each name that does not exist, and each argument that is not taken."""

@@ -19,7 +19,7 @@ ROOT = Path(progspace.__file__).parent
 PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name != "command-line.md")
 TOLD = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "RELEASING.md"))]
 """What has its names and commands checked."""
-RUN_ELSEWHERE = {"embedding.md", "gate.md"}
+RUN_ELSEWHERE = {"embedding.md", "gate.md", "watching.md"}
 """Pages whose blocks want an app or pytest around them: tests/serving/test_docs.py, tests/test_pytest_plugin.py."""
 CHEAP = {"inspect", "run", "models list", "store size", "store check", "--version", "registry list"}
 """Commands that are run where a page shows them."""
