@@ -110,7 +110,7 @@ class RayCluster:
 
     Raises:
         StoreError: The workers cannot reach the store.
-        ProgramError: They do not start.
+        ProgramError: Ray cannot be reached, or its workers do not start.
     """
 
     def __init__(self, store: Store, count: int | None = None) -> None:
@@ -272,7 +272,12 @@ class RayCluster:
 def _connected() -> Iterator[None]:
     """Connects to the cluster that there is, or starts a local one."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell Ray's makers of it
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # of many kinds, plain ones among them
+        where = os.environ.get("RAY_ADDRESS")
+        what = f"cannot be reached at RAY_ADDRESS={where}" if where else "cannot be started, or reached,"
+        raise ProgramError(f"Ray {what} ({type(error).__name__}: {error})") from error
     try:
         yield
     finally:
