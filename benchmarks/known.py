@@ -1,13 +1,13 @@
-"""A known benchmark, or any file of rows, by one command: read, compiled, and scored on rows that stay sealed.
+"""A published benchmark, or any file of rows, by one command: read, compiled, and scored on rows that stay sealed.
 
-    progspace benchmark known boolean_expressions.json            # BIG-bench Hard
-    progspace benchmark known dev-v2.0.json --rows 300            # SQuAD
-    progspace benchmark known train.jsonl --test test.jsonl       # GSM8K
+    progspace benchmark known bbh:boolean_expressions.json
+    progspace benchmark known squad:train-v2.0.json --test dev-v2.0.json
+    progspace benchmark known gsm8k:train.jsonl --test test.jsonl --rows 300
     progspace benchmark known saved_dataset/ --inputs text --output label    # a Hugging Face dataset, saved to disk
     progspace benchmark known reviews.csv --inputs text --output label       # CSV, JSON Lines, JSON, Parquet
 
-What a file is, is seen from it. An output of few, short, recurring values becomes a choice, one of numbers is compared
-as a number, any other by the F1 of its words.
+Of a file of rows an output of few, short, recurring values becomes a choice, one of numbers is compared as a number,
+any other by the F1 of its words.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,73 +25,95 @@ import dspy
 import progspace as ps
 
 from ..programs.examples import read_examples
+from ..programs.published import PUBLISHED
 from . import core
 from .suites import Entry
-from .tasks import Reading, any_answer
 
-__all__ = ["Known", "main", "read_known"]
+__all__ = ["known_task", "main"]
 
 _CLASSES, _LONGEST_CLASS, _ROWS_A_CLASS = 20, 40, 5
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a benchmark asks.
-
-    Attributes:
-        rows: With inputs and the expected output.
-        signature: Of the program.
-        metric: Scores an output.
-    """
-
-    rows: list[dict[str, Any]]
-    signature: type[dspy.Signature]
-    metric: Callable[..., Any]
-
-
-def read_known(
-    path: str | Path, inputs: Sequence[str] = (), output: str | None = None, *, instructions: str | None = None
-) -> Known:
-    """Reads a benchmark.
+def known_task(
+    source: str,
+    inputs: Sequence[str] = (),
+    output: str | None = None,
+    *,
+    instructions: str | None = None,
+    test: str | None = None,
+    rows: int = 200,
+    test_rows: int = 200,
+    seed: int = 0,
+) -> ps.Task:
+    """Makes a task of a benchmark's file.
 
     Args:
-        path: A file of BIG-bench Hard, SQuAD or GSM8K as it is distributed; a folder of a saved Hugging Face dataset
-            (its split ``train``, where it has several); or a file of rows.
-        inputs: The fields that the program is given, where the file does not say.
-        output: The field that it gives.
-        instructions: What the program is told to do.
+        source: A file of a published benchmark with its name before it (``gsm8k:train.jsonl``); the folder of a saved
+            Hugging Face dataset (its split ``train``, where it has several); or a file of rows.
+        inputs: Of a file of rows: the fields that the program is given.
+        output: Of a file of rows: the field that it gives.
+        instructions: Of a file of rows: what the program is told to do.
+        test: Another file, read in the same way, that stays sealed; None for rows that were not drawn.
+        rows: Drawn for train and dev, at most; where ``test`` is None, at most half of all.
+        test_rows: At most.
+        seed: Of the draw.
 
     Raises:
         DataError: The file is none of these, or the fields are not there.
     """
-    place = Path(path).expanduser()
-    if place.is_dir():
-        rows = _saved_rows(place)
-    elif place.suffix.lower() == ".json" and isinstance(document := _document(place), dict):
-        if "data" in document:
-            return Known(_squad_rows(document, place), Reading, any_answer)
-        rows = _bbh_rows(document, place)
-        inputs, output = inputs or ["question"], output or "answer"
+
+    def read(where: str) -> ps.Task:
+        name, colon, path = where.partition(":")
+        if colon and name in PUBLISHED:
+            return PUBLISHED[name](path, test=())
+        return _task_of_rows(Path(where).expanduser(), inputs, output, instructions)
+
+    whole = read(source)
+    draw = random.Random(seed)  # noqa: S311 — reproducible, not secret
+    drawn = [*whole.train, *whole.dev]
+    draw.shuffle(drawn)
+    if test is None:
+        rows = min(rows, len(drawn) // 2)
+        sealed = drawn[rows:]
     else:
-        rows = [dict(each.toDict()) for each in read_examples(place, inputs=list(inputs))]
-        if all("####" in str(row.get("answer")) for row in rows):
-            rows = [_gsm8k_row(row) for row in rows]
-            inputs, output = inputs or ["question"], output or "answer"
+        prefix = source.partition(":")[0]
+        other = read(f"{prefix}:{test}" if prefix in PUBLISHED else test)
+        sealed = [*other.train, *other.dev]
+        random.Random(1).shuffle(sealed)  # noqa: S311 — the same test rows for every seed
+    return ps.Task(
+        program=whole.program,
+        examples=drawn[:rows],
+        test=sealed[:test_rows],
+        inputs=whole.inputs,
+        metric=whole.metric,
+        name=whole.name,
+        seed=seed,
+    )
+
+
+def _task_of_rows(path: Path, inputs: Sequence[str], output: str | None, instructions: str | None) -> ps.Task:
+    rows = _saved_rows(path) if path.is_dir() else [dict(each.toDict()) for each in read_examples(path, inputs=inputs)]
     if not inputs or output is None:
         raise ps.DataError(
             f"say which fields go in and which comes out; there is {', '.join(rows[0])}: --inputs … --output …",
-            file=str(place),
+            file=str(path),
         )
     for number, row in enumerate(rows, 1):
         if lacking := [name for name in (*inputs, output) if row.get(name) is None]:
-            raise ps.DataError("the field is missing or empty", file=str(place), row=number, field=lacking[0])
+            raise ps.DataError("the field is missing or empty", file=str(path), row=number, field=lacking[0])
     kind, metric = _output_of([row[output] for row in rows], output)
     if kind not in (int, float):
         rows = [{**row, output: str(row[output])} for row in rows]
     fields: dict[str, Any] = {name: (str, dspy.InputField()) for name in inputs}
     fields[output] = (kind, dspy.OutputField())
-    signature = dspy.make_signature(fields, instructions)
-    return Known([{name: row[name] for name in (*inputs, output)} for row in rows], signature, metric)
+    return ps.Task(
+        program=dspy.Predict(dspy.make_signature(fields, instructions)),
+        examples=[{name: row[name] for name in (*inputs, output)} for row in rows],
+        inputs=inputs,
+        metric=metric,
+        test=(),
+        name=path.stem,
+    )
 
 
 def _output_of(values: Sequence[Any], field: str) -> tuple[Any, Callable[..., Any]]:
@@ -105,46 +126,6 @@ def _output_of(values: Sequence[Any], field: str) -> tuple[Any, Callable[..., An
     if 1 < len(classes) <= _CLASSES and recurring and all(len(each) <= _LONGEST_CLASS for each in classes):
         return Literal[tuple(classes)], ps.metrics.choice(field)
     return str, ps.metrics.f1(field)
-
-
-def _document(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ps.DataError(f"cannot be read as JSON ({error})", file=str(path)) from error
-
-
-def _bbh_rows(document: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    examples = document.get("examples")
-    if not isinstance(examples, list) or not all(
-        isinstance(each, dict) and {"input", "target"} <= each.keys() for each in examples
-    ):
-        raise ps.DataError(
-            "is neither of SQuAD (data) nor of BIG-bench Hard (examples, each with input and target)", file=str(path)
-        )
-    return [{"question": str(each["input"]), "answer": str(each["target"])} for each in examples]
-
-
-def _squad_rows(document: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    try:
-        rows = [
-            {"passage": paragraph["context"], "question": asked["question"], "answer": asked["answers"][0]["text"],
-             "answers": [each["text"] for each in asked["answers"]]}
-            for article in document["data"]
-            for paragraph in article["paragraphs"]
-            for asked in paragraph["qas"]
-            if asked["answers"]
-        ]  # fmt: skip
-    except (KeyError, TypeError) as error:
-        raise ps.DataError(f"is not as SQuAD is: {error!r}", file=str(path)) from error
-    if not rows:
-        raise ps.DataError("has no question with an answer", file=str(path))
-    return rows
-
-
-def _gsm8k_row(row: dict[str, Any]) -> dict[str, Any]:
-    number = str(row["answer"]).rsplit("####", 1)[1].strip().replace(",", "")
-    return {"question": row.get("question"), "answer": float(number) if "." in number else int(number)}
 
 
 def _saved_rows(folder: Path) -> list[dict[str, Any]]:
@@ -169,8 +150,8 @@ def _saved_rows(folder: Path) -> list[dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Compiles and scores; prints the report and a score card, and writes lines where it is told to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--test", type=Path, help="a file of the same kind that stays sealed; else rows not drawn")
+    parser.add_argument("source")
+    parser.add_argument("--test", help="a file of the same kind that stays sealed; else rows that were not drawn")
     parser.add_argument("--inputs", nargs="*", default=[])
     parser.add_argument("--output")
     parser.add_argument("--instructions", help="what the program is told to do")
@@ -184,31 +165,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--store", type=Path, default=Path(".progspace/benchmark-known.db"))
     parser.add_argument("--results", type=Path, help="JSON Lines to add to")
     arguments = parser.parse_args(argv)
-    known = read_known(arguments.path, arguments.inputs, arguments.output, instructions=arguments.instructions)
-    sealed = None
-    if arguments.test is not None:
-        sealed = read_known(arguments.test, arguments.inputs, arguments.output).rows
-    draw = random.Random(arguments.seed)  # noqa: S311 — reproducible, not secret
-    rows = draw.sample(known.rows, len(known.rows))
-    if sealed is None:
-        cut = min(arguments.rows, len(rows) // 2)
-        rows, sealed = rows[:cut], rows[cut:]
-
-    @contextmanager
-    def make(_: Path | None, seed: int) -> Iterator[ps.Task]:
-        yield ps.Task(
-            program=dspy.Predict(known.signature),
-            examples=rows[: arguments.rows],
-            test=sealed[: arguments.test_rows],
-            inputs=list(known.signature.input_fields),
-            metric=known.metric,
-            name=arguments.path.stem,
-            seed=seed,
-        )
-
+    task = known_task(
+        arguments.source, arguments.inputs, arguments.output, instructions=arguments.instructions,
+        test=arguments.test, rows=arguments.rows, test_rows=arguments.test_rows, seed=arguments.seed,
+    )  # fmt: skip
     given = {} if arguments.base_url is None else {"base_url": arguments.base_url}
     lm = ps.lm(arguments.lm, max_tokens=arguments.max_tokens, **given)
-    entry = Entry(arguments.path.stem, make, arguments.calls, public=False)
+    entry = Entry(task.name, lambda data, seed: nullcontext(task), arguments.calls, public=False)  # noqa: ARG005
     lines = core.run(entry, None, arguments.seed, arguments.store, lm)
     if arguments.results is not None:
         with arguments.results.open("a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Known benchmarks are read as they are distributed."""
+"""Published benchmarks and files of rows are compiled by one command."""
 
 from __future__ import annotations
 
@@ -11,84 +11,70 @@ import pytest
 
 import progspace as ps
 from progspace.benchmarks import core
-from progspace.benchmarks.known import read_known
+from progspace.benchmarks.known import known_task
 from progspace.benchmarks.suites import SUITES, Entry
 
 
-def written(path: Path, content: Any) -> Path:
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
     return path
 
 
-def kind(known: Any) -> Any:
-    (field,) = known.signature.output_fields.values()
+def kind(task: ps.Task) -> Any:
+    (field,) = task.program.signature.output_fields.values()
     return field.annotation
 
 
-def test_big_bench_hard(tmp_path: Path) -> None:
-    rows = [{"input": f"not {bool(i % 2)} is", "target": str(not i % 2)} for i in range(20)]
-    known = read_known(written(tmp_path / "boolean.json", {"canary": "…", "examples": rows}))
-    assert get_origin(kind(known)) is Literal
-    assert set(get_args(kind(known))) == {"True", "False"}
-    assert known.rows[0] == {"question": "not False is", "answer": "True"}
-    assert known.metric(dspy.Example(known.rows[0]), dspy.Prediction(answer="true")).score == 1
-
-
-def test_squad(tmp_path: Path) -> None:
-    asked = {"question": "Where?", "answers": [{"text": "Bergen"}, {"text": "in Bergen"}]}
-    unanswerable = {"question": "When?", "answers": [], "is_impossible": True}
-    paragraphs = [{"context": "It rains in Bergen.", "qas": [asked, unanswerable]}]
-    known = read_known(written(tmp_path / "dev.json", {"version": "v2.0", "data": [{"paragraphs": paragraphs}]}))
-    assert list(known.signature.input_fields) == ["passage", "question"]
-    (row,) = known.rows
-    assert known.metric(dspy.Example(row), dspy.Prediction(answer="in Bergen")).score == 1
-
-
-def test_gsm8k(tmp_path: Path) -> None:
-    lines = [{"question": "How many?", "answer": "2 × 600 = <<2*600=1200>>1200\n#### 1,200"}] * 3
-    known = read_known(written(tmp_path / "train.jsonl", "".join(json.dumps(line) + "\n" for line in lines)))
-    assert kind(known) is int
-    assert known.rows[0] == {"question": "How many?", "answer": 1200}
+def test_a_published_benchmark_is_drawn_from_and_its_test_stays_sealed(tmp_path: Path) -> None:
+    for name, count in (("train", 60), ("test", 30)):
+        lines = [{"question": f"{name} {i} × 2?", "answer": f"it is {2 * i}\n#### {2 * i}"} for i in range(count)]
+        written(tmp_path / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    test = str(tmp_path / "test.jsonl")
+    task = known_task(f"gsm8k:{tmp_path}/train.jsonl", test=test, rows=40, test_rows=20)
+    assert len(task.train) + len(task.dev) == 40
+    sealed = task.unseal_test("how many there are")
+    assert len(sealed) == 20
+    assert all(row.question.startswith("test") for row in sealed)
+    again = known_task(f"gsm8k:{tmp_path}/train.jsonl", test=test, rows=40, test_rows=20, seed=1)
+    assert {row.question for row in again.unseal_test("the same")} == {row.question for row in sealed}
 
 
 def test_rows_with_named_fields(tmp_path: Path) -> None:
-    text = "id,text,label\n" + "".join(f"{i},review {i},{'good' if i % 2 else 'bad'}\n" for i in range(20))
-    known = read_known(written(tmp_path / "reviews.csv", text), ["text"], "label")
-    assert set(get_args(kind(known))) == {"good", "bad"}
-    assert set(known.rows[0]) == {"text", "label"}
-    free = "text,said\n" + "".join(f"{i},something else each time {i}\n" for i in range(20))
-    assert kind(read_known(written(tmp_path / "free.csv", free), ["text"], "said")) is str
+    text = "id,text,label\n" + "".join(f"{i},review {i},{'good' if i % 2 else 'bad'}\n" for i in range(80))
+    task = known_task(str(written(tmp_path / "reviews.csv", text)), ["text"], "label")
+    assert get_origin(kind(task)) is Literal
+    assert set(get_args(kind(task))) == {"good", "bad"}
+    assert set(task.train[0].toDict()) == {"text", "label"}
+    assert len(task.unseal_test("how many there are")) == 40  # half of them
+    free = "text,said\n" + "".join(f"{i},something else each time {i}\n" for i in range(80))
+    assert kind(known_task(str(written(tmp_path / "free.csv", free)), ["text"], "said")) is str
+    numbers = "".join(json.dumps({"text": f"{i} × 2", "twice": 2 * i}) + "\n" for i in range(80))
+    assert kind(known_task(str(written(tmp_path / "numbers.jsonl", numbers)), ["text"], "twice")) is int
 
 
 def test_a_saved_dataset(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="datasets is missing: pip install datasets")
     features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["bad", "good"]))
-    rows = {"text": [f"review {i}" for i in range(20)], "label": [i % 2 for i in range(20)]}
+    rows = {"text": [f"review {i}" for i in range(80)], "label": [i % 2 for i in range(80)]}
     datasets.DatasetDict(train=datasets.Dataset.from_dict(rows, features=features)).save_to_disk(tmp_path / "saved")
-    known = read_known(tmp_path / "saved", ["text"], "label")
-    assert known.rows[1] == {"text": "review 1", "label": "good"}
+    task = known_task(str(tmp_path / "saved"), ["text"], "label")
+    assert {row.label for row in task.train} == {"good", "bad"}
 
 
 @pytest.mark.parametrize(
     ("name", "content", "told"),
-    [
-        ("a.json", {"rows": []}, "neither of SQuAD"),
-        ("a.json", {"data": [{"title": "no paragraphs"}]}, "not as SQuAD is"),
-        ("a.json", "{", "cannot be read as JSON"),
-        ("a.csv", "text,label\nx,y\n", "say which fields"),
-        ("a.xml", "<a/>", "format is not known"),
-    ],
+    [("a.csv", "text,label\nx,y\n", "say which fields"), ("a.xml", "<a/>", "format is not known")],
 )
-def test_what_is_none_of_them_is_told(tmp_path: Path, name: str, content: Any, told: str) -> None:
+def test_what_is_none_of_them_is_told(tmp_path: Path, name: str, content: str, told: str) -> None:
     with pytest.raises(ps.DataError, match=told):
-        read_known(written(tmp_path / name, content))
+        known_task(str(written(tmp_path / name, content)))
 
 
 def test_a_missing_field_is_named_with_its_row(tmp_path: Path) -> None:
     lines = [{"text": "a", "label": "x"}, {"text": "b"}]
     path = written(tmp_path / "rows.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(ps.DataError, match=r"row 2.*label"):
-        read_known(path, ["text"], "label")
+        known_task(str(path), ["text"], "label")
 
 
 def test_a_score_card_is_made_and_compared_with_an_earlier_one(
