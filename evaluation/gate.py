@@ -144,7 +144,7 @@ def gate(
         data: Examples in place of a split, in any form that a task's may have.
         store: A file, or an open store.
         budget: What may be spent; None for no limit.
-        workers: As in `progspace.evaluation.scoring.compare`.
+        workers: As in `progspace.compare`.
         seed: Of resampling.
         names: Of the new and the old program, in what is printed.
 

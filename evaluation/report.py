@@ -28,7 +28,7 @@ class Report(Findings):
         return as_html(report_view(self))
 
     def plot(self, path: str | Path) -> None:
-        """Draws the ladder and the Pareto front as a PNG, SVG or PDF file; see `progspace.evaluation.plots`.
+        """Draws the ladder and the Pareto front as a PNG, SVG or PDF file.
 
         Raises:
             DataError: The file is of another kind, cannot be written, or matplotlib is missing.

@@ -20,7 +20,7 @@ from dspy.lm15 import Config, Message, Request
 import progspace as ps
 from progspace.benchmarks.fault_server import FAULTS, KEY, Limits, Server, serving, sometimes, text_of
 from progspace.evaluation.matrix import Matrix, StoreAnswers
-from progspace.evaluation.runner import Scoring, run_cells
+from progspace.evaluation.runner import Scoring, Work, run_cells
 from progspace.lms.budget import Meter
 from progspace.lms.journal import JournaledLM, lm_identity
 from progspace.lms.remote_engine import RemoteEngine
@@ -326,8 +326,8 @@ def test_a_stopped_evaluation_waits_for_no_limit(mood: Any, told: bool) -> None:
     rows = [dspy.Example(text=f"sun {i}", mood="glad").with_inputs("text") for i in range(40)]
     limits = Limits(requests=5, tokens=100_000, window=1200.0, told=told)
     with serving(answer=lambda _: "[[ ## mood ## ]]\nglad", limits=limits) as server:
-        scoring = Scoring.of(ps.metrics.choice("mood"))
-        runs = run_cells(dspy.Predict(mood), rows, scoring, identity="p", lm=lm_at(server), workers=lambda: 8)
+        work = Work(dspy.Predict(mood), Scoring.of(ps.metrics.choice("mood")), "p", lm_at(server))
+        runs = run_cells(work.run, rows, lambda: 8)
         assert next(runs)
         stopping = threading.Thread(target=runs.close, daemon=True)
         stopping.start()
