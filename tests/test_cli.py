@@ -103,7 +103,11 @@ def test_from_a_task_to_answers(local_lm: dspy.LM, folder: Path) -> None:
 
 def test_interrupted_it_tells_the_best_so_far_and_goes_on(local_lm: dspy.LM, folder: Path) -> None:
     command = [sys.executable, "-m", "progspace.cli", "compile", "moods.py:task", "--calls", "400", "--test-rows", "2"]
-    running = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    running = subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        # A shell starts what runs in the background with SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     store = folder / ".progspace" / "store.db"
 
     def answers() -> int:
