@@ -77,7 +77,7 @@ def run(name: str, new: Callable[[], str], kills: int, seed: int, out: Path) -> 
         started = time.monotonic()
         while told["kills"] < kills:
             server.bodies.clear()
-            print(f"{name}: {told['kills']} of {kills} kills", file=sys.stderr, flush=True)
+            print(f"{name}: {json.dumps(told)}", file=sys.stderr, flush=True)  # what was counted, should it be stopped
             for event in _search(server, new(), seed, out, lambda: drawn.uniform(0.1, _LONGEST)):
                 told["kills"] += "winner" not in event
                 told["under_way"] += event.get("under_way", 0)
