@@ -25,6 +25,7 @@ from .cli_arguments import (
     SplitOption,
     StoreOption,
     TaskArgument,
+    TestRowsOption,
     WorkersOption,
     find_lm,
     find_program,
@@ -113,9 +114,7 @@ def compile(  # noqa: A001
     usd: Annotated[float | None, typer.Option("--usd", help="Budget of money.")] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Budget of time.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of draws and intervals.")] = 0,
-    test_rows: Annotated[
-        int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")
-    ] = None,
+    test_rows: TestRowsOption = None,
     store: StoreOption = DEFAULT_STORE,
     workers: WorkersOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the report as a page, too.")] = None,

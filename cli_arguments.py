@@ -18,12 +18,16 @@ from .errors import DataError
 __all__ = [
     "DEFAULT_STORE",
     "BaseUrlOption",
+    "HostOption",
+    "InsecureOption",
     "JsonOption",
     "LmOption",
+    "PortOption",
     "ProgramArgument",
     "SplitOption",
     "StoreOption",
     "TaskArgument",
+    "TestRowsOption",
     "WorkersOption",
     "artifact_path",
     "find_lm",
@@ -56,6 +60,12 @@ StoreOption = Annotated[
     typer.Option("--store", help="Where cells and answers are remembered: a file, or a PostgreSQL database's URL."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+HostOption = Annotated[str, typer.Option("--host", help="The address to listen on.")]
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")]
+InsecureOption = Annotated[bool, typer.Option("--insecure", help="Without a key, also where other machines reach it.")]
+TestRowsOption = Annotated[
+    int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")
+]
 SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
 
 

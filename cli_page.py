@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from .cli_arguments import DEFAULT_STORE, JsonOption, StoreOption, artifact_path, show
+from .cli_arguments import DEFAULT_STORE, JsonOption, PortOption, StoreOption, artifact_path, show
 from .errors import DataError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def watch(
         typer.Argument(help="A task's name, a search's id, or a store; the latest search of --store by default."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")] = 0,
+    port: PortOption = 0,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Shows a search while it runs in another process, as a page for this machine's browser.

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_arguments import DEFAULT_STORE, StoreOption
+from .cli_arguments import DEFAULT_STORE, HostOption, InsecureOption, PortOption, StoreOption
 from .errors import ProgramError
 
 __all__ = ["add_serving"]
@@ -24,8 +24,8 @@ def add_serving(app: typer.Typer) -> None:
 
 def serve(
     artifact: Annotated[Path, typer.Argument(help="A `.progspace.json` artifact.")],
-    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")] = 8000,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
     lm: Annotated[
         str | None, typer.Option("--lm", help="Another LM than the one it was compiled for, as in `compile`.")
     ] = None,
@@ -34,9 +34,7 @@ def serve(
     retries: Annotated[int, typer.Option("--retries", min=0, help="New attempts after what may pass.")] = 0,
     body: Annotated[int, typer.Option("--body", min=1, help="Bytes of a request's body; then 413.")] = 2**20,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Calls at a time; then 429.")] = 64,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Without a key, also where other machines reach it.")
-    ] = False,
+    insecure: InsecureOption = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Keep a trace of each call in the store: `progspace traces`, `monitor`.")
     ] = False,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from .cli_arguments import HostOption, InsecureOption, PortOption
 from .cli_serving import KEY
 from .errors import LMError, ProgramError
 
@@ -36,14 +37,12 @@ def serve(
             "the embedded LM and, where it is installed, the embedder by default."
         ),
     ] = None,
-    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")] = 8000,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for an answer; then 504.")] = 300.0,
     body: Annotated[int, typer.Option("--body", min=1, help="Bytes of a request's body; then 413.")] = 2**22,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Answers at a time; then 429.")] = 256,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Without a key, also where other machines reach it.")
-    ] = False,
+    insecure: InsecureOption = False,
     precision: Annotated[
         Literal["f32", "bf16"], typer.Option("--precision", help="Of generation; bf16 is faster, and less exact.")
     ] = "f32",

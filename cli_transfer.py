@@ -18,6 +18,7 @@ from .cli_arguments import (
     JsonOption,
     StoreOption,
     TaskArgument,
+    TestRowsOption,
     WorkersOption,
     artifact_path,
     find_lm,
@@ -55,9 +56,7 @@ def transfer(
     calls: Annotated[int, typer.Option("--calls", min=1, help="Budget of the search; the tests come on top.")] = 2000,
     alpha: AlphaOption = 0.05,
     seed: Annotated[int, typer.Option("--seed", help="Of draws and intervals.")] = 0,
-    test_rows: Annotated[
-        int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")
-    ] = None,
+    test_rows: TestRowsOption = None,
     store: StoreOption = DEFAULT_STORE,
     workers: WorkersOption = None,
     dry_run: Annotated[

@@ -20,6 +20,7 @@ from .cli_arguments import (
     SplitOption,
     StoreOption,
     TaskArgument,
+    TestRowsOption,
     WorkersOption,
     artifact_path,
     find_lm,
@@ -225,9 +226,7 @@ def recompile(
     margin: MarginOption = 0.01,
     alpha: AlphaOption = 0.05,
     seed: Annotated[int, typer.Option("--seed", help="Of draws and intervals.")] = 0,
-    test_rows: Annotated[
-        int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")
-    ] = None,
+    test_rows: TestRowsOption = None,
     store: StoreOption = DEFAULT_STORE,
     workers: WorkersOption = None,
     as_json: JsonOption = False,

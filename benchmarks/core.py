@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import platform
 import sys
 import time
@@ -44,7 +43,7 @@ from ..programs.examples import example_hash
 from ..progress import CompileProgress
 from ..store.database import open_store
 from ..store.records import Cell
-from .results import RESULTS, read_results
+from .results import RESULTS, append_results, read_results
 from .suites import SUITES, Entry
 
 __all__ = ["main"]
@@ -74,9 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     continue
                 lm = ps.lm("local", max_tokens=entry.max_tokens)
                 lines = run(entry, arguments.data, seed, arguments.store, lm)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+                append_results(path, lines)
                 known += lines
     print(table(known))
     if arguments.compare:

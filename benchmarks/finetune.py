@@ -15,7 +15,6 @@ Lines are added to ``results/finetune.jsonl`` as they come; what stands there is
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from ..lms.budget import Meter
 from ..programs import release_notes
 from ..progress import CompileProgress
 from ..store.database import Store, open_store
-from .results import RESULTS, read_results
+from .results import RESULTS, append_results, read_results
 from .tasks import real_task
 
 __all__ = ["main"]
@@ -116,8 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             with open_store(arguments.store) as store:
                 found = part(task, settings, lm, store, arguments)
                 lines = [{**own, "train": len(task.train), **line} for line in found]
-            with arguments.results.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
+            append_results(arguments.results, lines)
             known += lines
     print(table(known))
 

@@ -13,7 +13,6 @@ any other by the F1 of its words.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -27,6 +26,7 @@ import progspace as ps
 from ..programs.examples import read_examples
 from ..programs.published import PUBLISHED
 from . import core
+from .results import append_results
 from .suites import Entry
 
 __all__ = ["known_task", "main"]
@@ -174,8 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     entry = Entry(task.name, lambda data, seed: nullcontext(task), arguments.calls, public=False)  # noqa: ARG005
     lines = core.run(entry, None, arguments.seed, arguments.store, lm)
     if arguments.results is not None:
-        with arguments.results.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        append_results(arguments.results, lines)
     print(core.table(lines))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_results", "write_results"]
+__all__ = ["append_results", "read_results", "write_results"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -18,6 +18,13 @@ def write_results(name: str, runs: Iterable[Mapping[str, Any]], folder: Path = R
     path = folder / f"{name}.jsonl"
     path.write_text("".join(json.dumps(run, ensure_ascii=False) + "\n" for run in runs), encoding="utf-8")
     return path
+
+
+def append_results(path: Path, runs: Iterable[Mapping[str, Any]]) -> None:
+    """Adds runs to those that a file of results has."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(run, ensure_ascii=False) + "\n" for run in runs)
 
 
 def read_results(name: str, folder: Path = RESULTS) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ import progspace as ps
 
 from ..programs.sentiment import Sentiment
 
-__all__ = ["TASKS", "Reading", "RealTask", "any_answer", "real_task"]
+__all__ = ["TASKS", "RealTask", "real_task"]
 
 INTENTS = (
     "Refund_not_showing_up", "beneficiary_not_allowed", "card_payment_fee_charged", "contactless_not_working",
@@ -161,7 +161,7 @@ def _bbh(name: str) -> Callable[[Path], tuple[list[dict[str, Any]], None]]:
     return lambda data: (_lines(data / f"bbh/{name}.jsonl"), None)
 
 
-def any_answer(example: dspy.Example, prediction: Any, trace: Any = None) -> Any:
+def _any_answer(example: dspy.Example, prediction: Any, trace: Any = None) -> Any:
     """F1 against the best of the answers that annotators gave."""
     return ps.metrics.f1("answer")(dspy.Example(answer=list(example.answers)), prediction, trace)
 
@@ -172,7 +172,7 @@ TASKS = {
         RealTask("movie-sentiment", lambda: dspy.Predict(Sentiment), ("review",), ps.metrics.choice("sentiment"),
                  _sentiment),
         RealTask("banking77-10", lambda: dspy.Predict(Intent), ("question",), ps.metrics.choice("intent"), _banking),
-        RealTask("squad-reading", lambda: dspy.Predict(Reading), ("passage", "question"), any_answer, _reading),
+        RealTask("squad-reading", lambda: dspy.Predict(Reading), ("passage", "question"), _any_answer, _reading),
         RealTask("sports-understanding", lambda: dspy.Predict(Sports), ("question",), ps.metrics.choice("answer"),
                  _bbh("sports_understanding")),
         RealTask("boolean-expressions", lambda: dspy.Predict(Boolean), ("question",), ps.metrics.choice("answer"),

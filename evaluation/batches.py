@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from ..errors import BudgetExceeded, ProgramError
 from ..lms.batch import Batches, BatchLog, BatchRecord
-from ..lms.journal import JournaledLM
+from ..lms.budget import Meter
 from ..lms.waves import Wanted, collecting
 from ..store import schema
 from ..store.database import Store
-from .runner import Run, Scoring, run_example
+from .runner import Run, Work
 
 __all__ = ["StoreBatches", "run_waves"]
 
@@ -57,17 +57,7 @@ class StoreBatches(BatchLog):
             self._store.claims.give_back(key)
 
 
-def run_waves(
-    program: dspy.Module,
-    examples: Sequence[dspy.Example],
-    scoring: Scoring,
-    batches: Batches,
-    *,
-    identity: str,
-    lm: JournaledLM,
-    traced: bool = False,
-    repeat: int = 0,
-) -> Iterator[list[Run]]:
+def run_waves(work: Work, examples: Sequence[dspy.Example], batches: Batches, meter: Meter) -> Iterator[list[Run]]:
     """Runs a program on examples as `progspace.evaluation.runner.run_cells` does; gives runs as waves of them end.
 
     A run's seconds are those of the program itself, for whom the answers were there already.
@@ -85,7 +75,7 @@ def run_waves(
         with collecting(wave):
             for example in waiting:
                 try:
-                    run = run_example(program, example, scoring, identity=identity, lm=lm, traced=traced, repeat=repeat)
+                    run = work.run(example)
                 except Wanted:
                     held.append(example)
                 else:
@@ -94,7 +84,7 @@ def run_waves(
             yield ended
         if not held:
             return
-        left = lm.meter.calls_left
+        left = meter.calls_left
         if left is not None and len(wave.wanted) > left:
             raise BudgetExceeded(f"{left:,} calls are left, and the next batch would be {len(wave.wanted):,}")
         batches.answer(wave)

@@ -254,9 +254,7 @@ class Matrix:
         traced: bool = False,
         repeat: int = 0,
     ) -> Iterator[list[Run]]:
-        if self._batches is not None:
-            return run_waves(
-                program, examples, scoring, self._batches, identity=identity, lm=self.lm, traced=traced, repeat=repeat
-            )
         work = Work(program, scoring, identity, self.lm, traced, repeat)
+        if self._batches is not None:
+            return run_waves(work, examples, self._batches, self.meter)
         return run_cells(self._executor.place(work), examples, lambda: self.concurrency)
