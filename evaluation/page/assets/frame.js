@@ -16,7 +16,7 @@ function frame(width, { height, x, y, xName, yName, xText = count, xTicks, label
   for (const tick of ticks(y[0], y[1], 5)) {
     svg.append(
       draw("line", { class: "grid", x1: left, x2: width - right, y1: Y(tick), y2: Y(tick) }),
-      draw("text", { x: left - 8, y: Y(tick) + 4, "text-anchor": "end" }, `${Math.round(100 * tick)} %`),
+      draw("text", { x: left - 8, y: Y(tick) + 4, "text-anchor": "end" }, `${Number((100 * tick).toFixed(1))} %`),
     );
   }
   for (const tick of xTicks || ticks(x[0], x[1], width < 480 ? 4 : 8))
