@@ -7,8 +7,10 @@
 
 ``quick`` takes about five minutes and needs no data but ours; ``core`` about an hour, with public data (`tasks`). Each
 task is compiled on the embedded LM; the program as declared and the winner are scored on the same sealed rows. Lines
-are added to ``results/SUITE.jsonl`` as they come; what stands there is not run again. Fine-tuning has a benchmark of
-its own, ``finetune``. Toxicity is on no card: outputs are labels and facts, and no model of it ships.
+are added to ``results/SUITE.jsonl`` as they come; what stands there is not run again. *Worst* is the robust score of
+`progspace.robustness` on the first sealed rows: a row counts by the lowest score that it gets as it is, or changed in a
+way that keeps its label. Fine-tuning has its own benchmark, ``finetune``. Toxicity is on no card: outputs are labels
+and facts, and no model of it ships.
 
 ``--compare`` reads the results of an earlier version: where the sealed rows are the same, winner against winner by the
 paired test.
@@ -41,7 +43,7 @@ from ..evaluation.statistics import Interval, mean_interval, paired_test
 from ..lms.budget import Meter
 from ..programs.examples import example_hash
 from ..progress import CompileProgress
-from ..store.database import open_store
+from ..store.database import Store, open_store
 from ..store.records import Cell
 from .results import RESULTS, append_results, read_results
 from .suites import SUITES, Entry
@@ -98,6 +100,10 @@ def run(entry: Entry, data: Path | None, seed: int, store_path: Path, lm: dspy.B
         test = list(task.unseal_test("a score card of the same rows"))
         matrix = Matrix(store, task.metric, lm, Meter())
         declared, winner = (matrix.fill(program, test) for program in (task.program, compiled.program))
+        borne = [
+            _borne(program, task, test[: entry.robust_rows], lm, store, seed)
+            for program in (task.program, compiled.program)
+        ]
     compared = compare_cells(winner, declared, test, seed=seed)
     own = {
         "task": entry.name, "budget": entry.calls, "seed": seed, "lm": lm.model,
@@ -113,9 +119,20 @@ def run(entry: Entry, data: Path | None, seed: int, store_path: Path, lm: dspy.B
         "search_calls": sum(rung.calls for rung in compiled.report.rungs),
     }  # fmt: skip
     return [
-        {**own, "optimizer": "baseline", **score_card(declared, test, seed)},
-        {**own, "optimizer": "progspace", **score_card(winner, test, seed), **won},
+        {**own, "optimizer": "baseline", **score_card(declared, test, seed), **borne[0]},
+        {**own, "optimizer": "progspace", **score_card(winner, test, seed), **borne[1], **won},
     ]
+
+
+def _borne(
+    program: dspy.Module, task: ps.Task, rows: Sequence[dspy.Example], lm: dspy.BaseLM, store: Store, seed: int
+) -> dict[str, Any]:
+    """Scores the first sealed rows under changes of their inputs that keep the labels."""
+    told = ps.robustness(program, task, lm=lm, data=rows, store=store, seed=seed)
+    return {
+        "worst": told.worst, "n_worst": told.original.n, "before_worst": told.original.score,
+        "perturbed": {each.name: each.test.difference for each in told.perturbed},
+    }  # fmt: skip
 
 
 def score_card(cells: Sequence[Cell], examples: Sequence[dspy.Example], seed: int) -> dict[str, Any]:
@@ -143,7 +160,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
     """What the results say, as text."""
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("task")
-    for column in ("declared", "compiled", "95 %", "gain", "p", "tokens", "seconds", "search"):
+    for column in ("declared", "compiled", "95 %", "gain", "p", "worst", "tokens", "seconds", "search"):
         drawn.add_column(column, justify="right")
     declared = {(line["task"], line["seed"]): line for line in lines if line["optimizer"] == "baseline"}
     for line in lines:
@@ -158,6 +175,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
             numbers.interval(Interval(line["low"], line["high"], 0.95, "")),
             numbers.points(line["difference"]),
             numbers.p_value(line["p_value"]),
+            " → ".join(numbers.percent(one["worst"]) for one in (before, line)),
             " → ".join(map(numbers.count, spent)),
             f"{before['seconds']:.1f} → {line['seconds']:.1f}",
             numbers.duration(line["compile_seconds"]),

@@ -39,6 +39,7 @@ class Entry:
         max_tokens: Of an answer.
         space: What may be chosen.
         public: Whether it needs the folder.
+        robust_rows: Sealed rows that are perturbed for the robust score.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Entry:
     max_tokens: int = 32
     space: ps.Space = field(default_factory=ps.Space)
     public: bool = True
+    robust_rows: int = 30
 
 
 def _real(name: str, rows: int = 200) -> _Maker:
@@ -225,9 +227,9 @@ SUITES: dict[str, tuple[Entry, ...]] = {
         Entry("policies", _policies, 300, public=False),
         Entry("squad-query", _query, 300),
         Entry("squad-summary", _summary, 200, 64),
-        Entry("library-code", _code, 150, 96, public=False),
+        Entry("library-code", _code, 150, 96, public=False, robust_rows=10),
         Entry("gist-chain", _real("gist-chain", 150), 400, 24),
-        Entry("order-agent", _agent, 200, 48, public=False),
+        Entry("order-agent", _agent, 200, 48, public=False, robust_rows=10),
         Entry("release-notes", _release_notes, 400, 48, public=False),
     ),
 }

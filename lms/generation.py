@@ -80,6 +80,15 @@ class _Request:
     reason: Any = None
     shown: int = 0  # characters
 
+    # Until its answer is there the future can be cancelled, which gives the answer up.
+    def answer(self, generation: Generation) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(generation)
+
+    def fail(self, error: Exception) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
 
 class Generator:
     """Answers prompts, given as token ids, with ``openvino_genai.ContinuousBatchingPipeline``.
@@ -120,10 +129,9 @@ class Generator:
     def submit(
         self, ids: list[int], options: GenerationOptions, on_text: Callable[[str], None] | None = None
     ) -> Future[Generation]:
-        """Queues a prompt; the future holds its answer.
+        """Queues a prompt; the future holds its answer, and who cancels it gives the answer up.
 
-        ``on_text`` is told the answer's text piece by piece, in the engine's own thread; where it raises, the answer is
-        given up.
+        ``on_text`` is told the answer's text piece by piece, in the engine's own thread.
         """
         request = _Request(ids, options, on_text)
         with self._lock:
@@ -173,7 +181,7 @@ class Generator:
         suspects = [request for request in running if request.options.constrained]
         if len(running) == 1 or not suspects:
             for request in running:
-                request.future.set_exception(_unfit(error) if request.options.constrained else error)
+                request.fail(_unfit(error) if request.options.constrained else error)
         else:
             self._suspects.extend(suspects)
             with self._lock:
@@ -194,14 +202,14 @@ class Generator:
     def _start(self, request: _Request, running: list[tuple[_Request, Any]]) -> None:
         import openvino as ov
 
-        if not request.future.running() and not request.future.set_running_or_notify_cancel():
+        if request.future.cancelled():
             return
         request.tokens.clear()
         try:
             ids = ov.Tensor(np.array([request.ids], np.int64))
             running.append((request, self._pipeline.add_request(next(self._ids), ids, self._config(request.options))))
         except Exception as error:
-            request.future.set_exception(error)
+            request.fail(error)
 
     def _finished(self, request: _Request, handle: Any) -> bool:
         """Tells whether a request has its answer; one that cannot be read fails alone, and the others go on."""
@@ -209,10 +217,13 @@ class Generator:
             return self._finish(request, handle)
         except Exception as error:
             handle.cancel()
-            request.future.set_exception(error)
+            request.fail(error)
             return True
 
     def _finish(self, request: _Request, handle: Any) -> bool:
+        if request.future.cancelled():
+            handle.cancel()
+            return True
         status = handle.get_status()
         running = status == self._genai.GenerationStatus.RUNNING
         if running and request.on_text is None:
@@ -225,12 +236,12 @@ class Generator:
             self._tell(request, self._text(request)[0])
             return False
         if status != self._genai.GenerationStatus.FINISHED:
-            request.future.set_exception(MemoryError(f"the engine gave the request up ({status.name.lower()})"))
+            request.fail(MemoryError(f"the engine gave the request up ({status.name.lower()})"))
             return True
         text, whole = self._text(request)
         self._tell(request, text, ended=True)
         by_length = request.reason == self._genai.GenerationFinishReason.LENGTH
-        request.future.set_result(Generation(text, len(request.tokens), "length" if by_length and whole else "stop"))
+        request.answer(Generation(text, len(request.tokens), "length" if by_length and whole else "stop"))
         return True
 
     def _text(self, request: _Request) -> tuple[str, bool]:

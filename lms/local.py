@@ -121,8 +121,7 @@ class LocalEngine:
     def stream(self, request: Request) -> Iterator[Any]:
         """Gives an answer's events as they come; who stops listening gives the answer up."""
         news: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        heard = _Heard(news.put)
-        pending = self._submit(request, heard)
+        pending = self._submit(request, news.put)
         pending.future.add_done_callback(lambda _: news.put(None))
         try:
             yield StreamStartEvent(model=request.model)
@@ -130,7 +129,7 @@ class LocalEngine:
                 yield StreamDeltaEvent(TextDelta(text))
             yield from _last_events(pending.result())
         finally:
-            heard.over = True
+            pending.future.cancel()
 
     def close(self) -> None:
         """Does nothing: the engine is the process's, and no thread of it outlives its work."""
@@ -252,7 +251,7 @@ class AsyncLocalEngine:
         return self._engine.supported_params
 
     async def complete(self, request: Request) -> Response:
-        """Answers a request."""
+        """Answers a request; who stops waiting gives the answer up."""
         pending = await asyncio.to_thread(self._engine._submit, request)  # loads the model at the first call
         return pending.response(await asyncio.wrap_future(pending.future))
 
@@ -263,8 +262,7 @@ class AsyncLocalEngine:
         def put(text: str | None) -> None:
             loop.call_soon_threadsafe(news.put_nowait, text)
 
-        heard = _Heard(put)
-        pending = await asyncio.to_thread(self._engine._submit, request, heard)
+        pending = await asyncio.to_thread(self._engine._submit, request, put)
         pending.future.add_done_callback(lambda _: put(None))
         try:
             yield StreamStartEvent(model=request.model)
@@ -273,7 +271,7 @@ class AsyncLocalEngine:
             for event in _last_events(pending.result()):
                 yield event
         finally:
-            heard.over = True
+            pending.future.cancel()
 
     async def aclose(self) -> None:
         """Does nothing, as `LocalEngine.close`."""
@@ -297,18 +295,6 @@ class _Pending:
     def result(self) -> Response:
         response: Response = self.response(self.future.result())
         return response
-
-
-class _Heard:
-    """Hands an answer's pieces on while somebody listens."""
-
-    def __init__(self, put: Callable[[str], object]) -> None:
-        self._put, self.over = put, False
-
-    def __call__(self, text: str) -> None:
-        if self.over:
-            raise ConnectionAbortedError("nobody listens to the answer any more")
-        self._put(text)
 
 
 def _last_events(response: Response) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -95,9 +95,10 @@ class LMService(Service):
         with ExitStack() as turn, _told(asked.subject):
             turn.enter_context(self.turn(len(requests)))
             if not asked.stream:
-                return JSONResponse(written(asked, await self._answers(engine, requests)))
+                answers = await _while_there(request, self._answers(engine, requests))
+                return JSONResponse(written(asked, answers))
             pieces = _merged(engine, requests, self.limits.seconds)
-            first = await anext(pieces)  # what is refused is refused by a status
+            first = await _while_there(request, anext(pieces))  # what is refused is refused by a status
             return _Stream(_events(first, pieces, chunks(asked), len(requests)), turn.pop_all())
 
     async def embeddings(self, request: HttpRequest) -> HttpResponse:
@@ -136,6 +137,19 @@ class LMService(Service):
         return [
             (each.message.text or "", End(each.finish_reason, each.usage, each.logprobs or ())) for each in responses
         ]
+
+
+async def _while_there(request: HttpRequest, answers: Awaitable[_T]) -> _T:
+    """Waits for answers; gives them up where the client does not wait any more."""
+    answering, leaving = asyncio.ensure_future(answers), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():  # the body was read: what comes after it is that the client has left
+            raise Refused(499, "the client has left")
+        return answering.result()
+    finally:
+        answering.cancel()
+        leaving.cancel()
 
 
 class _Stream(StreamingResponse):

@@ -26,6 +26,7 @@ TableName = Literal["cells", "answers"]
 _TABLES = {"cells": schema.cells, "answers": schema.answers}
 _JSON = {"cells": ("output", "asked"), "answers": ("value",)}
 _BATCH = 5_000  # rows
+_BATCH_SECONDS = 2 * 86_400.0  # an endpoint's batch has a day, and its answers are to be fetched
 _ROUNDS = 6  # of a collection by size: rows are of different sizes, so a share of them is a guess
 _NAME = b"progspace.table"
 
@@ -78,7 +79,7 @@ def collect(store: Store, *, older_than: float | None = None, max_bytes: int | N
 
     Args:
         store: It is locked for others while its file is made smaller.
-        older_than: Seconds; answers, cells, traces, and how searches ran, that were stored before that go.
+        older_than: Seconds; answers, cells, traces, batches, and how searches ran, that were stored before that go.
         max_bytes: The oldest answers go, and then the oldest cells, until the store is not larger.
 
     Returns:
@@ -89,8 +90,9 @@ def collect(store: Store, *, older_than: float | None = None, max_bytes: int | N
     """
     before = size(store)
     if older_than is not None:
-        for name in _TABLES:
-            store.run(f"DELETE FROM {name} WHERE created < ?", [(time.time() - older_than,)])  # noqa: S608 — our names
+        ages = {"cells": older_than, "answers": older_than, "batches": max(older_than, _BATCH_SECONDS)}
+        for name, age in ages.items():
+            store.run(f"DELETE FROM {name} WHERE created < ?", [(time.time() - age,)])  # noqa: S608 — our names
         thin_out(store, older_than=older_than)
         forget_searches(store, time.time() - older_than)
         _make_smaller(store)

@@ -76,26 +76,6 @@ def test_the_readmes_documents_are_found(tmp_path: Path, monkeypatch: pytest.Mon
     task.program.retriever.collection.close()
 
 
-def test_the_readmes_endpoints_can_be_named() -> None:
-    made: dict[str, object] = {}
-    code = re.sub(
-        r"^lm = (.*?)(  #.*)?$", r"lms.append(\1)", block('base_url="http://127.0.0.1:11434'), flags=re.MULTILINE
-    )
-    exec(compile("import progspace as ps\nlms = []\n" + code, "README.md", "exec"), made)  # noqa: S102 — our own
-    assert [lm.model for lm in made["lms"]] == [
-        "openai/qwen3", "openai/qwen3:8b", "openai/DEPLOYMENT", "openai/DEPLOYMENT", "openai/gpt-4o-mini",
-    ]  # fmt: skip
-
-
-def test_the_readmes_choices_make_what_they_name() -> None:
-    code = block("ps.Space(formats")
-    made: dict[str, object] = {}
-    exec(compile("import dspy, progspace as ps\n" + code, "README.md", "exec"), made)  # noqa: S102 — our own README
-    assert isinstance(made["space"], progspace.Space)
-    assert isinstance(made["wanted"], progspace.Objectives)
-    assert isinstance(made["bootstrap"], progspace.optimizers.FromDSPy)
-
-
 def test_the_readmes_python_runs(local_lm: dspy.LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, but for a smaller budget."""
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import dspy
@@ -20,6 +21,7 @@ from dspy.utils.exceptions import ContextWindowExceededError, LMUnsupportedFeatu
 import progspace as ps
 from progspace.lms import models
 from progspace.lms.embedded import EmbeddedEngine, engine_for
+from progspace.lms.generation import GenerationOptions
 
 REFERENCE = json.loads((Path(__file__).parent / "reference.json").read_text(encoding="utf-8"))
 
@@ -141,12 +143,26 @@ def test_what_it_cannot_do_is_refused(local_lm: dspy.LM) -> None:
 
 
 def test_no_thread_is_left_when_the_work_is_done(local_lm: dspy.LM) -> None:
+    before = set(threading.enumerate())
     local_lm(request(local_lm, "Hello"))
     local_lm(request(local_lm, "Hello", choice=[" a", " b"], logprobs=2))
     deadline = time.monotonic() + 10
-    while own := [thread.name for thread in threading.enumerate() if thread.name.startswith("progspace-")]:
+    while own := [each.name for each in set(threading.enumerate()) - before if each.name.startswith("progspace-")]:
         assert time.monotonic() < deadline, own
         time.sleep(0.01)
+
+
+def test_an_answer_that_nobody_waits_for_is_given_up(local_lm: dspy.LM) -> None:
+    own, pieces = engine(local_lm), SimpleQueue[str]()
+    endless = GenerationOptions(max_tokens=2000, regex="[0-9]{2000}")
+    given_up = own.generate(own.encode("Count."), endless, pieces.put)
+    other = own.generate(own.encode("Hello"), GenerationOptions(max_tokens=4))
+    pieces.get(timeout=60)
+    assert given_up.cancel()
+    assert other.result(timeout=60).tokens == 4
+    while any(thread.name == "progspace-generation" for thread in threading.enumerate()):
+        time.sleep(0.01)
+    assert pieces.qsize() < 500
 
 
 def test_there_is_one_engine_a_process(local_lm: dspy.LM) -> None:

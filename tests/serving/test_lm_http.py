@@ -46,7 +46,7 @@ class Words:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        self.begun, self.free = threading.Semaphore(0), threading.Event()
+        self.begun, self.given_up, self.free = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
         self.free.set()
 
     async def complete(self, request: Request) -> Response:
@@ -54,8 +54,12 @@ class Words:
         text = request.messages[-1].text or ""
         if text == "wait":
             self.begun.release()
-            while not self.free.is_set():
-                await asyncio.sleep(0.01)
+            try:
+                while not self.free.is_set():
+                    await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                self.given_up.release()
+                raise
         if text == "long":
             raise ContextLengthError("the prompt has 9,000 tokens, and tiny holds 8,192 with the answer")
         if text == "broken":
@@ -252,6 +256,20 @@ def test_one_answer_too_many_is_told_to_come_again(client: openai.OpenAI, words:
         words.free.set()
         for thread in asked:
             thread.join(30)
+    assert chat(client, "free again").choices[0].message.content == "free again"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_whose_client_has_left_is_given_up(client: openai.OpenAI, words: Words, stream: bool) -> None:
+    words.free.clear()
+    try:
+        for _ in range(5):  # one more than run at a time
+            with pytest.raises(openai.APITimeoutError):
+                chat(client, "wait", stream=stream, timeout=0.5)
+            assert words.begun.acquire(timeout=30)
+            assert words.given_up.acquire(timeout=30)
+    finally:
+        words.free.set()
     assert chat(client, "free again").choices[0].message.content == "free again"
 
 

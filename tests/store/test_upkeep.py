@@ -9,7 +9,9 @@ import pyarrow.parquet
 import pytest
 
 import progspace as ps
+from progspace.evaluation.batches import StoreBatches
 from progspace.evaluation.matrix import StoreAnswers
+from progspace.lms.batch import BatchRecord
 from progspace.lms.budget import Meter
 from progspace.lms.journal import JournaledLM
 from progspace.store.database import Store, open_store
@@ -32,6 +34,15 @@ def test_what_is_old_goes(store: Store) -> None:
     assert (before.answers, after.answers, after.cells) == (200, 190, 190)
     assert after.oldest is not None
     assert after.oldest > time.time() - 500
+
+
+def test_a_batch_that_may_be_under_way_stays(store: Store) -> None:
+    batches = StoreBatches(store)
+    for name, hours in (("old", 100), ("young", 10)):
+        batches.put(BatchRecord("https://api.example", name, frozenset({"k"})))
+        store.run("UPDATE batches SET created = ? WHERE input_file = ?", [(time.time() - 3600 * hours, name)])
+    collect(store, older_than=3600)
+    assert [each.input_file for each in batches.of("https://api.example")] == ["young"]
 
 
 def test_the_oldest_answers_go_until_it_is_small_enough(store: Store) -> None:
