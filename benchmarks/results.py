@@ -41,7 +41,7 @@ def read_runs(path: Path) -> list[dict[str, Any]]:
         DataError: It cannot be read, or a line of it is no JSON object.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not `splitlines`: texts hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read ({error})", file=str(path)) from error
     runs = []

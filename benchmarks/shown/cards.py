@@ -21,7 +21,8 @@ _DECLARED, _COMPILED = "baseline", "progspace"
 class Card(Run):
     """The score card of a program on the sealed rows of a task, as ``core`` writes it.
 
-    What is told of the compiled program alone (``difference`` and what follows) is None for the one as declared.
+    ``worst`` is the robust score on the first ``n_worst`` rows, ``perturbed`` what each change of inputs does to the
+    score; ``difference`` and what follows are told of the compiled program alone.
     """
 
     task: str
@@ -36,6 +37,9 @@ class Card(Run):
     seconds: float
     slices: dict[str, float]
     failed: int = 0
+    worst: float | None = None
+    n_worst: int = 0
+    perturbed: dict[str, float] = Field(default_factory=dict)
     lm: str = ""
     test: str = ""
     scores: tuple[float, ...] = ()
@@ -108,6 +112,10 @@ def p_told(value: float) -> str:
     return told if told.startswith("<") else f"= {told}"
 
 
+def _share(value: float | None) -> str:
+    return "–" if value is None else numbers.percent(value)
+
+
 def _title(card: Card) -> str:
     return f"{card.task}, seed {card.seed}" if card.seed else card.task
 
@@ -140,23 +148,25 @@ def _plot(declared: Card, compiled: Card) -> Plot:
 
 
 def _table(pairs: Sequence[Pair]) -> Table:
-    paid = any(card.usd is not None for pair in pairs for card in pair)
+    paid = any(compiled.usd is not None for _, compiled in pairs)
+    perturbed = any(card.worst is not None for pair in pairs for card in pair)
     rows = []
     for declared, compiled in pairs:
-        cost = numbers.figure(compiled.usd) if compiled.usd is not None else "–"
         rows.append((
             _title(compiled), numbers.percent(declared.score), numbers.percent(compiled.score), span(compiled),
             _plot(declared, compiled), numbers.points(compiled.difference), numbers.p_value(compiled.p_value),
             " → ".join(numbers.count(card.tokens) for card in (declared, compiled)),
             " → ".join(numbers.figure(round(card.seconds, 2)) for card in (declared, compiled)),
             numbers.count(compiled.search_calls), numbers.duration(compiled.compile_seconds),
-            *([cost] if paid else []),
+            *([" → ".join(_share(card.worst) for card in (declared, compiled))] if perturbed else []),
+            *(["–" if compiled.usd is None else numbers.figure(compiled.usd)] if paid else []),
         ))  # fmt: skip
     return Table(
-        caption="As declared and compiled, on the same sealed rows; tokens and seconds an example",
+        caption="As declared and compiled, on the same sealed rows; tokens and seconds an example"
+        + ("; worst: the robust score" if perturbed else ""),
         columns=columns(
             "task", "declared", "compiled", "95 %", "interval", "gain", "p", "tokens", "seconds", "calls", "search",
-            *(["USD"] if paid else []),
+            *(["worst"] if perturbed else []), *(["USD"] if paid else []),
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -170,6 +180,13 @@ def _card(declared: Card, compiled: Card) -> Table:
          numbers.points(compiled.slices[name] - declared.slices[name]))
         for name in slices
     ]  # fmt: skip
+    rows += [
+        (f"{name} of inputs", *(numbers.points(card.perturbed[name]) for card in (declared, compiled)), "")
+        for name in compiled.perturbed
+        if name in declared.perturbed
+    ]
+    if compiled.worst is not None:
+        rows.append((f"worst of these, {compiled.n_worst} rows", _share(declared.worst), _share(compiled.worst), ""))
     rows.append(("failed rows", str(declared.failed), str(compiled.failed), ""))
     return Table(
         caption=f"{_title(compiled)}, by slice of {compiled.n_test} rows. Chosen: {compiled.choice or 'as declared'}",

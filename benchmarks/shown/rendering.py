@@ -51,14 +51,7 @@ def _suite(suite: Suite) -> Iterator[RenderableType]:
 
 def table_view(table: Table) -> RenderableType:
     """Gives a table for a terminal."""
-    drawn = Drawn(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        title=Text(table.caption),
-        title_justify="left",
-        title_style="dim",
-    )
+    drawn = Drawn(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     shown = [index for index, column in enumerate(table.columns) if column.kind != "plot"]
     for index in shown:
         numeric = table.columns[index].kind == "number"
@@ -67,4 +60,4 @@ def table_view(table: Table) -> RenderableType:
         )
     for number, row in enumerate(table.rows):
         drawn.add_row(*(Text(str(row[index])) for index in shown), style="bold" if number in table.strong else None)
-    return drawn
+    return Group(Text(table.caption, style="italic"), drawn)
