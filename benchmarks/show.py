@@ -23,7 +23,7 @@ from rich.console import Console
 
 from ..errors import DataError
 from .results import RESULTS, read_runs
-from .shown.content import Results
+from .shown.content import Results, Suite
 from .shown.rendering import overview, results_page, results_view
 from .shown.suites import suite
 
@@ -46,15 +46,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document: verdicts, and the runs as they are")
     arguments = parser.parse_args(argv)
     before = read_runs(arguments.compare) if arguments.compare else []
-    runs = {path: read_runs(path) for path in _paths(arguments.names)}
-    results = Results(suites=tuple(suite(path.stem, path.name, lines, before) for path, lines in runs.items()))
+    runs = [(path, read_runs(path)) for path in _paths(arguments.names)]
+    shown = [(suite(path.stem, path.name, lines, before), lines) for path, lines in runs]
+    if not arguments.names:  # what was compared comes first
+        shown.sort(key=lambda each: not each[0].verdicts)
+    results = Results(suites=tuple(each for each, _ in shown))
     page: Path | None = arguments.html or (Path(".progspace", "results.html") if arguments.open else None)
     if page is not None:
         _write(results, page)
         if arguments.open:
             webbrowser.open(page.resolve().as_uri())
     if arguments.json:
-        sys.stdout.write(json.dumps(_document(results, list(runs.values())), ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(json.dumps(_document(shown), ensure_ascii=False, indent=2) + "\n")
     elif page is None:
         console = Console(width=None if sys.stdout.isatty() else _PIPE)
         console.print(results_view(results) if arguments.names else overview(results), highlight=False)
@@ -81,16 +84,9 @@ def _write(results: Results, page: Path) -> None:
     Console(stderr=True).print(f"page: {page}", highlight=False)
 
 
-def _document(results: Results, runs: Sequence[Any]) -> dict[str, Any]:
-    return {
-        "suites": [
-            {
-                "name": each.name, "file": each.file, "about": each.about, "rule": each.rule,
-                "verdicts": [verdict.model_dump() for verdict in each.verdicts], "runs": lines,
-            }
-            for each, lines in zip(results.suites, runs, strict=True)
-        ]
-    }  # fmt: skip
+def _document(shown: Sequence[tuple[Suite, Any]]) -> dict[str, Any]:
+    told = {"name", "file", "about", "rule", "verdicts"}
+    return {"suites": [{**each.model_dump(include=told), "runs": lines} for each, lines in shown]}
 
 
 if __name__ == "__main__":

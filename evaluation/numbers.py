@@ -72,8 +72,8 @@ def p_value(p: float) -> str:
 def figure(value: float) -> str:
     """A number of which nothing is known: with as many digits as tell something.
 
-    >>> figure(12345), figure(0.012345), figure(7.25), figure(1234.5)
-    ('12,345', '0.01234', '7.25', '1,234')
+    >>> figure(12345), figure(0.0123456), figure(7.25), figure(1234.56)
+    ('12,345', '0.01235', '7.25', '1,235')
     """
     if not math.isfinite(value):
         return str(value)

@@ -27,7 +27,9 @@ def plain(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Suite:
         file=file,
         about=about(name),
         runs=len(lines),
-        tables=(plain_table(f"All {len(lines)} runs", varying),) if lines else (),
+        tables=(plain_table("1 run" if len(lines) == 1 else f"{numbers.count(len(lines))} runs", varying),)
+        if lines
+        else (),
         notes=(f"In all lines: {told}.",) if told else (),
     )
 

@@ -43,7 +43,7 @@ function tableOf(shown) {
     }
     return shown.columns[index].kind === "number" ? number(cell, shown.columns[index].name) : el("td", { "data-label": shown.columns[index].name }, cell);
   })));
-  const made = rows.length ? table(plotted ? "ladder" : "", heads, rows, null, shown.caption) : el("p", { class: "dim" }, "There are no rows.");
+  const made = rows.length ? table(plotted ? "ladder" : "plain", heads, rows, null, shown.caption) : el("p", { class: "dim" }, "There are no rows.");
   if (shown.folded) return el("details", null, el("summary", null, shown.caption), made);
   return [el("h3", null, shown.caption), made];
 }
