@@ -23,7 +23,9 @@ from rich.console import Console
 
 from ..errors import DataError
 from .results import RESULTS, read_runs
+from .shown.cards import Card
 from .shown.content import Results, Suite
+from .shown.reading import fits
 from .shown.rendering import overview, results_page, results_view
 from .shown.suites import suite
 
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     before = read_runs(arguments.compare) if arguments.compare else []
     runs = [(path, read_runs(path)) for path in _paths(arguments.names)]
+    if arguments.compare and not any(fits(Card, lines) for _, lines in runs):
+        raise DataError("only score cards are compared, and none is shown; `progspace benchmark core` makes them")
     shown = [(suite(path.stem, path.name, lines, before), lines) for path, lines in runs]
     if not arguments.names:  # what was compared comes first
         shown.sort(key=lambda each: not each[0].verdicts)

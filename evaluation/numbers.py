@@ -6,7 +6,7 @@ import math
 
 from .statistics import Interval
 
-__all__ = ["count", "duration", "figure", "interval", "p_value", "percent", "points"]
+__all__ = ["count", "duration", "figure", "interval", "p_told", "p_value", "percent", "points"]
 
 
 def percent(share: float) -> str:
@@ -67,6 +67,16 @@ def p_value(p: float) -> str:
     ('< 0.001', '0.031')
     """
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_told(p: float) -> str:
+    """A p-value in a sentence, after its name.
+
+    >>> f"p {p_told(0.0312)}", f"p {p_told(0.0)}"
+    ('p = 0.031', 'p < 0.001')
+    """
+    told = p_value(p)
+    return told if told.startswith("<") else f"= {told}"
 
 
 def figure(value: float) -> str:

@@ -9,12 +9,12 @@ from pydantic import Field
 
 from ...evaluation import numbers
 from ...evaluation.statistics import Interval, paired_test
-from .content import Mark, Plot, Suite, Table, Verdict, columns
+from .content import Kind, Mark, Plot, Suite, Table, Verdict, columns, judged
 from .reading import Run, about, parsed
 
-__all__ = ["Card", "cards", "p_told", "span"]
+__all__ = ["LUCK", "Card", "cards", "share", "span"]
 
-_LUCK = 0.05
+LUCK = 0.05
 _DECLARED, _COMPILED = "baseline", "progspace"
 
 
@@ -102,17 +102,8 @@ def span(card: Any) -> str:
     return numbers.interval(Interval(card.low, card.high, 0.95, ""))
 
 
-def p_told(value: float) -> str:
-    """A p-value in a sentence.
-
-    >>> f"p {p_told(0.0312)}", f"p {p_told(0.0)}"
-    ('p = 0.031', 'p < 0.001')
-    """
-    told = numbers.p_value(value)
-    return told if told.startswith("<") else f"= {told}"
-
-
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """A share of one that may not have been measured."""
     return "–" if value is None else numbers.percent(value)
 
 
@@ -129,20 +120,17 @@ def _verdict(declared: Card, compiled: Card) -> Verdict:
     told = (
         f"{_title(compiled)}: {numbers.percent(declared.score)} → {numbers.percent(compiled.score)}, "
         f"{numbers.points(gain)} points {_range(compiled.difference_low, compiled.difference_high)}, "
-        f"p {p_told(compiled.p_value)}"
+        f"p {numbers.p_told(compiled.p_value)}"
     )
-    kind = "loss" if gain < 0 else "win" if gain > 0 and compiled.p_value < _LUCK else "open"
-    return Verdict.model_validate({"kind": kind, "text": told})
+    return judged(told, gain, compiled.p_value < LUCK)
 
 
 def _plot(declared: Card, compiled: Card) -> Plot:
-    kind = "worse" if compiled.difference < 0 else "won"
+    kind: Kind = "worse" if compiled.difference < 0 else "won"
     return Plot(
         marks=(
             Mark(label="declared", score=declared.score, low=declared.low, high=declared.high),
-            Mark.model_validate(
-                {"label": "compiled", "score": compiled.score, "low": compiled.low, "high": compiled.high, "kind": kind}
-            ),
+            Mark(label="compiled", score=compiled.score, low=compiled.low, high=compiled.high, kind=kind),
         )
     )
 
@@ -158,7 +146,7 @@ def _table(pairs: Sequence[Pair]) -> Table:
             " → ".join(numbers.count(card.tokens) for card in (declared, compiled)),
             " → ".join(numbers.figure(round(card.seconds, 2)) for card in (declared, compiled)),
             numbers.count(compiled.search_calls), numbers.duration(compiled.compile_seconds),
-            *([" → ".join(_share(card.worst) for card in (declared, compiled))] if perturbed else []),
+            *([" → ".join(share(card.worst) for card in (declared, compiled))] if perturbed else []),
             *(["–" if compiled.usd is None else numbers.figure(compiled.usd)] if paid else []),
         ))  # fmt: skip
     return Table(
@@ -186,7 +174,7 @@ def _card(declared: Card, compiled: Card) -> Table:
         if name in declared.perturbed
     ]
     if compiled.worst is not None:
-        rows.append((f"worst of these, {compiled.n_worst} rows", _share(declared.worst), _share(compiled.worst), ""))
+        rows.append((f"worst of these, {compiled.n_worst} rows", share(declared.worst), share(compiled.worst), ""))
     rows.append(("failed rows", str(declared.failed), str(compiled.failed), ""))
     return Table(
         caption=f"{_title(compiled)}, by slice of {compiled.n_test} rows. Chosen: {compiled.choice or 'as declared'}",

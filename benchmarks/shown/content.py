@@ -123,6 +123,11 @@ class Verdict(_Frozen):
     text: str
 
 
+def judged(text: str, gain: float, sure: bool) -> Verdict:
+    """A win has to be sure; any lower mean is a loss."""
+    return Verdict(kind="loss" if gain < 0 else "win" if gain > 0 and sure else "open", text=text)
+
+
 class Suite(_Frozen):
     """What the runs of a suite say.
 

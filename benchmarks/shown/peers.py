@@ -174,7 +174,7 @@ def replay(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Suite:
         if {run.task for run in runs if (run.race, run.cells) == (race, cells)} == set(tasks)
     }
     rows = [
-        (race, *(f"{100 * regrets[race, cells]:.2f}" if (race, cells) in regrets else "–" for cells in marks))
+        (race, *(_regret(regrets[race, cells]) if (race, cells) in regrets else "–" for cells in marks))
         for race in races
     ]
     return Suite(
@@ -221,13 +221,17 @@ def _race_verdicts(regrets: Mapping[tuple[str, int], float], runs: Sequence[Repl
 
 
 def _against(own: float, its: float, cells: int) -> str:
-    return f"{100 * own:.2f} against {100 * its:.2f} points with {numbers.count(cells)} cells"
+    return f"{_regret(own)} against {_regret(its)} points with {numbers.count(cells)} cells"
+
+
+def _regret(share: float) -> str:
+    return numbers.figure(round(100 * share, 2))
 
 
 def _regret_chart(task: str, runs: Sequence[ReplayRun], races: Sequence[str]) -> Chart:
     def points(race: str) -> Iterator[Point]:
         for run in sorted((run for run in runs if (run.task, run.race) == (task, race)), key=lambda run: run.cells):
-            regret, low, high = (f"{100 * value:.2f}" for value in (run.regret, run.low, run.high))
+            regret, low, high = map(_regret, (run.regret, run.low, run.high))
             told = f"{regret} points [{low}, {high}] with {numbers.count(run.cells)} cells"
             yield Point(x=run.cells, y=run.regret, low=run.low, high=run.high, about=told)
 

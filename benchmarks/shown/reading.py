@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,10 +23,10 @@ class Run(BaseModel):
 AnyRun = TypeVar("AnyRun", bound=Run)
 
 
-def fits(kind: type[Run], lines: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether every line has what a kind of run must have."""
+def fits(kind: type[Run], lines: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there are lines, and each has what a kind of run must have."""
     wanted = {name for name, field in kind.model_fields.items() if field.is_required()}
-    return all(wanted <= line.keys() for line in lines)
+    return bool(lines) and all(wanted <= line.keys() for line in lines)
 
 
 def parsed(kind: type[AnyRun], lines: Iterable[Mapping[str, Any]], file: str) -> list[AnyRun]:

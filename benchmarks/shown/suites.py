@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...evaluation import numbers
-from .cards import Card, cards, p_told, span
-from .content import Kind, Mark, Plot, Suite, Table, Verdict, columns
+from .cards import LUCK, Card, cards, share, span
+from .content import Kind, Mark, Plot, Suite, Table, Verdict, columns, judged
 from .peers import PeerRun, ReplayRun, peers, replay
 from .plain import plain, plain_table
 from .reading import Run, about, fits, parsed
 
 __all__ = ["suite"]
-
-_LUCK = 0.05
 
 
 def suite(name: str, file: str, lines: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]] = ()) -> Suite:
@@ -29,14 +27,13 @@ def suite(name: str, file: str, lines: Sequence[Mapping[str, Any]], before: Sequ
     Raises:
         DataError: A line does not hold what it seems to.
     """
-    if lines and fits(Card, lines):
+    if fits(Card, lines):
         return cards(name, file, lines, before)
-    return next((show for kind, show in _VIEWS if lines and fits(kind, lines)), plain)(name, file, lines)
+    return next((show for kind, show in _VIEWS if fits(kind, lines)), plain)(name, file, lines)
 
 
 def _compared(name: str, gain: float, sure: bool, told: str) -> Verdict:
-    kind = "loss" if gain < 0 else "win" if gain > 0 and sure else "open"
-    return Verdict.model_validate({"kind": kind, "text": f"{name}: {numbers.points(gain)} points {told}"})
+    return judged(f"{name}: {numbers.points(gain)} points {told}", gain, sure)
 
 
 class TrainedRun(Run):
@@ -135,7 +132,7 @@ def _retrieval(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Suit
             run.name, numbers.percent(run.score or 0.0), span(run), _plot(run, "won" if run.name in _READY else ""),
             numbers.points(run.versus_plain), numbers.p_value(run.p), numbers.count(run.calls),
             numbers.count(run.tokens_per_example),
-            _share(run.declines_answerable), _share(run.declines_unanswerable),
+            share(run.declines_answerable), share(run.declines_unanswerable),
         )
         for run in answers
     ]  # fmt: skip
@@ -160,16 +157,12 @@ def _retrieval(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Suit
         runs=len(lines),
         rule="Against plain retrieval: a win needs p < 0.05; any lower mean is a loss.",
         verdicts=tuple(
-            _compared(run.name, run.versus_plain, run.p < _LUCK, f"of F1, p {p_told(run.p)}")
+            _compared(run.name, run.versus_plain, run.p < LUCK, f"of F1, p {numbers.p_told(run.p)}")
             for run in answers
             if run.name in _READY
         ),
         tables=(*([answered] if answers else []), *([plain_table("Ranking", ranked)] if ranked else [])),
     )
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else numbers.percent(value)
 
 
 class PerturbedRun(Run):
@@ -209,8 +202,8 @@ def _robustness(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Sui
         rule="A win would need p < 0.05; any lower mean is a loss.",
         verdicts=tuple(
             _compared(
-                f"{run.task}, {run.optimizer}, {run.perturbation}", run.difference, run.p_value < _LUCK,
-                f"(p {p_told(run.p_value)}; {run.broken} broken, {run.mended} mended)",
+                f"{run.task}, {run.optimizer}, {run.perturbation}", run.difference, run.p_value < LUCK,
+                f"(p {numbers.p_told(run.p_value)}; {run.broken} broken, {run.mended} mended)",
             )
             for run in runs
         ),

@@ -105,6 +105,8 @@ def test_a_terminal_and_a_pipe_are_told(tmp_path: Path, capsys: pytest.CaptureFi
     assert "robustness" in capsys.readouterr().out
     with pytest.raises(ps.DataError, match=r"no results of 'nothing'; name a file, or one of .*peers"):
         main(["nothing"])
+    with pytest.raises(ps.DataError, match="only score cards are compared"):
+        main(["robustness", "--compare", str(path)])
 
 
 @pytest.fixture(scope="module")
