@@ -15,10 +15,10 @@ from axe_playwright_python.sync_playwright import Axe
 from progspace.benchmarks.chromium import chromium, installed
 from progspace.benchmarks.page import record_search
 from progspace.evaluation.page.html import html_page
+from progspace.evaluation.page.live import Watch
 from progspace.evaluation.page.reading import content_of, read_content
 from progspace.store.database import open_store
 from progspace.store.searches import Event, Search, add_events
-from progspace.watching import Watch
 
 HOSTILE = '</script><img src=x onerror="hacked=1"><script>hacked=1</script>&lt;b&gt; \u2028 \'" ${7*7}'
 CANDIDATES, EXAMPLES = 9, 24
