@@ -15,7 +15,7 @@ __all__ = ["add_benchmark"]
 SUITES = (
     "cluster", "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "gate", "ingest",
     "kills", "known", "newcomer", "overhead", "page", "peers", "policies", "record", "replay", "retrieval",
-    "robustness", "screenshots", "search_overhead", "selection", "sentiment", "serving", "store", "vectors",
+    "robustness", "screenshots", "search_overhead", "selection", "sentiment", "serving", "show", "store", "vectors",
     "watching",
 )  # fmt: skip
 
@@ -30,9 +30,9 @@ def benchmark(
     context: typer.Context,
     suite: Annotated[str, typer.Argument(help=f"One of {', '.join(SUITES)}.")] = "",
 ) -> None:
-    """Runs a benchmark suite; `progspace benchmark SUITE --help` tells its options.
+    """Runs a benchmark suite; `progspace benchmark SUITE --help` tells its options. `show` shows what was measured.
 
-    Example: `progspace benchmark replay --runs 100`
+    Example: `progspace benchmark replay --runs 100`, then `progspace benchmark show replay --open`
     """
     if suite not in SUITES:
         raise DataError(f"there is no suite {suite!r}; there is {', '.join(SUITES)}")
