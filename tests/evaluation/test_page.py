@@ -13,11 +13,11 @@ from axe_playwright_python.sync_playwright import Axe
 
 from progspace.benchmarks.page import record_search
 from progspace.evaluation.page.html import html_page
+from progspace.evaluation.page.live import Watch
 from progspace.evaluation.page.reading import content_of, read_content
 from progspace.store.database import open_store
 from progspace.store.searches import Event, Search, add_events
 from progspace.tests.tabs import HOSTILE, tab_of
-from progspace.watching import Watch
 
 CANDIDATES, EXAMPLES = 9, 24
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_arguments import DEFAULT_STORE, HostOption, InsecureOption, PortOption, StoreOption
-from .errors import ProgramError
+from ..errors import ProgramError
+from .arguments import DEFAULT_STORE, HostOption, InsecureOption, PortOption, StoreOption
 
 __all__ = ["add_serving"]
 
@@ -57,10 +57,10 @@ def serve(
         import uvicorn as _uvicorn  # noqa: F401
     except ImportError as error:
         raise ProgramError(f"serving needs {error.name}: pip install 'progspace[serve]'") from error
-    from .artifacts.artifact import read_hashed
-    from .artifacts.load import program_of
-    from .lms.factory import lm as make_lm
-    from .serving.guard import guarded
+    from ..artifacts.artifact import read_hashed
+    from ..artifacts.load import program_of
+    from ..lms.factory import lm as make_lm
+    from ..serving.guard import guarded
 
     key = os.environ.get(KEY) or None
     digest, read = read_hashed(artifact)
@@ -69,19 +69,19 @@ def serve(
     if content and not watch:
         raise ProgramError("--content says what --watch keeps: give both")
     if watch:
-        from .monitoring.redaction import personal
-        from .monitoring.watching import watch as watched
+        from ..monitoring.redaction import personal
+        from ..monitoring.watching import watch as watched
 
         program = watched(program, store=store, content=content, redact=[personal])
     # What the author wrote, and not the prompt that the search found.
     description = str(read.structure.get("signature", {}).get("instructions", ""))
     logging.getLogger("progspace").setLevel(logging.INFO)
     if mcp:
-        from .serving import mcp as tool
+        from ..serving import mcp as tool
 
         tool.run(tool.server(program, name=read.task, description=description, seconds=timeout))
         return
-    from .serving import http, server
+    from ..serving import http, server
 
     server.check_host(host, keyed=key is not None, insecure=insecure)
     limits = http.Limits(body=body, seconds=timeout, concurrency=concurrency)

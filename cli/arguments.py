@@ -8,12 +8,12 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console, RenderableType
 
-from .errors import DataError
+from ..errors import DataError
 
 __all__ = [
     "DEFAULT_STORE",
@@ -30,9 +30,11 @@ __all__ = [
     "TestRowsOption",
     "WorkersOption",
     "artifact_path",
+    "fail",
     "find_lm",
     "find_program",
     "find_task",
+    "given",
     "show",
 ]
 
@@ -96,22 +98,22 @@ def show(document: dict[str, Any], view: RenderableType, as_json: bool) -> None:
 
 def find_lm(name: str, base_url: str | None) -> Any:
     """Finds an LM by its name."""
-    from .lms.factory import lm
+    from ..lms.factory import lm
 
     return lm(name, base_url=base_url)
 
 
 def find_task(reference: str) -> Any:
     """Finds a task: the ready-made one, or one of the user's own code, which is run."""
-    from .programs.task import Task
+    from ..programs.task import Task
 
     if reference == "sentiment":
-        from .programs import sentiment
+        from ..programs import sentiment
 
         return sentiment.task()
     kind, _, path = reference.partition(":")
     if path and not path.isidentifier():  # a name after the colon is one of a module that is called so
-        from .programs.published import PUBLISHED
+        from ..programs.published import PUBLISHED
 
         if kind in PUBLISHED:
             return PUBLISHED[kind](path)
@@ -152,7 +154,7 @@ def find_program(reference: str, task: Any, lm: Any) -> Any:
     """Finds a program: an artifact's, or the task's as declared."""
     if reference == "baseline":
         return task.program
-    from .artifacts.load import load
+    from ..artifacts.load import load
 
     return load(artifact_path(reference), lm=lm, program=task.program)
 
@@ -161,6 +163,21 @@ def artifact_path(reference: str) -> Path:
     """Finds an artifact: a file, or ``@TAG`` (or ``@HASH``) of the registry."""
     if not reference.startswith("@"):
         return Path(reference)
-    from .artifacts.registry import Registry
+    from ..artifacts.registry import Registry
 
     return Registry().path(reference[1:])
+
+
+def given(fields: list[str]) -> dict[str, str]:
+    """Reads what was given as ``name=value``."""
+    pairs = [field.partition("=") for field in fields]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise DataError(f"{name!r} is not of the form name=value")
+    return {name: value for name, _, value in pairs}
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """Says on standard error why it ends, and ends."""
+    Console(stderr=True).print(f"[red]progspace:[/] {message}", highlight=False, soft_wrap=True, markup=True)
+    sys.exit(status)
