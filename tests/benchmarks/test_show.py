@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from typer.testing import CliRunner
 
 import progspace as ps
 from progspace.benchmarks.peers import PROGSPACE
 from progspace.benchmarks.results import RESULTS, append_results, read_runs
 from progspace.benchmarks.show import main
 from progspace.benchmarks.shown.suites import suite
+from progspace.cli import app
+from progspace.cli.benchmark import SUITES
 from progspace.tests.tabs import HOSTILE, tab_of
 
 PERTURBED = {"typos": -0.1}
@@ -107,6 +111,12 @@ def test_a_terminal_and_a_pipe_are_told(tmp_path: Path, capsys: pytest.CaptureFi
         main(["nothing"])
     with pytest.raises(ps.DataError, match="only score cards are compared"):
         main(["robustness", "--compare", str(path)])
+
+
+def test_help_tells_of_every_suite() -> None:
+    told = CliRunner().invoke(app, ["benchmark", "--help"], env={"COLUMNS": "200"}, catch_exceptions=False).output
+    for each in SUITES:
+        assert re.search(rf"^{each} +\S+ \S+", told, re.MULTILINE), f"{each} is not told of"
 
 
 @pytest.fixture(scope="module")
