@@ -49,10 +49,14 @@ def read_runs(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            run = json.loads(line)
+            run = json.loads(line, parse_constant=_refused)
         except ValueError as error:
             raise DataError(f"is no JSON ({error})", file=str(path), row=number) from error
         if not isinstance(run, dict):
             raise DataError("is no JSON object; results are one a line", file=str(path), row=number)
         runs.append(run)
     return runs
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is none of its numbers")

@@ -86,9 +86,13 @@ def test_what_was_measured_here_is_shown_losses_and_all() -> None:
 
 @pytest.mark.parametrize(
     ("line", "told"),
-    [("{", "row 2: is no JSON"), ("[1]", "row 2: is no JSON object"), (json.dumps(peer("GEPA", 0.5) | {"score": "x"}),
-     "row 2, field 'score'")],
-)  # fmt: skip
+    [
+        ("{", "row 2: is no JSON"),
+        ('{"x": NaN}', "row 2: is no JSON .NaN"),
+        ("[1]", "row 2: is no JSON object"),
+        (json.dumps(peer("GEPA", 0.5) | {"score": "x"}), "row 2, field 'score'"),
+    ],
+)
 def test_a_damaged_line_is_named(tmp_path: Path, line: str, told: str) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps(peer("GEPA", 0.5)) + f"\n{line}\n", encoding="utf-8")
