@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-
-from ..errors import DataError
 
 __all__ = ["add_benchmark"]
-
-SUITES = (
-    "cluster", "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "gate", "ingest",
-    "kills", "known", "newcomer", "overhead", "page", "peers", "policies", "record", "replay", "retrieval",
-    "robustness", "screenshots", "search_overhead", "selection", "sentiment", "serving", "show", "store", "vectors",
-    "watching",
-)  # fmt: skip
 
 
 def add_benchmark(app: typer.Typer) -> None:
@@ -36,20 +23,10 @@ def benchmark(
 
     Example: `progspace benchmark replay --runs 100`, then `progspace benchmark show replay --open`
     """
+    from ..benchmarks.__main__ import run, tell
+
     if suite in ("", "--help"):
         typer.echo(context.get_help())
-        _tell()
-        return
-    if suite not in SUITES:
-        raise DataError(f"there is no suite {suite!r}; there is {', '.join(SUITES)}")
-    sys.argv = [f"progspace benchmark {suite}", *context.args]
-    importlib.import_module(f"..benchmarks.{suite}", __package__).main()
-
-
-def _tell() -> None:
-    """Each suite, and what its script says of it."""
-    about = importlib.import_module("..benchmarks.shown.reading", __package__).about
-    told = Table(box=None, show_header=False, pad_edge=False)
-    for suite in SUITES:
-        told.add_row(suite, about(suite))
-    Console().print(told)
+        tell()
+    else:
+        run(suite, context.args, "progspace benchmark")

@@ -12,12 +12,12 @@ from axe_playwright_python.sync_playwright import Axe
 from typer.testing import CliRunner
 
 import progspace as ps
+from progspace.benchmarks.__main__ import SCRIPTS
 from progspace.benchmarks.peers import PROGSPACE
 from progspace.benchmarks.results import RESULTS, append_results, read_runs
 from progspace.benchmarks.show import main
 from progspace.benchmarks.shown.suites import suite
 from progspace.cli import app
-from progspace.cli.benchmark import SUITES
 from progspace.tests.tabs import HOSTILE, tab_of
 
 PERTURBED = {"typos": -0.1}
@@ -119,7 +119,7 @@ def test_a_terminal_and_a_pipe_are_told(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_help_tells_of_every_suite() -> None:
     told = CliRunner().invoke(app, ["benchmark", "--help"], env={"COLUMNS": "200"}, catch_exceptions=False).output
-    for each in SUITES:
+    for each in SCRIPTS:
         assert re.search(rf"^{each} +\S+ \S+", told, re.MULTILINE), f"{each} is not told of"
 
 
