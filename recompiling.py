@@ -136,13 +136,11 @@ def recompile(
     seen = _seen(store, task, judging)
     joined += [*more, *(row for row in judging if example_hash(row) in seen)]
     fresh += [row for row in judging if example_hash(row) not in seen]
-    if len(joined) + len(fresh) < _FEWEST or not fresh or not joined:
-        raise DataError(
-            f"{len(joined) + len(fresh)} rows are new to the task"
-            + (f", and {len(seen)} that were kept back to judge by have been seen before" if seen else "")
-            + f"; to learn and to judge by them takes {_FEWEST} or more"
-            + (f". {told.line}" if told is not None else "")
-        )
+    if (n := len(joined) + len(fresh)) < _FEWEST or not fresh or not joined:
+        why = f"{n} rows are new to the task; to learn and to judge by them takes {_FEWEST} or more"
+        if seen and not fresh:
+            why = f"there is no row to judge by: a search or a gate has seen all {len(seen)} that were kept back"
+        raise DataError(why if told is None else f"{why}. {told.line}")
     grown = task.grown(joined)
     compiled = compile(
         grown, lm=lm, budget=budget, store=store, space=space, seed=seed, test_rows=test_rows, workers=workers,

@@ -87,9 +87,10 @@ def _clusters(found: EdgeCases) -> Table:
 
 def _case(case: EdgeCase) -> str:
     right = "" if case.right is None else f"; {numbers.percent(case.right)} of the programs are right"
+    was = _values(case.output) or _line(case.said or "nothing")
     return (
         f"{case.example}  {', '.join(case.why)}{right}\n    {_values(case.inputs) or 'inputs were not kept'}\n"
-        f"    expected {_values(case.expected) or 'was not told'}; was {_values(case.output) or case.said or 'nothing'}"
+        f"    expected {_values(case.expected) or 'was not told'}; was {was}"
     )
 
 
@@ -131,6 +132,9 @@ def _difference(difference: float, interval: Interval) -> str:
 
 def _values(values: Mapping[str, Any]) -> str:
     told = {name: value for name, value in values.items() if name != "choice_logprobs"}
-    text = ", ".join(f"{name}: {value}" for name, value in told.items())
+    return _line(", ".join(f"{name}: {value}" for name, value in told.items()))
+
+
+def _line(text: str) -> str:
     text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")  # what was changed is to be seen
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

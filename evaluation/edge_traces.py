@@ -133,7 +133,7 @@ def _notes(traces: Sequence[Trace], asked: int) -> list[str]:
             "slice, and make no rows. ps.watch(…, content=True) keeps them."
         )
     if gone := sum(trace.inputs is not None and not trace.whole for trace in traces):
-        notes.append(f"Of {gone} traces the content was redacted or cut: they make no rows.")
+        notes.append(f"Content that was redacted or cut makes no rows: traces with such, {gone}.")
     if all(trace.score is None for trace in traces):
         notes.append("Nothing was said of any call, so none is judged wrong: progspace feedback.")
     if all(trace.confidence is None for trace in traces):

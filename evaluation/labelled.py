@@ -40,7 +40,7 @@ class Labelled:
         return f"{told}; left out: {gone}." if gone else f"{told}."
 
     def without(self, known: Set[str]) -> Labelled:
-        """Leaves out rows whose inputs (by `progspace.programs.examples.inputs_hash`) are known."""
+        """Leaves out rows whose inputs (by their hash) are known."""
         rows = {trace: row for trace, row in self.rows.items() if inputs_hash(row) not in known}
         gone = len(self.rows) - len(rows)
         return Labelled(rows, {**self.left_out, **({"that the task has": gone} if gone else {})})
