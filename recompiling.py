@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dspy
 
-from .artifacts.artifact import read_artifact
+from .artifacts.artifact import read_hashed
 from .artifacts.compiled import Compiled
 from .artifacts.load import program_of
+from .artifacts.registry import Registry
 from .compiler import Progress, compile  # noqa: A004 — the public name
 from .errors import DataError
 from .evaluation.executor import Workers
 from .evaluation.gate import Gate, gate
+from .evaluation.labelled import Labelled, labelled
 from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget
 from .optimizers.proposers.known import KnownProposer
 from .optimizers.space import Space
-from .programs.examples import deduplicate, inputs_hash
+from .programs.examples import deduplicate, example_hash, inputs_hash
+from .programs.metrics import metric_identity
 from .programs.splits import kept_back
 from .programs.task import Task
 from .store.database import Store, open_store
+from .store.traces import read_traces
 
 __all__ = ["Recompiled", "recompile"]
 
@@ -40,6 +45,8 @@ class Recompiled:
         why: In a few words.
         joined: New examples that joined the task's.
         kept_back: New examples that the gate was read on.
+        traces: What traces gave, where they were asked.
+        seen: New examples from traces that joined because a search or a gate had seen them.
     """
 
     compiled: Compiled
@@ -48,14 +55,25 @@ class Recompiled:
     why: str
     joined: int
     kept_back: int
+    traces: Labelled | None = None
+    seen: int = 0
+
+    @property
+    def lines(self) -> list[str]:
+        """Where the rows came from, and what became of the file."""
+        told = [] if self.traces is None else [self.traces.line]
+        if self.seen:
+            told.append(f"{self.seen} rows from traces were seen by a search or a gate before: they joined.")
+        return [*told, f"{self.joined} rows joined the examples, {self.kept_back} were kept back; {self.why}."]
 
 
 def recompile(
     path: str | Path,
     task: Task,
-    data: Any,
+    data: Any = None,
     *,
     lm: dspy.BaseLM,
+    traces: str | Path | Store | None = None,
     margin: float = 0.01,
     alpha: float = 0.05,
     budget: Budget | None = None,
@@ -73,11 +91,17 @@ def recompile(
     rows kept back the new program must be no worse than the old one, within the margin, and better on one of them at
     least; else the file stays as it is.
 
+    Traces give rows where feedback tells the label, and by a score alone only where it can mean nothing else:
+    `progspace.evaluation.labelled.labelled` says where. Those count that stand under the program's name, or are of this
+    version, or of one that the registry (``.progspace/registry``) has it come from. A row from a trace that any program
+    has a cell on in the store, of an earlier gate for instance, does not judge again: it joins.
+
     Args:
         path: The artifact in use.
         task: As it was compiled for.
         data: New labelled rows, in any form that a task's examples may have. Those that the task has are left out.
         lm: As in ``ps.compile``.
+        traces: The store whose traces give rows, besides ``data`` or in its place; None for none.
         margin: As in ``ps.gate``.
         alpha: As in ``ps.gate``.
         budget: As in ``ps.compile``; the gate's two runs over the rows kept back are not part of it.
@@ -96,33 +120,62 @@ def recompile(
     if not isinstance(store, Store):
         with open_store(store) as opened:
             return recompile(
-                path, task, data, lm=lm, margin=margin, alpha=alpha, budget=budget, store=opened, space=space,
-                seed=seed, test_rows=test_rows, workers=workers, progress=progress,
+                path, task, data, lm=lm, traces=traces, margin=margin, alpha=alpha, budget=budget, store=opened,
+                space=space, seed=seed, test_rows=test_rows, workers=workers, progress=progress,
             )  # fmt: skip
-    artifact = read_artifact(Path(path))
+    if data is None and traces is None:
+        raise DataError("there is nothing to learn from: give rows, data=…, or the store of traces, traces=…")
+    digest, artifact = read_hashed(Path(path))
     old = program_of(artifact, lm=lm, program=task.program, path=Path(path))
     known = {inputs_hash(each) for part in (task.train, task.dev, task.splits.test) for each in part}
-    rows = [row for row in deduplicate(task.read(data))[0] if inputs_hash(row) not in known]
+    rows = [] if data is None else [row for row in deduplicate(task.read(data))[0] if inputs_hash(row) not in known]
+    known.update(map(inputs_hash, rows))
+    told = None if traces is None else _labelled(task, traces, artifact.task, digest).without(known)
     joined, fresh = kept_back(rows, seed=task.seed)
-    if len(rows) < _FEWEST or not fresh or not joined:
-        raise DataError(f"{len(rows)} rows are new to the task; to learn and to judge by them takes {_FEWEST} or more")
+    more, judging = kept_back([] if told is None else list(told.rows.values()), seed=task.seed)
+    seen = _seen(store, task, judging)
+    joined += [*more, *(row for row in judging if example_hash(row) in seen)]
+    fresh += [row for row in judging if example_hash(row) not in seen]
+    if (n := len(joined) + len(fresh)) < _FEWEST or not fresh or not joined:
+        why = f"{n} rows are new to the task; to learn and to judge by them takes {_FEWEST} or more"
+        if seen and not fresh:
+            why = f"there is no row to judge by: a search or a gate has seen all {len(seen)} that were kept back"
+        raise DataError(why if told is None else f"{why}. {told.line}")
     grown = task.grown(joined)
     compiled = compile(
         grown, lm=lm, budget=budget, store=store, space=space, seed=seed, test_rows=test_rows, workers=workers,
         progress=progress, proposers=[KnownProposer(artifact.candidate, "yesterday's")],
     )  # fmt: skip
-    told = gate(
+    judged = gate(
         compiled.program, old, grown, lm=lm, margin=margin, alpha=alpha, data=fresh, store=store, workers=workers,
         seed=seed,
     )  # fmt: skip
-    better, replaced = len(told.mended), False
-    if told.comparison.same:
+    better, replaced = len(judged.mended), False
+    if judged.comparison.same:
         why = "it is the same program"
-    elif told.verdict != "no worse":
-        why = told.verdict
+    elif judged.verdict != "no worse":
+        why = judged.verdict
     elif not better:
         why = "no worse, but better on none of the rows kept back"
     else:
         compiled.save(path)
         replaced, why = True, f"no worse, and better on {better} of the rows kept back"
-    return Recompiled(compiled, told, replaced, why, len(joined), len(fresh))
+    return Recompiled(compiled, judged, replaced, why, len(joined), len(fresh), told, len(seen))
+
+
+def _labelled(task: Task, traces: str | Path | Store, name: str, digest: str) -> Labelled:
+    """Reads the traces of a program and of the versions that it came from."""
+    if not isinstance(traces, Store):
+        with open_store(traces) as opened:
+            return _labelled(task, opened, name, digest)
+    registry = Registry()
+    line = {digest}
+    if any(version.hash == digest for version in registry.versions()):
+        line.update(version.hash for version in registry.lineage(digest))
+    return labelled(task, read_traces(traces, name=name, versions=line, judged=True))
+
+
+def _seen(store: Store, task: Task, rows: Sequence[dspy.Example]) -> set[str]:
+    """Which rows any program has a cell on: a search or a gate has seen them."""
+    cells = store.all_cells(metric_identity(task.metric), [example_hash(row) for row in rows])
+    return {example for of in cells.values() for example in of}

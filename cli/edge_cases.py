@@ -19,6 +19,7 @@ from .arguments import (
     StoreOption,
     TaskArgument,
     WorkersOption,
+    artifact_path,
     find_lm,
     find_program,
     find_task,
@@ -45,13 +46,25 @@ def edge_cases(
     task: TaskArgument,
     program: Annotated[
         str | None,
-        typer.Option("--program", help="An artifact, `@TAG` or `baseline`, which is run; the best in the store else."),
+        typer.Option(
+            "--program",
+            help="An artifact, `@TAG` or `baseline`, which is run; the best in the store else. With --traces, whose.",
+        ),
     ] = None,
     lm: LmOption = "local",
     base_url: BaseUrlOption = None,
     split: SplitOption = "dev",
     data: DataOption = None,
     by: Annotated[list[str] | None, typer.Option("--by", help="A further field to slice by.")] = None,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Read the traces of a running program in the store, in place of examples.")
+    ] = False,
+    name: Annotated[str | None, typer.Option("--name", help="Under which traces stand; the task's by default.")] = None,
+    last: Annotated[int, typer.Option("--last", min=1, help="Traces that are read, the latest.")] = 1_000,
+    to_label: Annotated[
+        Path | None,
+        typer.Option("--to-label", help="Add the traces' cases without a label to a `.jsonl` file of rows."),
+    ] = None,
     embedder: Annotated[
         str | None,
         typer.Option("--embedder", help="Tells which inputs are near each other, by its name; `none` leaves that out."),
@@ -68,22 +81,29 @@ def edge_cases(
     It reads what searches and evaluations have stored, and calls no LM, but with `--program`. Slices are told of only
     where they cannot be luck, given how many were looked at.
 
+    With `--traces` it tells of calls in an app: what failed, could not be read, was retried, abstained, unsure, judged
+    wrong by feedback, or far from the task's examples.
+
     Example: `progspace edge-cases sentiment --program sentiment.progspace.json --suite hard.jsonl`
     """
+    from ..artifacts.artifact import read_hashed
     from ..evaluation.edge_cases import edge_cases as find
     from ..evaluation.edge_rendering import edge_cases_view
     from ..lms.models import DEFAULT_EMBEDDER
 
     loaded = find_task(task)
-    model = None if program is None else find_lm(lm, base_url)
+    model = None if program is None or traces else find_lm(lm, base_url)
     near = None if embedder == "none" else embedder or DEFAULT_EMBEDDER
     found = find(
-        loaded, None if program is None else find_program(program, loaded, model),
+        loaded, None if model is None else find_program(str(program), loaded, model),
         lm=model, split=split, data=data, by=by or (), embedder=near, alpha=alpha,
-        store=store, workers=workers, seed=seed, name=program or "program",
+        store=store, workers=workers, seed=seed, name=name or program, traces=store if traces else None, last=last,
+        version=read_hashed(artifact_path(program))[0] if traces and program is not None else None,
     )  # fmt: skip
     added = None if suite is None else found.suite(suite, loaded)
-    show({**found.to_dict(), **_kept(suite, added)}, Group(edge_cases_view(found), *_said(suite, added)), as_json)
+    asked = None if to_label is None else found.to_label(to_label, loaded)
+    document = {**found.to_dict(), **_kept(suite, added), **_kept(to_label, asked, "to_label")}
+    show(document, Group(edge_cases_view(found), *_said(suite, added), *_said(to_label, asked)), as_json)
 
 
 def robustness(
@@ -125,8 +145,8 @@ def robustness(
     show({**found.to_dict(), **_kept(suite, added)}, Group(robustness_view(found), *_said(suite, added)), as_json)
 
 
-def _kept(suite: Path | None, added: int | None) -> dict[str, Any]:
-    return {} if suite is None else {"suite": {"file": str(suite), "added": added}}
+def _kept(suite: Path | None, added: int | None, name: str = "suite") -> dict[str, Any]:
+    return {} if suite is None else {name: {"file": str(suite), "added": added}}
 
 
 def _said(suite: Path | None, added: int | None) -> list[Text]:

@@ -219,7 +219,13 @@ def diff(
 def recompile(
     artifact: Annotated[Path, typer.Argument(help="The `.progspace.json` artifact in use; a better one replaces it.")],
     task: TaskArgument,
-    data: Annotated[Path, typer.Option("--data", help="New labelled rows: `.jsonl`, `.json`, `.csv`, `.parquet`.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="New labelled rows: `.jsonl`, `.json`, `.csv`, `.parquet`.")
+    ] = None,
+    traces: Annotated[
+        bool,
+        typer.Option("--traces", help="New rows from the program's traces in the store, where feedback labels them."),
+    ] = False,
     lm: LmOption = "local",
     base_url: BaseUrlOption = None,
     calls: Annotated[int, typer.Option("--calls", min=1, help="Budget of the search, in LM calls.")] = 2000,
@@ -236,7 +242,7 @@ def recompile(
     Half of the new rows are kept back. On them the new program must be no worse than the old one, within the margin,
     and better on one at least; else the file stays as it is. The status is 0 either way.
 
-    Example: `progspace recompile sentiment.progspace.json sentiment --data more.csv --margin 0.02`
+    Example: `progspace recompile sentiment.progspace.json sentiment --traces --margin 0.02`
     """
     from ..evaluation.gate_rendering import gate_view
     from ..lms.budget import Budget
@@ -246,16 +252,17 @@ def recompile(
     loaded, model, progress = find_task(task), find_lm(lm, base_url), CompileProgress()
     with progress:
         done = run(
-            artifact, loaded, data, lm=model, margin=margin, alpha=alpha, budget=Budget(calls=calls), store=store,
-            seed=seed, test_rows=test_rows, workers=workers, progress=progress,
+            artifact, loaded, data, lm=model, traces=store if traces else None, margin=margin, alpha=alpha,
+            budget=Budget(calls=calls), store=store, seed=seed, test_rows=test_rows, workers=workers, progress=progress,
         )  # fmt: skip
-    said = f"{artifact} {'was replaced' if done.replaced else 'stays as it is'}: {done.why}."
+    said = [*done.lines, f"{artifact} {'was replaced' if done.replaced else 'stays as it is'}."]
     document = {
         "replaced": done.replaced,
         "why": done.why,
         "joined": done.joined,
         "kept_back": done.kept_back,
+        "traces": None if done.traces is None else {**done.traces.to_dict(), "seen": done.seen},
         **done.gate.to_dict(),
         "report": done.compiled.report.to_dict(),
     }
-    show(document, Group(gate_view(done.gate), Text(said)), as_json)
+    show(document, Group(gate_view(done.gate), *map(Text, said)), as_json)

@@ -3,130 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import dspy
-import numpy as np
 
 from ..errors import DataError
 from ..lms.budget import Budget, Meter
-from ..lms.models import DEFAULT_EMBEDDER, EMBEDDERS, installed
+from ..lms.models import DEFAULT_EMBEDDER
 from ..programs.examples import example_hash
 from ..programs.metrics import metric_identity
 from ..programs.program import Program
 from ..programs.task import Task
-from ..retrievers.embedders import Embedder, find_embedder
+from ..retrievers.embedders import Embedder
 from ..store.database import Store, open_store
 from ..store.records import Cell
+from ..store.traces import Trace, read_traces
+from .edge_findings import EdgeCase, EdgeCases, clusters_of
+from .edge_traces import edge_cases_of_traces
 from .evaluation import evaluate_cells
 from .matrix import Matrix
-from .neighbours import clusters, distinctive_words, strangeness
+from .neighbours import FAR, placed
 from .scoring import DEFAULT_STORE, check_alpha, examples_of
-from .slices import FEWEST, Slice, find_slices
-from .slicing import SliceBy, class_fields, input_text, slice_values
+from .slices import FEWEST, find_slices
+from .slicing import SliceBy, class_fields, slice_values
 from .statistics import paired_test
-from .suite import grow_suite
 
-__all__ = ["Cluster", "EdgeCase", "EdgeCases", "edge_cases"]
+__all__ = ["edge_cases"]
 
 _RIGHT = 0.5
 _UNSURE = 0.2  # between the probabilities of the best two choices
-_FAR = 0.05
 _PROGRAMS = 20
 _NOT_WORSE = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeCase:
-    """An example that deserves a look.
-
-    Attributes:
-        example: Its identity.
-        why: ``failed``, ``all failed``, ``disagree``, ``unsure``, ``far``.
-        inputs: What went in.
-        expected: Its labels.
-        output: What the program gave.
-        score: The program's.
-        right: Of the good programs that ran on it, the share that is right (scores half a point or more).
-        said: The program's error, or what the metric said.
-        cluster: Of its input; None where nothing was embedded.
-    """
-
-    example: str
-    why: tuple[str, ...]
-    inputs: dict[str, Any]
-    expected: dict[str, Any]
-    output: dict[str, Any]
-    score: float
-    right: float
-    said: str | None
-    cluster: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """Inputs that are near each other, edge cases and others.
-
-    Attributes:
-        name: By the words that tell it from the rest.
-        n: How many inputs.
-        cases: How many of them are edge cases.
-        classes: Labels of its edge cases that are a choice, the commonest first.
-    """
-
-    name: str
-    n: int
-    cases: int
-    classes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeCases:
-    """What the matrix tells of examples that programs have trouble with.
-
-    Attributes:
-        program: Which program was looked at.
-        rows: Examples that it has a score on.
-        programs: How many were compared: it, and the good ones, which are not shown to be worse than the best.
-        score: Its mean.
-        cases: Those with most against them first.
-        slices: All that were looked at; those with ``weak`` are shown to be worse than the rest.
-        clusters: Of the inputs, those with most edge cases first.
-        notes: What was not looked at, and why.
-        examples: The examples of the cases, for a suite.
-    """
-
-    program: str
-    rows: int
-    programs: int
-    score: float
-    cases: tuple[EdgeCase, ...]
-    slices: tuple[Slice, ...]
-    clusters: tuple[Cluster, ...]
-    notes: tuple[str, ...]
-    examples: Mapping[str, dspy.Example]
-
-    def suite(self, path: str | Path, task: Task, *, name: str | None = None) -> int:
-        """Adds the cases to a regression suite, as `progspace.evaluation.suite.grow_suite`; gives how many are new."""
-        rows = [(self.examples[case.example], {"why": list(case.why)}) for case in self.cases]
-        return grow_suite(path, task, rows, name=name)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Gives everything as JSON values."""
-        return {
-            "program": self.program,
-            "rows": self.rows,
-            "programs": self.programs,
-            "score": self.score,
-            "cases": [asdict(case) for case in self.cases],
-            "slices": [{**asdict(each), "difference": each.difference} for each in self.slices],
-            "clusters": [asdict(each) for each in self.clusters],
-            "notes": list(self.notes),
-        }
 
 
 def edge_cases(
@@ -143,7 +52,10 @@ def edge_cases(
     budget: Budget | None = None,
     workers: int | None = None,
     seed: int = 0,
-    name: str = "program",
+    name: str | None = None,
+    traces: str | Path | Store | None = None,
+    version: str | None = None,
+    last: int = 1_000,
 ) -> EdgeCases:
     """Finds examples on which good programs fail or disagree, and slices on which a program does worse.
 
@@ -152,6 +64,13 @@ def edge_cases(
     where some do and others do not (*disagree*), where the best two choices of a scored format are less than 0.2 apart
     in probability (*unsure*), and where it is farther from train than 95 % of train are from each other (*far*; about
     5 % of examples that are like train are).
+
+    With ``traces`` it reads calls of a running program in place of the matrix, and no LM is called. A call is told of
+    where it raised (*failed*), feedback scores it under a half (*judged wrong*), an answer could not be read
+    (*unreadable*), it was tried again or fell back (*retried*), it *abstained*, the choice that was taken has a
+    probability under 0.6 (*unsure*), or its input is *far*. Slices and clusters are then those of calls with such
+    trouble, being far left aside. Cases that feedback labels make a suite, by the rules of
+    `progspace.evaluation.labelled.labelled`; the others, `EdgeCases.to_label`.
 
     Slices are by length, script, class, cluster of the inputs, and by what is asked for; that many were looked at is
     accounted for: see `progspace.evaluation.slices.find_slices`.
@@ -173,21 +92,32 @@ def edge_cases(
         budget: What the program's run may spend.
         workers: Examples that run at a time.
         seed: Of clusters and permutations.
-        name: Of the program, in what is printed.
+        name: Of the program, in what is printed; with traces, the name that they stand under, by default the task's.
+        traces: The store whose traces are read; None for the matrix.
+        version: Only traces of this version, whatever their name: an artifact's hash, or what the app called it.
+        last: Traces that are read, the latest.
 
     Raises:
-        DataError: The store knows too little of these examples and no program was given; or the data are not as they
-            must be.
+        DataError: There are no such traces. The store knows too little of these examples and no program was given. The
+            data are not as they must be.
         LMError: The LM answered the program on no example.
         ProgramError: The program fails on every example.
     """
+    check_alpha(alpha)
+    fields: Mapping[str, SliceBy] = by if isinstance(by, Mapping) else {field: field for field in by}
+    if traces is not None:
+        if data is not None or program is not None:
+            raise DataError("traces tell of calls that were made: give them neither data nor a program to run")
+        name = name or task.name
+        told = _traces(traces, name, version, last)
+        return edge_cases_of_traces(task, told, by=fields, embedder=embedder, alpha=alpha, seed=seed, name=name)
     if not isinstance(store, Store):
         with open_store(store) as opened:
             return edge_cases(
-                task, program, lm=lm, split=split, data=data, by=by, embedder=embedder, alpha=alpha, store=opened,
+                task, program, lm=lm, split=split, data=data, by=fields, embedder=embedder, alpha=alpha, store=opened,
                 budget=budget, workers=workers, seed=seed, name=name,
             )  # fmt: skip
-    check_alpha(alpha)
+    name = name or "program"
     examples = list(examples_of(task, split, data))
     hashes = [example_hash(example) for example in examples]
     known: dict[str, Mapping[str, Cell]] = {**store.all_cells(metric_identity(task.metric), hashes)}
@@ -210,8 +140,17 @@ def edge_cases(
     compared = [known[key] for key in dict.fromkeys([*good, own])]
     scored = [example for example, key in zip(examples, hashes, strict=True) if key in known[own]]
     return _read(
-        task, scored, known[own], compared, program, by=by, embedder=embedder, alpha=alpha, seed=seed, name=name
+        task, scored, known[own], compared, program, by=fields, embedder=embedder, alpha=alpha, seed=seed, name=name
     )
+
+
+def _traces(where: str | Path | Store, name: str, version: str | None, last: int) -> list[Trace]:
+    if not isinstance(where, Store):
+        with open_store(where) as opened:
+            return _traces(opened, name, version, last)
+    if version is None:
+        return read_traces(where, name=name, last=last)
+    return read_traces(where, versions=[version], last=last)
 
 
 def _good(known: Mapping[str, Mapping[str, Cell]], rows: int) -> list[str]:
@@ -240,7 +179,7 @@ def _read(
     good: Sequence[Mapping[str, Cell]],
     program: dspy.Module | None,
     *,
-    by: Sequence[str] | Mapping[str, SliceBy],
+    by: Mapping[str, SliceBy],
     embedder: Embedder | str | None,
     alpha: float,
     seed: int,
@@ -248,8 +187,8 @@ def _read(
 ) -> EdgeCases:
     cells = [own[example_hash(example)] for example in examples]
     scores = [cell.score or 0.0 for cell in cells]
-    groups = slice_values(examples, task.program, by if isinstance(by, Mapping) else {field: field for field in by})
-    far, near, notes = _placed(task, examples, embedder, seed)
+    groups = slice_values(examples, task.program, by)
+    far, near, notes = placed(examples, task.train, embedder, seed)
     if near is not None:
         groups["cluster"] = list(near)
     biases = _biases(program)
@@ -262,7 +201,7 @@ def _read(
             "failed": scores[row] < _RIGHT,
             "disagree": any(right) and not all(right),
             "unsure": (gap := _gap(cell.output, biases)) is not None and gap < _UNSURE,
-            "far": far is not None and far[row] <= _FAR,
+            "far": far is not None and far[row] <= FAR,
         }
         if any(told.values()):
             cases.append(
@@ -284,7 +223,7 @@ def _read(
         notes.append("There is one good program only: nothing to disagree with.")
     if len(examples) < 2 * FEWEST:
         notes.append(f"Slices want {2 * FEWEST} examples or more; there are {len(examples)}.")
-    cases.sort(key=lambda case: (-len(case.why), case.right, case.score, case.example))
+    cases.sort(key=lambda case: (-len(case.why), case.right or 0.0, case.score or 0.0, case.example))
     return EdgeCases(
         program=name,
         rows=len(examples),
@@ -292,40 +231,10 @@ def _read(
         score=sum(scores) / len(scores),
         cases=tuple(cases),
         slices=find_slices(scores, groups, alpha=alpha, seed=seed),
-        clusters=() if near is None else _clusters(near, cases, class_fields(task.program)),
+        clusters=() if near is None else clusters_of(near, cases, class_fields(task.program)),
         notes=tuple(notes),
         examples={cell.example: example for cell, example in zip(cells, examples, strict=True)},
     )
-
-
-def _placed(
-    task: Task, examples: Sequence[dspy.Example], embedder: Embedder | str | None, seed: int
-) -> tuple[Sequence[float] | None, list[str] | None, list[str]]:
-    """How strange each input is to train, and the name of its cluster."""
-    if isinstance(embedder, str):
-        if embedder in EMBEDDERS and not installed(embedder):
-            told = f"What is far from train, and clusters, want an embedder: progspace models install {embedder}."
-            return None, None, [told]
-        embedder = find_embedder(embedder)
-    if embedder is None:
-        return None, None, ["Nothing was embedded: nothing is told to be far from train, and there are no clusters."]
-    texts = [input_text(example) for example in examples]
-    train = [text for text in dict.fromkeys(map(input_text, task.train)) if text not in set(texts)]
-    vectors = embedder.embed([*texts, *train])
-    labels = clusters(vectors[: len(texts)], seed=seed)
-    names: dict[int, str] = {}
-    for label in np.unique(labels).tolist():
-        inside = [text for text, own in zip(texts, labels, strict=True) if own == label]
-        words = distinctive_words(inside, [text for text, own in zip(texts, labels, strict=True) if own != label])
-        told = ", ".join(words)
-        names[label] = told if told and told not in names.values() else f"{told or 'no word in common'} ({label + 1})"
-    far = None
-    notes = []
-    if len(train) * _FAR >= 1:
-        far = strangeness(vectors[: len(texts)], vectors[len(texts) :]).tolist()
-    else:
-        notes.append("What is far from train cannot be told: of train, 20 inputs besides these are wanted.")
-    return far, [names[int(label)] for label in labels], notes
 
 
 def _biases(program: dspy.Module | None) -> dict[str, float]:
@@ -341,13 +250,3 @@ def _gap(output: Mapping[str, Any], biases: Mapping[str, float]) -> float | None
     values = [float(score) - biases.get(choice, 0.0) for choice, score in told.items()]
     weights = sorted((math.exp(value - max(values)) for value in values), reverse=True)
     return (weights[0] - weights[1]) / sum(weights)
-
-
-def _clusters(names: Sequence[str], cases: Sequence[EdgeCase], classes: Sequence[str]) -> tuple[Cluster, ...]:
-    sizes = Counter(names)
-    found = []
-    for name, size in sizes.items():
-        inside = [case for case in cases if case.cluster == name]
-        labels = Counter(str(case.expected[field]) for case in inside for field in classes if field in case.expected)
-        found.append(Cluster(name, size, len(inside), tuple(label for label, _ in labels.most_common())))
-    return tuple(sorted(found, key=lambda each: (-each.cases / each.n, each.name)))

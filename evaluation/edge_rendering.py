@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import numbers
-from .edge_cases import EdgeCase, EdgeCases
+from .edge_findings import EdgeCase, EdgeCases
 from .robustness import Robustness
 from .slices import Slice
 from .statistics import Interval
@@ -29,11 +29,16 @@ def edge_cases_view(found: EdgeCases) -> RenderableType:
             why[reason] = why.get(reason, 0) + 1
     counted = ", ".join(f"{count} {reason}" for reason, count in sorted(why.items(), key=lambda each: -each[1]))
     good = f"{found.programs} programs" if found.programs > 1 else "one program"
+    score = numbers.percent(found.score)
+    if found.programs:
+        line = (
+            f"{found.program}: {score} on {numbers.count(found.rows)} rows; {len(found.cases)} edge cases among {good}"
+        )
+    else:
+        line = f"{found.program}: {score} of {numbers.count(found.rows)} calls without trouble; "
+        line += f"{len(found.cases)} edge cases, {len(found.examples)} of them with a label"
     parts: list[RenderableType] = [
-        Text(
-            f"{found.program}: {numbers.percent(found.score)} on {numbers.count(found.rows)} rows; "
-            f"{len(found.cases)} edge cases among {good}{f': {counted}' if counted else ''}."
-        ),
+        Text(f"{line}{f': {counted}' if counted else ''}."),
         Text(_weak(found.slices)),
     ]
     if found.slices:
@@ -81,10 +86,11 @@ def _clusters(found: EdgeCases) -> Table:
 
 
 def _case(case: EdgeCase) -> str:
-    right = f"; {numbers.percent(case.right)} of the programs are right"
+    right = "" if case.right is None else f"; {numbers.percent(case.right)} of the programs are right"
+    was = _values(case.output) or _line(case.said or "nothing")
     return (
-        f"{case.example}  {', '.join(case.why)}{right}\n    {_values(case.inputs)}\n"
-        f"    expected {_values(case.expected)}; was {_values(case.output) or case.said or 'nothing'}"
+        f"{case.example}  {', '.join(case.why)}{right}\n    {_values(case.inputs) or 'inputs were not kept'}\n"
+        f"    expected {_values(case.expected) or 'was not told'}; was {was}"
     )
 
 
@@ -126,6 +132,9 @@ def _difference(difference: float, interval: Interval) -> str:
 
 def _values(values: Mapping[str, Any]) -> str:
     told = {name: value for name, value in values.items() if name != "choice_logprobs"}
-    text = ", ".join(f"{name}: {value}" for name, value in told.items())
+    return _line(", ".join(f"{name}: {value}" for name, value in told.items()))
+
+
+def _line(text: str) -> str:
     text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")  # what was changed is to be seen
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

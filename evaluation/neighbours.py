@@ -6,11 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+import dspy
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
-__all__ = ["clusters", "distinctive_words", "strangeness"]
+from ..lms.models import EMBEDDERS, installed
+from ..retrievers.embedders import Embedder, find_embedder
+from .slicing import input_text
+
+__all__ = ["FAR", "clusters", "distinctive_words", "placed", "strangeness"]
+
+FAR = 0.05
+"""The strangeness of what is told to be far."""
 
 _A_CLUSTER, _MOST = 25, 8
 _WORDS, _MORE = 4, 0.15
@@ -36,6 +44,36 @@ def strangeness(vectors: NDArray[np.float32], known: NDArray[np.float32]) -> NDA
     nearest = (vectors @ known.T).max(axis=1).astype(np.float64)
     shares: NDArray[np.float64] = (1 + np.searchsorted(usual, nearest, side="right")) / (len(known) + 1)
     return shares
+
+
+def placed(
+    examples: Sequence[dspy.Example], train: Sequence[dspy.Example], embedder: Embedder | str | None, seed: int
+) -> tuple[Sequence[float] | None, list[str] | None, list[str]]:
+    """How strange each input is to train, and the name of its cluster."""
+    if isinstance(embedder, str):
+        if embedder in EMBEDDERS and not installed(embedder):
+            told = f"What is far from train, and clusters, want an embedder: progspace models install {embedder}."
+            return None, None, [told]
+        embedder = find_embedder(embedder)
+    if embedder is None:
+        return None, None, ["Nothing was embedded: nothing is told to be far from train, and there are no clusters."]
+    texts = [input_text(example) for example in examples]
+    known = [text for text in dict.fromkeys(map(input_text, train)) if text not in set(texts)]
+    vectors = embedder.embed([*texts, *known])
+    labels = clusters(vectors[: len(texts)], seed=seed)
+    names: dict[int, str] = {}
+    for label in np.unique(labels).tolist():
+        inside = [text for text, own in zip(texts, labels, strict=True) if own == label]
+        words = distinctive_words(inside, [text for text, own in zip(texts, labels, strict=True) if own != label])
+        told = ", ".join(words)
+        names[label] = told if told and told not in names.values() else f"{told or 'no word in common'} ({label + 1})"
+    far = None
+    notes = []
+    if len(known) * FAR >= 1:
+        far = strangeness(vectors[: len(texts)], vectors[len(texts) :]).tolist()
+    else:
+        notes.append("What is far from train cannot be told: of train, 20 inputs besides these are wanted.")
+    return far, [names[int(label)] for label in labels], notes
 
 
 def clusters(vectors: NDArray[np.float32], *, seed: int) -> NDArray[np.int64]:

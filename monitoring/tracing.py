@@ -50,16 +50,19 @@ class Keeping:
     def trace(self, call: Call) -> Trace:
         """Makes a trace. What a hook fails on is not kept; a signal that fails is left out."""
         outputs = _outputs(call.output)
-        content: dict[str, Any] = {"inputs": None, "outputs": None}
+        content: dict[str, Any] = {"inputs": None, "outputs": None, "whole": False}
         error = None if call.error is None else type(call.error).__qualname__
         if self.content:
             try:
-                content["inputs"] = self._kept(call.inputs)
-                content["outputs"] = None if outputs is None else self._kept(outputs)
+                content["inputs"], whole = self._kept(call.inputs)
+                if outputs is not None:
+                    content["outputs"], also = self._kept(outputs)
+                    whole = whole and also
+                content["whole"] = whole
                 if call.error is not None:
-                    error = f"{error}: {self._kept({'error': str(call.error)})['error']}"
+                    error = f"{error}: {self._kept({'error': str(call.error)})[0]['error']}"
             except Exception as failure:
-                content = {"inputs": None, "outputs": None}
+                content = {"inputs": None, "outputs": None, "whole": False}
                 self.lose("content", failure)
         steps = list(call.steps)
         return Trace(
@@ -82,10 +85,11 @@ class Keeping:
             **content,
         )
 
-    def _kept(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _kept(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Gives what may be kept of values, and whether that is all of them."""
         plain = json.loads(json.dumps(plain_values(dict(values)), default=str))
         kept: dict[str, Any] = _shortened(redacted(plain, self.redact))
-        return kept
+        return kept, kept == plain
 
     def _signals(self, call: Call) -> dict[str, float]:
         found = dict[str, float]()

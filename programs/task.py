@@ -133,6 +133,11 @@ class Task:
         return qrels(self.train[:most], query=self.query, relevant=self.relevant, labels=list(labels))
 
     @property
+    def outputs(self) -> dict[str, Any]:
+        """Types of the program's outputs, by field."""
+        return _output_types(self.program)
+
+    @property
     def test_size(self) -> int:
         """How many examples are sealed."""
         return len(self.splits.test)

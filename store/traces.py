@@ -40,6 +40,7 @@ class Trace:
         declared: The score that the program's artifact promises: the lower end of its interval.
         inputs: The input fields; None where content is not kept.
         outputs: The output fields; None where content is not kept, or there are none.
+        whole: Whether what is kept of both is as it was, nothing redacted or cut.
         score: What was said of it later.
         labels: Right values by output field, as they were told later.
     """
@@ -62,12 +63,14 @@ class Trace:
     declared: float | None = None
     inputs: Mapping[str, Any] | None = None
     outputs: Mapping[str, Any] | None = None
+    whole: bool = False
     score: float | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 _NAMES = [column.name for column in schema.traces.columns]
 _JSON = ("signals", "inputs", "outputs")
+_FLAGS = ("abstained", "whole")
 _PUT = (
     f"INSERT INTO traces ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))}) "  # noqa: S608 — our own names
     "ON CONFLICT DO NOTHING"
@@ -94,13 +97,19 @@ def _value(trace: Trace, name: str) -> Any:
     value = getattr(trace, name)
     if name in _JSON:
         return None if value is None else as_json(dict(value))
-    if name == "abstained":
+    if name in _FLAGS:
         return int(value)
     return readable(value) if isinstance(value, str) else value
 
 
 def read_traces(
-    store: Store, *, name: str | None = None, last: int | None = None, ids: Iterable[str] | None = None
+    store: Store,
+    *,
+    name: str | None = None,
+    last: int | None = None,
+    ids: Iterable[str] | None = None,
+    versions: Iterable[str] = (),
+    judged: bool = False,
 ) -> list[Trace]:
     """Gives traces with what was said of them, in the order of their calls.
 
@@ -109,6 +118,8 @@ def read_traces(
         name: Of one program only.
         last: No more than so many, the latest.
         ids: Of these only.
+        versions: Of these only, or, with a name, of these as well.
+        judged: Those with feedback only.
 
     Raises:
         StoreError: It cannot be read, or a trace is damaged.
@@ -116,11 +127,13 @@ def read_traces(
     traces, feedback = schema.traces, schema.feedback
     query = (
         sa.select(traces, feedback.c.score, feedback.c.labels)
-        .join_from(traces, feedback, traces.c.id == feedback.c.trace, isouter=True)
+        .join_from(traces, feedback, traces.c.id == feedback.c.trace, isouter=not judged)
         .order_by(traces.c.created.desc(), traces.c.id)
     )
-    if name is not None:
-        query = query.where(traces.c.name == name)
+    of = [] if name is None else [traces.c.name == name]
+    of += [traces.c.version.in_(found)] if (found := list(versions)) else []
+    if of:
+        query = query.where(sa.or_(*of))
     if ids is not None:
         query = query.where(traces.c.id.in_(list(ids)))
     if last is not None:
@@ -136,7 +149,7 @@ def _trace(store: Store, row: sa.Row[Any]) -> Trace:
             values[name] = json.loads(told) if told is not None else {} if name == "labels" else None
             if not isinstance(values[name], dict | None):
                 raise TypeError(f"{name} is no object")
-        return Trace(**{**values, "abstained": bool(values["abstained"])})
+        return Trace(**{**values, **{name: bool(values[name]) for name in _FLAGS}})
     except (TypeError, ValueError) as error:
         raise StoreError(f"{store.where}: trace {row.id} is damaged ({error})") from error
 

@@ -13,6 +13,7 @@ import progspace as ps
 from progspace.artifacts.artifact import read_artifact
 from progspace.programs.formats import Format
 from progspace.store.database import Store
+from progspace.store.traces import Trace, put_feedback, put_traces
 
 NEW = [
     {"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(200, 400)
@@ -76,6 +77,52 @@ def test_the_old_program_is_a_candidate(path: Any, task: ps.Task, rule_engine: A
     tried = [each.proposer for rung in done.compiled.report.rungs for each in rung.tried]
     assert "yesterday's" in tried
     assert done.gate.test.difference >= 0, done.gate.lines
+
+
+def leave(store: Store, rows: list[dict[str, str]], *, name: str = "mood", version: str = "v") -> None:
+    """Leaves a trace of each row, answered `sad`, with the right label as feedback."""
+    for row in rows:
+        trace = Trace(
+            f"{name}{row['text']}", name, version, 1.0, 0.1, inputs={"text": row["text"]}, outputs={"mood": "sad"},
+            whole=True,
+        )  # fmt: skip
+        put_traces(store, [trace])
+        put_feedback(store, trace.id, labels={"mood": row["mood"]})
+
+
+def test_traces_are_learnt_from_and_judge_once(
+    path: Any, task: ps.Task, rule_engine: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, lm = path(), rule_engine(knowing).lm()
+    with pytest.raises(ps.DataError, match="nothing to learn from"):
+        ps.recompile(file, task, lm=lm, store=store)
+    leave(store, NEW[:60])
+    leave(store, NEW[60:80], name="another program's")
+    leave(store, NEW[80:90], name="elsewhere", version=ps.Registry().add(file, tags=["prod"]).hash)
+    done = ps.recompile(file, task, lm=lm, traces=store, store=store, budget=ps.Budget(calls=400))
+    assert done.replaced, done.why
+    assert done.traces is not None
+    assert done.traces.line == "70 of 70 traces gave a row."
+    assert (done.joined + done.kept_back, done.seen) == (70, 0)
+    # What judged does not judge again, not even another program: it joins, and there is nothing fresh to judge by.
+    ps.Registry().add(file, tags=["prod"])
+    with pytest.raises(ps.DataError, match=f"no row to judge by: .* all {done.kept_back} .* 70 of 70 traces"):
+        ps.recompile(file, task, lm=lm, traces=store, store=store)
+    leave(store, NEW[100:])
+    again = ps.recompile(file, task, lm=lm, traces=store, store=store, budget=ps.Budget(calls=400))
+    assert (again.replaced, again.joined + again.kept_back, again.seen) == (False, 170, done.kept_back)
+
+
+def test_a_planted_regression_is_refused_on_traces(path: Any, task: ps.Task, rule_engine: Any, store: Store) -> None:
+    file = path(instruction="Look closely.", format=Format(kind="compact", decoding="free"))
+    before = file.read_bytes()
+    leave(store, NEW)
+    done = ps.recompile(
+        file, task, lm=rule_engine(rule).lm(), traces=store, store=store, budget=ps.Budget(calls=25), margin=0.05
+    )
+    assert (done.replaced, done.why, done.gate.verdict) == (False, "worse", "worse")
+    assert file.read_bytes() == before
 
 
 def test_too_few_or_known_rows_are_refused(path: Any, task: ps.Task, rule_engine: Any, mood_rows: Any) -> None:

@@ -69,6 +69,10 @@ def test_content_is_kept_on_demand_and_redacted_first(echo: Echo, watched: Any, 
     assert kept.inputs == {"text": "key [key] of [number], on 3 May"}
     assert kept.outputs == {"label": "ask [e-mail]"}
     assert (dropped.inputs, dropped.outputs, dropped.calls) == (None, None, 1)
+    plain = watched(echo(), content=True, redact=[personal])
+    plain(text="nothing in it")
+    plain(text="x" * 20_001)
+    assert [trace.whole for trace in traces(plain, tmp_path)] == [False, False, True, False]
     assert program.lost == {"content": 1}
 
 
