@@ -68,8 +68,8 @@ add_versions(app)
 add_watch(app)
 
 SUITES = (
-    "cluster", "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "gate", "ingest",
-    "kills", "known", "newcomer", "overhead", "page", "peers", "policies", "record", "replay", "retrieval",
+    "cluster", "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "fuzz", "gate",
+    "ingest", "kills", "known", "newcomer", "overhead", "page", "peers", "policies", "record", "replay", "retrieval",
     "robustness", "screenshots", "search_overhead", "selection", "sentiment", "serving", "store", "vectors",
     "watching",
 )  # fmt: skip

@@ -91,7 +91,7 @@ class Keeping:
         found = dict[str, float]()
         if call.error is not None:
             return found
-        example = dspy.Example(**call.inputs).with_inputs(*call.inputs)
+        example = dspy.Example(dict(call.inputs)).with_inputs(*call.inputs)
         for name, signal in self.signals.items():
             try:
                 value = float(signal(example, call.output))
