@@ -69,9 +69,9 @@ add_watch(app)
 
 SUITES = (
     "cluster", "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "fuzz", "gate",
-    "ingest", "kills", "known", "newcomer", "overhead", "page", "peers", "policies", "record", "replay", "retrieval",
-    "robustness", "screenshots", "search_overhead", "selection", "sentiment", "serving", "store", "vectors",
-    "watching",
+    "ingest", "input_drift", "kills", "known", "newcomer", "overhead", "page", "peers", "policies", "record", "replay",
+    "retrieval", "robustness", "screenshots", "search_overhead", "selection", "sentiment", "serving", "store",
+    "vectors", "watching",
 )  # fmt: skip
 
 

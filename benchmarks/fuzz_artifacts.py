@@ -41,12 +41,12 @@ __all__ = ["Audit", "Judge", "artifacts", "fuzz_artifacts", "instant"]
 
 
 # An artifact tells these two whole; a description would be a part of their schema.
-class Place(BaseModel):  # noqa: D101
+class Place(BaseModel):
     city: str
     visits: int = 1
 
 
-class Tone(Enum):  # noqa: D101
+class Tone(Enum):
     WARM = "warm"
     COLD = "cold"
 
