@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 import progspace as ps
 
 from ..evaluation.changes import Detector
-from ..monitoring.inputs import FAR, Strangeness, p_values
+from ..monitoring.inputs import LEVELS, Strangeness, p_values
 from .results import write_results
 
 __all__ = ["main", "quiet_alarms", "taken"]
@@ -78,33 +78,34 @@ def strangeness(found: Mapping[str, list[str]], home: str, foreign: Sequence[str
     return {kind: strange.of([{"text": text} for text in found[kind] if text not in seen]) for kind in (home, *foreign)}
 
 
-def _flags(known: Array, calls: Array, way: str, generator: np.random.Generator) -> Array:
-    """Which calls are strange, as the monitor has it."""
-    seed = int(generator.integers(2**31))
-    if way == "first calls":
-        known, calls = calls[:WINDOW], calls[WINDOW:]
-    return (p_values(calls, known, seed=seed) <= FAR).astype(np.float64)
-
-
-def _streams(
-    home: Array, foreign: Array, way: str, runs: int, before: int, after: int, share: float, seed: int
-) -> Array:
+def _ranks(home: Array, foreign: Array, way: str, before: int, after: int, share: float, runs: int, seed: int) -> Array:
+    """Ranks of calls in so many streams, as the monitor has them."""
     generator = np.random.default_rng(seed)
     quiet = before + (WINDOW if way == "first calls" else 0)
     rows = []
-    for _ in range(runs):
+    for run in range(runs):
         usual, strange = generator.choice(home, quiet + after), generator.choice(foreign, quiet + after)
         replaced = (generator.random(quiet + after) < share) & (np.arange(quiet + after) >= quiet)
-        rows.append(_flags(generator.choice(home, DEV), np.where(replaced, strange, usual), way, generator))
+        known, calls = generator.choice(home, DEV), np.where(replaced, strange, usual)
+        if way == "first calls":
+            known, calls = calls[:WINDOW], calls[WINDOW:]
+        rows.append(p_values(calls, known, seed=run))
     return np.array(rows)
 
 
-def taken(flags: Array, before: int) -> tuple[Array, float]:
+def _evidence(ranks: Array) -> Iterator[Array]:
+    """What is held against the threshold in each stream, call by call."""
+    levels = np.array(LEVELS)
+    detector = Detector(np.tile(1 - levels, len(ranks)), len(ranks) * levels.size)
+    for now in ranks.T:
+        yield detector.step((now[:, None] > levels).astype(np.float64).ravel()).reshape(len(ranks), -1).mean(axis=1)
+
+
+def taken(ranks: Array, before: int) -> tuple[Array, float]:
     """Calls from the change to the alarm (inf where there is none), and the share of alarms before, left out."""
-    detector = Detector(1 - FAR, len(flags))
-    found, early = np.full(len(flags), np.inf), np.zeros(len(flags), bool)
-    for call, values in enumerate(1 - flags.T):
-        raised = detector.step(values) >= THRESHOLD
+    found, early = np.full(len(ranks), np.inf), np.zeros(len(ranks), bool)
+    for call, evidence in enumerate(_evidence(ranks)):
+        raised = evidence >= THRESHOLD
         if call < before:
             early |= raised
         else:
@@ -112,13 +113,12 @@ def taken(flags: Array, before: int) -> tuple[Array, float]:
     return found[~early], float(early.mean())
 
 
-def quiet_alarms(home: Array, way: str, runs: int, seed: int, threshold: float = THRESHOLD) -> float:
+def quiet_alarms(home: Array, way: str, runs: int, seed: int) -> float:
     """The share of streams of usual inputs with an alarm."""
-    flags = _streams(home, home, way, runs, 0, QUIET, 0.0, seed)
-    detector, highest = Detector(1 - FAR, runs), np.zeros(runs)
-    for values in 1 - flags.T:
-        highest = np.maximum(highest, detector.step(values))
-    return float((highest >= threshold).mean())
+    highest = np.zeros(runs)
+    for evidence in _evidence(_ranks(home, home, way, 0, QUIET, 0.0, runs, seed)):
+        highest = np.maximum(highest, evidence)
+    return float((highest >= THRESHOLD).mean())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -143,14 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for foreign in others:
             for share in SHARES:
                 for way, before in WAYS:
-                    flags = _streams(
-                        strange[home], strange[foreign], way, told.runs, before, LONGEST, share, seed=1
-                    )  # fmt: skip
-                    calls, early = taken(flags, before)
+                    ranks = _ranks(strange[home], strange[foreign], way, before, LONGEST, share, told.runs, seed=1)
+                    calls, early = taken(ranks, before)
                     median, late = np.median(calls), np.quantile(calls, 0.9, method="higher")
                     keep(
                         home=home, foreign=foreign, reference=way, share=share, before=before, runs=told.runs,
-                        strange_share=round(float(flags[:, before : before + 100].mean()), 3), early=round(early, 4),
+                        strange_share=round(float((ranks[:, before : before + 100] <= LEVELS[0]).mean()), 3),
+                        early=round(early, 4),
                         within_300=round(float((calls <= 300).mean()), 3),
                         median_calls=float(median) if np.isfinite(median) else None,
                         p90_calls=float(late) if np.isfinite(late) else None,

@@ -17,12 +17,16 @@ from ..programs.nearest import input_texts
 from ..programs.task import Task
 from ..retrievers.embedders import Embedder, find_embedder
 
-__all__ = ["FAR", "STRANGENESS", "Strangeness", "p_values"]
+__all__ = ["LEVELS", "STRANGENESS", "Strangeness", "p_values"]
 
 STRANGENESS = "strangeness"
 """The name of the signal that `ps.monitor` knows."""
-FAR = 0.05
-"""The share of usual inputs that are called strange."""
+LEVELS = (0.05, 0.1, 0.2, 0.5)
+"""Shares of usual inputs that are the strangest: the first are called strange; of each it is bet that it grows.
+
+Inputs that have come by now are usual ones, too. So where all inputs change, soon no more than a fifth of them, and then
+no more than a half, are stranger than what is usual; where a few change, the strangest twentieth tells.
+"""
 
 _LEAST = 20
 _DIGITS = 5  # beyond them a text's vector depends on the texts that were embedded beside it
@@ -88,9 +92,8 @@ def p_values(values: ArrayLike, known: ArrayLike = (), *, seed: int = 0) -> NDAr
 
     If the known values and these come in an order that means nothing (as independent draws of one distribution do), the
     ranks are independent and uniform on [0, 1], whatever the distribution, the number of known values, and what they
-    measure (smoothed conformal p-values: `Vovk, Nouretdinov & Gammerman 2003, Testing exchangeability on-line
-    <https://cdn.aaai.org/ICML/2003/ICML03-100.pdf>`_). Ranks among known values alone would not be independent: an
-    unlucky draw of them would count in each.
+    measure: smoothed conformal p-values (`Vovk 2021, Testing randomness online <https://arxiv.org/abs/1906.09256>`_).
+    Ranks among known values alone would not be independent: an unlucky draw of them would count in each.
 
     >>> p_values([5.0, 0.0], [1.0, 2.0, 3.0]).round(2).tolist() == [0.16, 0.85]
     True

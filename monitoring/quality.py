@@ -15,7 +15,7 @@ from ..evaluation.sequential import confidence_sequence
 from ..evaluation.statistics import Interval
 from ..store.database import open_store
 from ..store.traces import Trace, read_traces
-from .inputs import FAR, STRANGENESS, Strangeness, p_values
+from .inputs import LEVELS, STRANGENESS, Strangeness, p_values
 
 __all__ = ["Change", "Quality", "Stream", "monitor", "quality_of"]
 
@@ -262,7 +262,8 @@ def _inputs(traces: Sequence[Trace], window: int, known: Strangeness | None) -> 
         [found[trace.id] for trace in own],
         [found[trace.id] for trace in usual] if known is None else known.usual,
     )
-    return [_stream("strange inputs", own, (ranks <= FAR).astype(np.float64), "up", window, None, FAR, source)]
+    within = (ranks[:, None] <= np.array(LEVELS)).astype(np.float64)
+    return [_stream("strange inputs", own, within[:, 0], "up", window, None, LEVELS[0], source, (within, LEVELS))]
 
 
 def _stream(
@@ -274,6 +275,7 @@ def _stream(
     tail: Direction | None,
     known: float | None,
     source: str,
+    bets: tuple[Any, Any] | None = None,
 ) -> Stream:
     start = 0
     if tail is not None:
@@ -283,7 +285,8 @@ def _stream(
         values = (worse > limit).astype(np.float64)
     changes = list[Change]()
     if known is None or 0 < known < 1:
-        for alarm in alarms(values[start:], known, direction=direction, false_alarms=FALSE_ALARMS, within=WITHIN):
+        tested, reference = bets or (values[start:], known)
+        for alarm in alarms(tested, reference, direction=direction, false_alarms=FALSE_ALARMS, within=WITHIN):
             since, at = start + alarm.since, start + alarm.at
             changes.append(
                 Change(
