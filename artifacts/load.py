@@ -20,8 +20,8 @@ __all__ = ["load", "program_of"]
 
 _SETTINGS = frozenset({
     "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "min_p", "n",
-    "presence_penalty", "reasoning", "reasoning_effort", "repetition_penalty", "response_format", "seed", "stop",
-    "temperature", "thinking", "top_k", "top_logprobs", "top_p", "verbosity",
+    "presence_penalty", "reasoning", "reasoning_effort", "repetition_penalty", "response_format", "seed",
+    "service_tier", "stop", "temperature", "thinking", "timeout", "top_k", "top_logprobs", "top_p", "verbosity",
 })  # fmt: skip
 """Settings of an LM that say how it answers; what says where, or who asks, is for the app to say."""
 

@@ -24,8 +24,8 @@ STRANGENESS = "strangeness"
 LEVELS = (0.05, 0.1, 0.2, 0.5)
 """Shares of usual inputs that are the strangest: the first are called strange; of each it is bet that it grows.
 
-Inputs that have come by now are usual ones, too. So where all inputs change, soon no more than a fifth of them, and then
-no more than a half, are stranger than what is usual; where a few change, the strangest twentieth tells.
+Inputs that have come by now are usual ones, too. So where all inputs change, soon no more than a fifth of them, and
+then no more than a half, are stranger than what is usual; where a few change, the strangest twentieth tells.
 """
 
 _LEAST = 20
@@ -71,7 +71,8 @@ class Strangeness:
     def of(self, examples: Sequence[Mapping[str, Any] | dspy.Example]) -> NDArray[np.float64]:
         """Gives it of each of some inputs."""
         nearest = (self._vectors(examples) @ self._known.T).max(axis=1).astype(np.float64)
-        return np.clip(np.round(1 - nearest, _DIGITS), 0, 1)
+        found: NDArray[np.float64] = np.clip(np.round(1 - nearest, _DIGITS), 0, 1)
+        return found
 
     @cached_property
     def usual(self) -> NDArray[np.float64]:

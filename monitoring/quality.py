@@ -140,7 +140,7 @@ def monitor(
             first calls; those that have no such signal, too, where their content was kept.
 
     Raises:
-        DataError: A number is out of range.
+        DataError: A number is out of range, or known inputs are given and there are traces of several programs.
         StoreError: The store cannot be opened or read.
     """
     if window < 20 or last < 1 or (reference is not None and not 0 < reference <= 1):
@@ -150,6 +150,8 @@ def monitor(
     programs = dict[str, list[Trace]]()
     for trace in traces:
         programs.setdefault(trace.name, []).append(trace)
+    if known is not None and len(programs) > 1:
+        raise DataError(f"known inputs are those of one program; say of which, by its name: {', '.join(programs)}")
     return [quality_of(own, window=window, reference=reference, known=known) for own in programs.values()]
 
 

@@ -143,6 +143,11 @@ def test_the_command_holds_inputs_against_a_task(
     told = capsys.readouterr().out
     assert "strange inputs" in told
     assert "CHANGED" in told
+    with open_store(store) as opened:
+        put_traces(opened, [Trace("x", "another", "", 1e9, 1.0)])
+    with pytest.raises(ps.DataError, match="by its name: films, another"):
+        app(command, standalone_mode=False)
+    assert app([*command, "--name", "films"], standalone_mode=False) == 1
 
 
 def test_too_few_examples_are_told() -> None:
