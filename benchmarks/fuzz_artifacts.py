@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -188,10 +188,8 @@ def _spoilt(draw: Random, valid: Mapping[str, Any]) -> bytes:
     if way < 0.75:
         content = spoilt_tree(draw, valid["content"])
         document = {**valid, "content": content}
-        try:
+        with suppress(ValueError, RecursionError):  # of what no JSON can hold
             document["hash"] = _hash(content)
-        except (ValueError, RecursionError):
-            document = valid | {"content": content}
         return json.dumps(document).encode()
     if way < 0.8:
         return json.dumps(spoilt_tree(draw, valid)).encode()
