@@ -57,6 +57,7 @@ _VALUES = (
 _EACH = 200  # requests until a good one must be answered
 _LONGEST = 30.0  # seconds until an answer
 _PATIENCE = 1.0  # seconds until it is taken that a server waits for the rest of a request
+_WAITS = b"no answer yet"
 _AT_A_TIME = 32
 _TYPE = re.compile(rb"(?i)content-type: *application/(problem\+)?json")
 
@@ -224,17 +225,17 @@ def _send(port: int, case: int, seed: int, good: bool) -> str:
     return outcome
 
 
-def _exchange(port: int, sent: bytes) -> bytes:
+def _exchange(port: int, sent: bytes, patience: float = _PATIENCE) -> bytes:
     """Sends all of it, and gives what comes back until the first answer is whole, or none comes."""
     got = bytearray()
     with socket.create_connection(("127.0.0.1", port), _LONGEST) as connection:
         try:
             connection.sendall(sent)
-            connection.settimeout(_PATIENCE)
+            connection.settimeout(patience)
             while not _whole(got, sent) and (part := connection.recv(65_536)):
                 got += part
         except TimeoutError:
-            pass  # it waits for the rest of what it takes for a request
+            return bytes(got) or _WAITS
         except (ConnectionResetError, BrokenPipeError):
             pass  # it hung up before it had read what it did not want
     return bytes(got)
@@ -257,8 +258,8 @@ def _whole(got: bytes | bytearray, sent: bytes) -> bool:
 
 def _told(got: bytes, sent: bytes) -> str:
     head, body, length = _parts(got, sent)
-    if not head:
-        return "no answer"
+    if not head or head == _WAITS:
+        return "waits for the rest" if head else "hung up"
     status = int(head.split(maxsplit=2)[1])
     if status == 400 and b"Invalid HTTP request received." in body:
         return "400 (no HTTP)"
@@ -269,6 +270,6 @@ def _told(got: bytes, sent: bytes) -> str:
 def _good_exchange(port: int) -> None:
     body = json.dumps(GOOD).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    got = _exchange(port, head.encode() + body)
+    got = _exchange(port, head.encode() + body, _LONGEST)
     if not got.startswith(b"HTTP/1.1 200 ") or not got.endswith(b'{"sentiment":"positive"}'):
         raise ValueError(f"a good request got {got!r}")
