@@ -18,10 +18,10 @@ from ..errors import DataError, ProgspaceError
 __all__ = ["SCRIPTS", "run", "tell"]
 
 SCRIPTS = (
-    "cluster", "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "gate", "ingest",
-    "kills", "known", "newcomer", "overhead", "page", "peers", "policies", "record", "replay", "retrieval",
-    "robustness", "screenshots", "search_overhead", "selection", "sentiment", "serving", "show", "store", "vectors",
-    "watching",
+    "cluster", "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "fuzz", "gate",
+    "ingest", "input_drift", "kills", "known", "newcomer", "overhead", "page", "peers", "policies", "record", "replay",
+    "retrieval", "robustness", "screenshots", "search_overhead", "selection", "sentiment", "serving", "show", "store",
+    "vectors", "watching",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "HostOption",
     "InsecureOption",
     "JsonOption",
+    "KnownOption",
     "LmOption",
     "PortOption",
     "ProgramArgument",
@@ -33,6 +34,7 @@ __all__ = [
     "fail",
     "find_lm",
     "find_program",
+    "find_strangeness",
     "find_task",
     "given",
     "show",
@@ -62,6 +64,10 @@ StoreOption = Annotated[
     typer.Option("--store", help="Where cells and answers are remembered: a file, or a PostgreSQL database's URL."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+KnownOption = Annotated[
+    str | None,
+    typer.Option("--known", metavar="TASK", help="What it was compiled for: are the calls' inputs like its examples?"),
+]
 HostOption = Annotated[str, typer.Option("--host", help="The address to listen on.")]
 PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")]
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Without a key, also where other machines reach it.")]
@@ -101,6 +107,13 @@ def find_lm(name: str, base_url: str | None) -> Any:
     from ..lms.factory import lm
 
     return lm(name, base_url=base_url)
+
+
+def find_strangeness(task: str) -> Any:
+    """Finds a task, and makes what tells how far inputs are from its examples."""
+    from ..monitoring.inputs import Strangeness
+
+    return Strangeness(find_task(task))
 
 
 def find_task(reference: str) -> Any:

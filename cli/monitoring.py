@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import DataError
-from .arguments import DEFAULT_STORE, JsonOption, StoreOption, show
+from .arguments import DEFAULT_STORE, JsonOption, KnownOption, StoreOption, find_strangeness, show
 
 __all__ = ["add_watch"]
 
@@ -94,6 +94,7 @@ def monitor(
         float | None,
         typer.Option("--reference", help="The score that is no change, in place of the artifact's and its own past."),
     ] = None,
+    known: KnownOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write it as a page, too.")] = None,
     fail: Annotated[bool, typer.Option("--fail-if-changed", help="Exit status 1 where there is an alarm.")] = False,
     store: StoreOption = DEFAULT_STORE,
@@ -108,7 +109,8 @@ def monitor(
     from ..monitoring.rendering import quality_view
 
     _check_store(store)
-    found = look(store, name=name, last=last, window=window, reference=reference)
+    inputs = None if known is None else find_strangeness(known)
+    found = look(store, name=name, last=last, window=window, reference=reference, known=inputs)
     if html is not None:
         write_page(found, html)
     show({"programs": [quality.to_dict() for quality in found]}, quality_view(found), as_json)

@@ -10,7 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ProgramError
-from .arguments import DEFAULT_STORE, HostOption, InsecureOption, PortOption, StoreOption
+from .arguments import (
+    DEFAULT_STORE,
+    HostOption,
+    InsecureOption,
+    KnownOption,
+    PortOption,
+    StoreOption,
+    find_strangeness,
+)
 
 __all__ = ["add_serving"]
 
@@ -41,6 +49,7 @@ def serve(
     content: Annotated[
         bool, typer.Option("--content", help="With --watch: inputs and outputs, too; what looks personal is taken out.")
     ] = False,
+    known: KnownOption = None,
     store: StoreOption = DEFAULT_STORE,
     mcp: Annotated[bool, typer.Option("--mcp", help="A tool over MCP on standard input and output, no HTTP.")] = False,
 ) -> None:
@@ -66,13 +75,14 @@ def serve(
     digest, read = read_hashed(artifact)
     model = None if lm is None else make_lm(lm, base_url=base_url)
     program: Any = guarded(program_of(read, lm=model, path=artifact, digest=digest), retries=retries)
-    if content and not watch:
-        raise ProgramError("--content says what --watch keeps: give both")
+    if (content or known) and not watch:
+        raise ProgramError("--content and --known say what --watch keeps: give both")
     if watch:
         from ..monitoring.redaction import personal
         from ..monitoring.watching import watch as watched
 
-        program = watched(program, store=store, content=content, redact=[personal])
+        signals = {} if known is None else {"strangeness": find_strangeness(known)}
+        program = watched(program, store=store, content=content, redact=[personal], signals=signals)
     # What the author wrote, and not the prompt that the search found.
     description = str(read.structure.get("signature", {}).get("instructions", ""))
     logging.getLogger("progspace").setLevel(logging.INFO)
