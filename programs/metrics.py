@@ -28,6 +28,7 @@ from .gold import GroundingMetric
 from .grounding import groundedness, groundedness_judge
 from .judging import JudgeMetric, UnreadableJudgement, judge
 from .score import Score
+from .source import source_text
 from .wording import holds, token_f1
 
 __all__ = [
@@ -271,9 +272,8 @@ def metric_identity(metric: Callable[..., Any]) -> str:
         bound = f"{metric.args!r}{sorted(metric.keywords.items())!r}"
         return f"{metric_identity(metric.func)}+{hashlib.sha256(bound.encode()).hexdigest()[:12]}"
     source = metric if inspect.isroutine(metric) else type(metric)
-    try:
-        text = inspect.getsource(source)
-    except (OSError, TypeError):
+    text = source_text(source)
+    if text is None:
         code = getattr(source, "__code__", None)
         # Constants may hold code objects, whose own text tells their address.
         told = [value for value in code.co_consts if isinstance(value, str | int | float | None)] if code else []

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import functools
 import hashlib
-import inspect
 import json
 import re
 import sys
-import threading
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -22,6 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from ..errors import ArtifactError
 from .retrieval import retrievers_of
+from .source import source_text
 from .types import NotEncodable, TypeCode, decode_type, encode_type
 
 __all__ = ["describe", "restore", "structure_hash"]
@@ -384,20 +382,8 @@ def _sources(module: dspy.Module) -> list[str]:
     return [_source(owner) for owner in owners if owner.__module__.split(".")[0] not in ("dspy", "progspace")]
 
 
-_parsing = threading.Lock()
-
-
-@functools.lru_cache(maxsize=256)
-def _source_text(owner: type) -> str:
-    try:
-        return inspect.getsource(owner)
-    except (OSError, TypeError):
-        return ""
-
-
 def _source(owner: type) -> str:
-    with _parsing:  # CPython's parser counts its depth for all threads together, and fails where two of them parse
-        text = _source_text(owner)
+    text = source_text(owner) or ""
     if issubclass(owner, BaseModel):  # made by a call, it has no source
         with contextlib.suppress(PydanticUserError):
             text += json.dumps(owner.model_json_schema(), sort_keys=True, default=repr)
