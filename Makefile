@@ -1,5 +1,6 @@
 # make quickstart   a better sentiment program on the embedded LM, from nothing
 # make test         everything that CI runs
+# make bench        what a compile is worth on three small tasks, beside what we saw
 # make check        format, lint, types, architecture, secrets, known holes of dependencies
 # make docs         the site of docs/, in build/docs
 # make finetune     what trains the embedded LM (torch), for `progspace compile --finetune` and its tests
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MODELS := smollm2-135m all-minilm-l6-v2
 
-.PHONY: setup finetune quickstart test check scan docs format lock clean
+.PHONY: setup finetune quickstart bench test check scan docs format lock clean
 
 # One stamp for what is installed: made anew when the dependencies change; offline, it is not touched again.
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -29,6 +30,10 @@ finetune: setup
 
 quickstart: setup
 	@$(BIN)/python -m progspace.benchmarks.quickstart
+
+bench: setup
+	@$(BIN)/python -m progspace.benchmarks core --suite quick --results .progspace/quick.jsonl \
+		--compare benchmarks/results/quick.jsonl
 
 check: $(VENV)/.installed scan
 	$(BIN)/ruff format --check .

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .lms.budget import Budget
     from .lms.factory import lm
     from .lms.prices import Price
+    from .monitoring.inputs import Strangeness
     from .monitoring.quality import monitor
     from .monitoring.watching import feedback, watch
     from .optimizers.finetuning_space import FineTuning
@@ -67,6 +68,7 @@ _HOMES = {
     "RetrievalError": "errors",
     "Space": "optimizers.space",
     "StoreError": "errors",
+    "Strangeness": "monitoring.inputs",
     "Task": "programs.task",
     "compare": "evaluation.scoring",
     "compile": "compiler",
@@ -108,6 +110,7 @@ __all__ = [
     "RetrievalError",
     "Space",
     "StoreError",
+    "Strangeness",
     "Task",
     "compare",
     "compile",

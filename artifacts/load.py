@@ -8,7 +8,7 @@ from typing import Any
 
 import dspy
 
-from ..errors import ArtifactError
+from ..errors import ArtifactError, ProgspaceError
 from ..evaluation.findings import Findings
 from ..lms.factory import lm as make_lm
 from ..programs.program import Origin, Program
@@ -17,6 +17,13 @@ from .artifact import Artifact, read_hashed
 from .weights import sought_beside
 
 __all__ = ["load", "program_of"]
+
+_SETTINGS = frozenset({
+    "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "min_p", "n",
+    "presence_penalty", "reasoning", "reasoning_effort", "repetition_penalty", "response_format", "seed",
+    "service_tier", "stop", "temperature", "thinking", "timeout", "top_k", "top_logprobs", "top_p", "verbosity",
+})  # fmt: skip
+"""Settings of an LM that say how it answers; what says where, or who asks, is for the app to say."""
 
 
 def load(
@@ -84,21 +91,47 @@ def _declared(report: Findings) -> float | None:
 
 
 def _made(identity: dict[str, Any], path: Path | None) -> dspy.BaseLM:
-    model, settings = str(identity.get("model", "")), dict(identity.get("settings") or {})
-    engine = identity.get("engine")
-    if model.startswith("local/") and isinstance(engine, dict):
-        if engine.get("adapter"):
-            settings["adapter"] = sought_beside(path or Path("artifact"), engine)
-        return make_lm(f"local:{engine.get('model')}", precision=engine.get("precision", "f32"), **settings)
-    if engine is not None or "/" not in model:
-        raise ArtifactError(
-            f"the program was compiled for the LM {model!r}, which cannot be made from its name: "
-            "ps.load(path, lm=your_lm)"
-        )
+    model, engine = identity.get("model"), identity.get("engine")
+    settings = identity.get("settings") or {}
+    if not isinstance(model, str) or not isinstance(settings, dict):
+        raise ArtifactError(f"the LM that the program was compiled for is damaged: {identity!r:.200}")
+    settings = {name: value for name, value in settings.items() if value is not None}
     # An address in a file decides where prompts and a key from the environment go: that is for the app to say.
     if base_url := settings.pop("api_base", None):
         raise ArtifactError(
             f"the program was compiled for {model} at {base_url}; say that this is where prompts may go: "
             f"ps.load(path, lm=ps.lm({model!r}, base_url={base_url!r}))"
         )
-    return make_lm(model, **settings)
+    if unknown := set(settings) - _SETTINGS:
+        raise ArtifactError(
+            f"the program was compiled for {model} with settings that no file may choose "
+            f"({', '.join(sorted(unknown))}): ps.load(path, lm=your_lm)"
+        )
+    try:
+        if model.startswith("local/") and isinstance(engine, dict):
+            return _local(engine, settings, path)
+        if engine is None and "/" in model and "://" not in model:
+            return make_lm(model, **settings)
+    except ProgspaceError:
+        raise
+    except Exception as error:  # of settings that DSPy, or the LM's kind, does not take
+        raise ArtifactError(
+            f"the LM {model!r} cannot be made as it was ({error}): ps.load(path, lm=your_lm)"
+        ) from error
+    raise ArtifactError(
+        f"the program was compiled for the LM {model!r}, which cannot be made from its name: ps.load(path, lm=your_lm)"
+    )
+
+
+def _local(engine: dict[str, Any], settings: dict[str, Any], path: Path | None) -> dspy.BaseLM:
+    from ..lms.models import MODELS
+
+    # A path in a file would have this process read, and convert, what lies there.
+    if (name := engine.get("model")) not in MODELS:
+        raise ArtifactError(
+            f"the program was compiled for the model at {name}; say that it may be read: "
+            f"ps.load(path, lm=ps.lm({f'local:{name}'!r}))"
+        )
+    if engine.get("adapter"):
+        settings = {**settings, "adapter": sought_beside(path or Path("artifact"), engine)}
+    return make_lm(f"local:{name}", precision=engine.get("precision", "f32"), **settings)

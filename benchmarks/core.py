@@ -29,26 +29,28 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 import progspace as ps
 
-from ..evaluation import numbers
 from ..evaluation.evaluation import compare_cells
 from ..evaluation.matrix import Matrix
 from ..evaluation.rendering import as_text
-from ..evaluation.statistics import Interval, mean_interval, paired_test
+from ..evaluation.statistics import mean_interval
 from ..lms.budget import Meter
 from ..programs.examples import example_hash
 from ..progress import CompileProgress
 from ..store.database import Store, open_store
 from ..store.records import Cell
-from .results import RESULTS, append_results, read_results
+from .results import RESULTS, append_results, read_runs
+from .shown.cards import cards
+from .shown.content import Results
+from .shown.rendering import results_view
 from .suites import SUITES, Entry
 
 __all__ = ["main"]
+
+_WIDTH = 130  # characters of a line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--compare", type=Path, help="results of an earlier version")
     arguments = parser.parse_args(argv)
     path: Path = arguments.results or RESULTS / f"{arguments.suite}.jsonl"
-    known = read_results(path.stem, path.parent) if path.exists() else []
+    known = read_runs(path) if path.exists() else []
     if not (arguments.table or arguments.compare):
         entries = [each for each in SUITES[arguments.suite] if each.name in (arguments.tasks or [each.name])]
         if arguments.data is None and (lacking := [each.name for each in entries if each.public]):
@@ -77,9 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 lines = run(entry, arguments.data, seed, arguments.store, lm)
                 append_results(path, lines)
                 known += lines
-    print(table(known))
-    if arguments.compare:
-        print(comparison(known, read_results(arguments.compare.stem, arguments.compare.parent)))
+    print(table(known, read_runs(arguments.compare) if arguments.compare else (), arguments.suite))
 
 
 def run(entry: Entry, data: Path | None, seed: int, store_path: Path, lm: dspy.BaseLM) -> list[dict[str, Any]]:
@@ -156,54 +156,9 @@ def score_card(cells: Sequence[Cell], examples: Sequence[dspy.Example], seed: in
     }  # fmt: skip
 
 
-def table(lines: Sequence[Mapping[str, Any]]) -> str:
-    """What the results say, as text."""
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("task")
-    for column in ("declared", "compiled", "95 %", "gain", "p", "worst", "tokens", "seconds", "search"):
-        drawn.add_column(column, justify="right")
-    declared = {(line["task"], line["seed"]): line for line in lines if line["optimizer"] == "baseline"}
-    for line in lines:
-        if line["optimizer"] != "progspace":
-            continue
-        before = declared[line["task"], line["seed"]]
-        spent = [(one["input_tokens"] + one["output_tokens"]) / one["n_test"] for one in (before, line)]
-        drawn.add_row(
-            line["task"],
-            numbers.percent(before["score"]),
-            numbers.percent(line["score"]),
-            numbers.interval(Interval(line["low"], line["high"], 0.95, "")),
-            numbers.points(line["difference"]),
-            numbers.p_value(line["p_value"]),
-            " → ".join(numbers.percent(one["worst"]) for one in (before, line)),
-            " → ".join(map(numbers.count, spent)),
-            f"{before['seconds']:.1f} → {line['seconds']:.1f}",
-            numbers.duration(line["compile_seconds"]),
-        )
-    return as_text(drawn)
-
-
-def comparison(now: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> str:
-    """Winner against an earlier version's winner, on the same sealed rows."""
-    old = {(line["task"], line["seed"], line["test"]): line for line in before if line["optimizer"] == "progspace"}
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("task", "seed", "before", "now", "difference", "p"):
-        drawn.add_column(column, justify="left" if column == "task" else "right")
-    for line in now:
-        earlier = old.get((line["task"], line["seed"], line["test"]))
-        if line["optimizer"] != "progspace" or earlier is None:
-            continue
-        test = paired_test(line["scores"], earlier["scores"])
-        drawn.add_row(
-            line["task"],
-            str(line["seed"]),
-            numbers.percent(earlier["score"]),
-            numbers.percent(line["score"]),
-            f"{numbers.points(test.difference)} [{numbers.points(test.interval.low)}, "
-            f"{numbers.points(test.interval.high)}]",
-            numbers.p_value(test.p_value),
-        )
-    return as_text(drawn)
+def table(lines: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]] = (), suite: str = "core") -> str:
+    """What the results say, as text; also against those of an earlier version."""
+    return as_text(results_view(Results(suites=(cards(suite, f"{suite}.jsonl", lines, before),))), width=_WIDTH)
 
 
 if __name__ == "__main__":

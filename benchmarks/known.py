@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     lines = core.run(entry, None, arguments.seed, arguments.store, lm)
     if arguments.results is not None:
         append_results(arguments.results, lines)
-    print(core.table(lines))
+    print(core.table(lines, suite=task.name))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 from ..evaluation import numbers
 from .peer_runs import OPTIMIZERS, PROGSPACE
 
-__all__ = ["Entry", "calls_to_reach", "entries", "table"]
+__all__ = ["Entry", "calls_to_reach", "entries", "losses", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +90,19 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
                 f" {mark} {optimizer:<34}{layout:<9}{numbers.percent(entry.score):>7}  "
                 f"{_span(entry)}  {entry.seeds} seed{'s' if entry.seeds > 1 else ''}{back}"
             )
-        lost += _losses(task, budget, by_name)
+        lost += [f"  {each}" for each in losses(task, budget, by_name)]
     lines += ["", "Losses of progspace (a peer's mean is higher):", *(lost or ["  none"])]
     lines += ["", *_reached(found)]
     return "\n".join(lines[1:])
 
 
-def _losses(task: str, budget: int, by_name: Mapping[tuple[str, str], Entry]) -> list[str]:
+def losses(task: str, budget: int, by_name: Mapping[tuple[str, str], Entry]) -> list[str]:
+    """Gives the peers whose mean is higher than progspace's; none where it has not been run."""
     own = next((entry for name, entry in by_name.items() if name[0] == PROGSPACE), None)
     if own is None:
         return []
     return [
-        f"  {task}, {budget:,} calls: {' '.join(name)} by {numbers.points(entry.score - own.score)} points, "
+        f"{task}, {budget:,} calls: {' '.join(name)} by {numbers.points(entry.score - own.score)} points, "
         f"{'within' if entry.score <= own.high else 'outside'} progspace's interval"
         for name, entry in by_name.items()
         if name[0] != PROGSPACE and entry.score > own.score
@@ -132,7 +133,8 @@ def _entry(runs: Sequence[Mapping[str, Any]]) -> Entry:
 
 def _rank(name: tuple[str, str]) -> tuple[int, str]:
     optimizer, layout = name
-    return (-1 if optimizer == PROGSPACE else OPTIMIZERS.index(optimizer)), layout
+    order = (PROGSPACE, *OPTIMIZERS)
+    return order.index(optimizer) if optimizer in order else len(order), layout
 
 
 def _span(entry: Entry) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["append_results", "read_results", "write_results"]
+from ..errors import DataError
+
+__all__ = ["RESULTS", "append_results", "read_results", "read_runs", "write_results"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -29,5 +31,32 @@ def append_results(path: Path, runs: Iterable[Mapping[str, Any]]) -> None:
 
 def read_results(name: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
     """Reads the runs of a benchmark."""
-    lines = (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+    return read_runs(folder / f"{name}.jsonl")
+
+
+def read_runs(path: Path) -> list[dict[str, Any]]:
+    """Reads the runs that a file of results holds.
+
+    Raises:
+        DataError: It cannot be read, or a line of it is no JSON object.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # not `splitlines`: texts hold U+2028
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read ({error})", file=str(path)) from error
+    runs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            run = json.loads(line, parse_constant=_refused)
+        except ValueError as error:
+            raise DataError(f"is no JSON ({error})", file=str(path), row=number) from error
+        if not isinstance(run, dict):
+            raise DataError("is no JSON object; results are one a line", file=str(path), row=number)
+        runs.append(run)
+    return runs
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is none of its numbers")

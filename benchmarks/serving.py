@@ -85,12 +85,14 @@ def _local(artifact: Path) -> list[str]:
 
 
 @contextmanager
-def _server(arguments: list[str]) -> Iterator[tuple[int, int]]:
+def server(arguments: list[str]) -> Iterator[tuple[int, int]]:
     """Gives the server's port and process."""
     with subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 — our own code
         if process.stderr is None:
             raise RuntimeError("the server has no standard error")
         told = next(line for line in process.stderr if "running on" in line)
+        # A pipe that nobody reads stops who writes to it.
+        threading.Thread(target=process.stderr.read, daemon=True).start()
         try:
             yield int(told.split("running on http://127.0.0.1:")[1].split()[0]), process.pid
         finally:
@@ -200,7 +202,7 @@ async def in_flight(call: Callable[[str], Awaitable[str]], seconds: float, way: 
 
 async def embedded(artifact: Path, seconds: float) -> list[dict[str, Any]]:
     """Keeps the embedded LM busy through the server, then without; one process with it at a time."""
-    with _server(_local(artifact)) as (port, _):
+    with server(_local(artifact)) as (port, _):
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
 
             async def served(review: str) -> str:
@@ -233,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         artifact = sample_artifact(Path(folder))
         runs = [asyncio.run(direct(program_at(artifact), requests))]
-        with _server(_instant(artifact)) as (port, process):
+        with server(_instant(artifact)) as (port, process):
             under(port, process, "/predict", 1, WARMING)
             for path in ("/health", "/predict"):
                 runs += [under(port, process, path, clients, requests) for clients in CLIENTS]

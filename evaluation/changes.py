@@ -146,7 +146,7 @@ class LearningDetector:
 
 def alarms(
     values: ArrayLike,
-    reference: float | None = None,
+    reference: ArrayLike | None = None,
     *,
     direction: Direction = "down",
     false_alarms: float = 0.01,
@@ -156,8 +156,10 @@ def alarms(
 
     Args:
         values: In [0, 1], in their order. Where the reference is learnt, those in between are rounded at odds that
-            keep their mean, by a seeded draw.
-        reference: The least mean that is no change (with ``up``, the largest); None: what the stream was before.
+            keep their mean, by a seeded draw. Or rows of several numbers that tell of the same: their evidence is
+            averaged.
+        reference: The least mean that is no change (with ``up``, the largest), or that of each of several numbers;
+            None: what the stream was before.
         direction: Of the change.
         false_alarms: The largest probability of a false alarm …
         within: … among so many values without a change.
@@ -170,17 +172,22 @@ def alarms(
     True
     """
     given = np.asarray(values, np.float64)
+    least = None if reference is None else np.atleast_1d(np.asarray(reference, np.float64))
     if direction == "up":
-        given, reference = 1 - given, None if reference is None else 1 - reference
-    if reference is None:
+        given, least = 1 - given, None if least is None else 1 - least
+    if least is None:
         given = (np.random.default_rng(0).random(given.size) < given).astype(np.float64)
     if (given == 1).all():
         return  # nothing is below anything: most rates of faults
-    detector = LearningDetector() if reference is None else Detector(reference)
+    rows = given.reshape(len(given), -1)
+    detector = LearningDetector() if least is None else Detector(least, rows.shape[1])
     start, threshold = 0, within / false_alarms
-    for index, value in enumerate(given):
-        if detector.step(value)[0] >= threshold:
-            yield Alarm(index, start + _change(given[start : index + 1], reference), direction)
+    for index, row in enumerate(rows):
+        evidence = detector.step(row)
+        if evidence.mean() >= threshold:
+            best = int(np.argmax(evidence))
+            since = _change(rows[start : index + 1, best], None if least is None else float(least[best]))
+            yield Alarm(index, start + since, direction)
             detector.restart()
             start = index + 1
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from .statistics import Interval
 
-__all__ = ["count", "duration", "interval", "p_value", "percent", "points"]
+__all__ = ["count", "duration", "figure", "interval", "p_told", "p_value", "percent", "points"]
 
 
 def percent(share: float) -> str:
@@ -65,3 +67,24 @@ def p_value(p: float) -> str:
     ('< 0.001', '0.031')
     """
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_told(p: float) -> str:
+    """A p-value in a sentence, after its name.
+
+    >>> f"p {p_told(0.0312)}", f"p {p_told(0.0)}"
+    ('p = 0.031', 'p < 0.001')
+    """
+    told = p_value(p)
+    return told if told.startswith("<") else f"= {told}"
+
+
+def figure(value: float) -> str:
+    """A number of which nothing is known: with as many digits as tell something.
+
+    >>> figure(12345), figure(0.0123456), figure(7.25), figure(1234.56)
+    ('12,345', '0.01235', '7.25', '1,235')
+    """
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"

@@ -76,7 +76,7 @@ def report_lines(report: Findings) -> list[str]:
             f"Winner: {winner.choice}. On {numbers.count(winner.test.n)} sealed test examples "
             f"{numbers.percent(report.baseline.test.score)} → {numbers.percent(winner.test.score)}: "
             f"{numbers.points(against.difference)} points "
-            f"[{numbers.points(against.low)}, {numbers.points(against.high)}], p {_p(against.p_value)} "
+            f"[{numbers.points(against.low)}, {numbers.points(against.high)}], p {numbers.p_told(against.p_value)} "
             f"({against.wins} better, {against.losses} worse)."
         )
     elif winner is not report.baseline:
@@ -157,11 +157,6 @@ def _training_line(training: TrainingReport) -> str:
     )
 
 
-def _p(p: float) -> str:
-    told = numbers.p_value(p)
-    return told if told.startswith("<") else f"= {told}"
-
-
 def _interval(measured: Measured) -> Interval:
     return Interval(measured.low, measured.high, measured.level, measured.method)
 
@@ -213,7 +208,8 @@ def comparison_view(comparison: Comparison) -> RenderableType:
     test = comparison.test
     line = (
         f"{comparison.a.name} − {comparison.b.name}: {numbers.points(test.difference)} points "
-        f"[{numbers.points(test.interval.low)}, {numbers.points(test.interval.high)}], p {_p(test.p_value)} "
-        f"({test.method}; {test.wins_a} better, {test.wins_b} worse, {test.ties} alike)."
+        f"[{numbers.points(test.interval.low)}, {numbers.points(test.interval.high)}], "
+        f"p {numbers.p_told(test.p_value)} ({test.method}; "
+        f"{test.wins_a} better, {test.wins_b} worse, {test.ties} alike)."
     )
     return Group(table, Text(line))

@@ -15,6 +15,7 @@ from ..evaluation.sequential import confidence_sequence
 from ..evaluation.statistics import Interval
 from ..store.database import open_store
 from ..store.traces import Trace, read_traces
+from .inputs import LEVELS, STRANGENESS, Strangeness, p_values
 
 __all__ = ["Change", "Quality", "Stream", "monitor", "quality_of"]
 
@@ -124,6 +125,7 @@ def monitor(
     last: int = 10_000,
     window: int = 500,
     reference: float | None = None,
+    known: Strangeness | None = None,
 ) -> list[Quality]:
     """Tells what the traces in a store say of each program's quality.
 
@@ -131,11 +133,14 @@ def monitor(
         store: As ``ps.watch`` was told.
         name: Of one program only.
         last: Traces that are read, of all programs the latest.
-        window: Calls, the first of those that are read, that say what a long call is, many tokens, an unsure answer.
+        window: Calls, the first of those that are read, that say what a long call is, many tokens, an unsure answer, a
+            usual input.
         reference: The score that is no change; by default what the artifact promises, and what it was before.
+        known: Of the task that the program was compiled for: inputs are held against its examples, and not against the
+            first calls; those that have no such signal, too, where their content was kept.
 
     Raises:
-        DataError: A number is out of range.
+        DataError: A number is out of range, or known inputs are given and there are traces of several programs.
         StoreError: The store cannot be opened or read.
     """
     if window < 20 or last < 1 or (reference is not None and not 0 < reference <= 1):
@@ -145,16 +150,25 @@ def monitor(
     programs = dict[str, list[Trace]]()
     for trace in traces:
         programs.setdefault(trace.name, []).append(trace)
-    return [quality_of(own, window=window, reference=reference) for own in programs.values()]
+    if known is not None and len(programs) > 1:
+        raise DataError(f"known inputs are those of one program; say of which, by its name: {', '.join(programs)}")
+    return [quality_of(own, window=window, reference=reference, known=known) for own in programs.values()]
 
 
-def quality_of(traces: Sequence[Trace], *, window: int = 500, reference: float | None = None) -> Quality:
+def quality_of(
+    traces: Sequence[Trace],
+    *,
+    window: int = 500,
+    reference: float | None = None,
+    known: Strangeness | None = None,
+) -> Quality:
     """Tells what the traces of one program say; as `monitor`.
 
     Args:
         traces: One or more, in the order of their calls.
         window: As in `monitor`.
         reference: As in `monitor`.
+        known: As in `monitor`.
 
     >>> calls = [Trace(f"{n:032x}", "echo", "v1", float(n), 0.1, score=float(n < 600)) for n in range(650)]
     >>> found = quality_of(calls, window=100, reference=0.95)
@@ -181,7 +195,7 @@ def quality_of(traces: Sequence[Trace], *, window: int = 500, reference: float |
         judged=len(scores),
         score=float(np.mean(scores)) if scores else None,
         interval=None if found is None else Interval(max(0.0, found.low), min(1.0, found.high), found.level, "betting"),
-        streams=tuple(_streams(traces, window, reference)),
+        streams=(*_streams(traces, window, reference), *_inputs(traces, window, known)),
     )
 
 
@@ -222,7 +236,7 @@ def _streams(traces: Sequence[Trace], window: int, reference: float | None) -> l
         add(name, rate, "up")
     for name, (tail, value) in _TAILS.items():
         add(name, value, "up", tail=tail)
-    for signal in sorted({name for trace in traces for name in trace.signals}):
+    for signal in sorted({name for trace in traces for name in trace.signals} - {STRANGENESS}):
         values = [trace.signals[signal] for trace in traces if signal in trace.signals]
         told: Callable[[Trace], float | None] = lambda trace, signal=signal: trace.signals.get(signal)  # type: ignore[misc]  # noqa: E731
         within = min(values) >= 0 and max(values) <= 1
@@ -234,6 +248,26 @@ def _streams(traces: Sequence[Trace], window: int, reference: float | None) -> l
     return made
 
 
+def _inputs(traces: Sequence[Trace], window: int, known: Strangeness | None) -> list[Stream]:
+    """Whether more inputs than one in twenty are as strange as the strangest twentieth of the usual ones."""
+    found = {trace.id: trace.signals[STRANGENESS] for trace in traces if STRANGENESS in trace.signals}
+    if known is not None and (rest := [each for each in traces if each.inputs and each.id not in found]):
+        values = known.of([trace.inputs or {} for trace in rest])
+        found |= {trace.id: float(value) for trace, value in zip(rest, values, strict=True)}
+    own = [trace for trace in traces if trace.id in found]
+    usual, source = [], "the inputs that it was compiled for"
+    if known is None:
+        usual, own, source = own[:window], own[window:], f"the inputs of the first {window} calls"
+    if not own:
+        return []
+    ranks = p_values(
+        [found[trace.id] for trace in own],
+        [found[trace.id] for trace in usual] if known is None else known.usual,
+    )
+    within = (ranks[:, None] <= np.array(LEVELS)).astype(np.float64)
+    return [_stream("strange inputs", own, within[:, 0], "up", window, None, LEVELS[0], source, (within, LEVELS))]
+
+
 def _stream(
     name: str,
     traces: Sequence[Trace],
@@ -243,6 +277,7 @@ def _stream(
     tail: Direction | None,
     known: float | None,
     source: str,
+    bets: tuple[Any, Any] | None = None,
 ) -> Stream:
     start = 0
     if tail is not None:
@@ -252,7 +287,8 @@ def _stream(
         values = (worse > limit).astype(np.float64)
     changes = list[Change]()
     if known is None or 0 < known < 1:
-        for alarm in alarms(values[start:], known, direction=direction, false_alarms=FALSE_ALARMS, within=WITHIN):
+        tested, reference = bets or (values[start:], known)
+        for alarm in alarms(tested, reference, direction=direction, false_alarms=FALSE_ALARMS, within=WITHIN):
             since, at = start + alarm.since, start + alarm.at
             changes.append(
                 Change(

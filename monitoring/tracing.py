@@ -93,10 +93,10 @@ class Keeping:
 
     def _signals(self, call: Call) -> dict[str, float]:
         found = dict[str, float]()
-        if call.error is not None:
-            return found
-        example = dspy.Example(**call.inputs).with_inputs(*call.inputs)
+        example = dspy.Example(dict(call.inputs)).with_inputs(*call.inputs)
         for name, signal in self.signals.items():
+            if call.error is not None and not getattr(signal, "inputs_only", False):
+                continue
             try:
                 value = float(signal(example, call.output))
             except Exception as failure:

@@ -139,7 +139,7 @@ class Candidate(BaseModel):
             if choice.instruction is not None:
                 predictor.signature = predictor.signature.with_instructions(choice.instruction)
             if choice.demonstrations is not None:
-                predictor.demos = [dspy.Example(**demonstration) for demonstration in choice.demonstrations]
+                predictor.demos = [dspy.Example(dict(demonstration)) for demonstration in choice.demonstrations]
             if choice.lm is not None:
                 if choice.lm not in (lms or {}):
                     raise ProgramError(f"the predictor {name} runs on the LM {choice.lm!r}: give it, lms={{…}}")

@@ -101,7 +101,7 @@ def read_examples(
         except DataError as fault:
             faults.append(fault)
         else:
-            examples.append(dspy.Example(**values).with_inputs(*inputs))
+            examples.append(dspy.Example(dict(values)).with_inputs(*inputs))
     if faults:
         raise _all_of(faults, len(faults) + len(examples))
     if not examples:

@@ -138,5 +138,7 @@ def application(
         ],
         exception_handlers={HTTPException: _problem, Exception: _problem},
     )
+    # A redirect would lead to wherever the request's Host says.
+    app.router.redirect_slashes = False
     app.state.service = service
     return app

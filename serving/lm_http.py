@@ -302,5 +302,6 @@ def lm_application(
         ],
         exception_handlers={HTTPException: _error, Exception: _error},
     )
+    app.router.redirect_slashes = False  # as in `progspace.serving.http`
     app.state.service = service
     return app

@@ -13,6 +13,8 @@ from dspy.lm15 import Message, Request, Response, TokenLogprob, TopLogprob, Unsu
 
 import progspace as ps
 from progspace.artifacts.artifact import Artifact, Provenance, write_artifact
+from progspace.benchmarks.chromium import chromium
+from progspace.benchmarks.chromium import installed as chromium_installed
 from progspace.evaluation.findings import Findings, Measured, RungReport
 from progspace.lms.models import installed, models_folder
 from progspace.programs.candidate import Candidate
@@ -35,6 +37,14 @@ def local_lm() -> dspy.LM:
     lm = ps.lm("local")
     assert isinstance(lm, dspy.LM)
     return lm
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if chromium_installed() is None:
+        pytest.skip("Chromium is missing: apt-get install chromium")
+    with chromium() as opened:
+        yield opened
 
 
 class RuleEngine:

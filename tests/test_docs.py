@@ -30,7 +30,7 @@ MODULES = [
 if importlib.util.find_spec("ray") is None:
     MODULES = [name for name in MODULES if not name.startswith("progspace.evaluation.clusters.")]
 NEEDS_LM = {"progspace.lms.local", "progspace.lms.factory"}
-NEEDS_EMBEDDER = {"progspace.lms.embedder"}
+NEEDS_EMBEDDER = {"progspace.lms.embedder", "progspace.monitoring.inputs"}
 
 
 @pytest.mark.parametrize("name", MODULES)

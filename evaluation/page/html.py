@@ -1,4 +1,4 @@
-"""Puts the page together: one file that needs nothing else, in which data stays data."""
+"""Puts a page together: one file that needs nothing else, in which data stays data."""
 
 from __future__ import annotations
 
@@ -8,24 +8,41 @@ import html
 from functools import cache
 from importlib.resources import files
 
+from pydantic import BaseModel
+
 from .content import PageContent
 
-__all__ = ["html_page", "json_of"]
+__all__ = ["assemble", "html_page", "json_of"]
 
-_SCRIPTS = ("dom.js", "charts.js", "matrix.js", "details.js", "page.js")
+_SHARED = ("dom.js", "frame.js")
+_REPORT = ("charts.js", "matrix.js", "details.js", "page.js")
 
 
 def html_page(content: PageContent, *, live: bool = False) -> str:
     """Gives the report as one HTML page.
+
+    Args:
+        content: What it shows.
+        live: Whether it asks the server that gave it for what is new.
+    """
+    script = "".join(map(_part, _REPORT))
+    return assemble(content, script, title=content.task, plain="\n".join(content.lines), live=live)
+
+
+def assemble(content: BaseModel, script: str, *, title: str, plain: str, live: bool = False) -> str:
+    """Gives one HTML page that a script draws from content, in the style that all pages share.
 
     What comes from examples, prompts and LMs stands in it as JSON, and its script shows it as text; a policy lets the
     browser run and style nothing but the page's own script and style, and load nothing.
 
     Args:
         content: What it shows.
+        script: Draws it into ``#head`` and ``#main``; ``dom.js`` and ``frame.js`` stand before it.
+        title: Of the page.
+        plain: What is shown where no script runs.
         live: Whether it asks the server that gave it for what is new.
     """
-    style, script = _part("page.css"), "".join(map(_part, _SCRIPTS))
+    style, script = _part("page.css"), "".join(map(_part, _SHARED)) + script
     reached = "'self'" if live else "'none'"
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; connect-src {reached}; "
@@ -33,8 +50,8 @@ def html_page(content: PageContent, *, live: bool = False) -> str:
     )
     filled = {
         "policy": html.escape(policy),
-        "title": html.escape(f"{content.task} · progspace"),
-        "plain": html.escape("\n".join(content.lines)),
+        "title": html.escape(f"{title} · progspace"),
+        "plain": html.escape(plain),
         "live": " data-live" if live else "",
         "data": json_of(content),
         "style": style,
@@ -44,7 +61,7 @@ def html_page(content: PageContent, *, live: bool = False) -> str:
     return "".join(filled[part] if index % 2 else part for index, part in enumerate(parts))
 
 
-def json_of(content: PageContent) -> str:
+def json_of(content: BaseModel) -> str:
     """Gives the content as JSON that may stand inside a script element: nothing in it can end one."""
     text = content.model_dump_json()
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -18,6 +18,8 @@ from progspace.artifacts.artifact import _hash, read_artifact
 from progspace.artifacts.compiled import Compiled
 from progspace.store.database import Store
 
+EVIL = "http://evil.example/v1"
+
 
 def rule(prompt: str) -> str:
     """Reads the compact format; DSPy's own is beyond it."""
@@ -94,13 +96,35 @@ def test_what_is_not_what_was_saved_is_refused_and_said(compiled: Compiled, tmp_
         compiled.save(path / "below" / "a file")
 
 
-def test_a_file_does_not_say_where_prompts_go(compiled: Compiled, tmp_path: Path) -> None:
-    path = compiled.save(tmp_path / "mood.progspace.json")
-    document = json.loads(path.read_text())
-    document["content"]["lm"] = {"model": "openai/gpt", "settings": {"api_base": "http://evil.example/v1"}}
-    path.write_text(json.dumps(rehashed(document)))
-    with pytest.raises(ps.ArtifactError, match="say that this is where prompts may go"):
+@pytest.mark.parametrize(
+    ("lm", "told"),
+    [
+        ({"model": "openai/gpt", "settings": {"api_base": EVIL}}, "say that this is where prompts may go"),
+        ({"model": "openai/gpt", "settings": {"base_url": EVIL}}, r"settings that no file may choose \(base_url\)"),
+        ({"model": "openai/gpt", "settings": {"self": 1}}, r"no file may choose \(self\)"),
+        ({"model": "anthropic/claude", "settings": {"extra_headers": {}, "proxy": EVIL}}, "extra_headers, proxy"),
+        ({"model": f"huggingface/{EVIL}"}, "cannot be made from its name"),
+        ({"model": "openai/gpt", "settings": "ab"}, "is damaged"),
+        ({"model": "local/x", "engine": {"model": "/models/x.gguf"}}, "say that it may be read"),
+        ({"model": "local/x", "engine": {"model": ["x"]}}, "cannot be made as it was"),
+        ({"model": "openai/o1", "settings": {"temperature": [1]}}, "cannot be made as it was"),
+    ],
+)
+def test_a_file_does_not_say_where_prompts_go(
+    lm: dict[str, Any], told: str, make_artifact: Any, mood: Any, tmp_path: Path
+) -> None:
+    path = make_artifact(tmp_path / "mood.progspace.json", dspy.Predict(mood), made_for=lm)
+    with pytest.raises(ps.ArtifactError, match=told):
         ps.load(path)
+
+
+def test_a_field_may_have_any_name(make_artifact: Any, rule_engine: Any, mood: Any, tmp_path: Path) -> None:
+    shown = {"self": "sun", "base": "rain", "text": "sun", "mood": "glad"}
+    path = make_artifact(tmp_path / "mood.progspace.json", dspy.Predict(mood), demonstrations=(shown,))
+    assert dict(ps.load(path, lm=rule_engine(rule).lm()).predictors()[0].demos[0].items()) == shown
+    task = ps.Task(program=dspy.Predict("self -> base"), examples=[{"self": f"{n}", "base": "a"} for n in range(30)],
+                   inputs=["self"], metric=ps.metrics.exact_match("base"), name="odd")  # fmt: skip
+    assert task.train[0].base == "a"
 
 
 def test_loading_imports_no_search(compiled: Compiled, tmp_path: Path) -> None:

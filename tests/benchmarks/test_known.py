@@ -12,7 +12,9 @@ import pytest
 import progspace as ps
 from progspace.benchmarks import core
 from progspace.benchmarks.known import known_task
+from progspace.benchmarks.shown.suites import suite
 from progspace.benchmarks.suites import SUITES, Entry
+from progspace.evaluation.numbers import percent
 
 
 def written(path: Path, text: str) -> Path:
@@ -93,9 +95,14 @@ def test_a_score_card_is_made_and_compared_with_an_earlier_one(
     assert compiled["score"] == 1.0 > declared["score"]
     assert compiled["difference"] == pytest.approx(compiled["score"] - declared["score"])
     assert len(compiled["scores"]) == compiled["n_test"]
-    assert "mood" in core.table(lines)
     earlier = [{**compiled, "scores": declared["scores"], "score": declared["score"]}]
-    assert "100.0 %" in core.comparison(lines, earlier)
+    shown = suite("mood", "mood.jsonl", lines, earlier)
+    table, against, card = shown.tables
+    assert shown.count("win") == 1
+    assert table.rows[0][:3] == ("mood", percent(declared["score"]), "100.0 %")
+    assert against.rows[0][1:3] == (percent(declared["score"]), "100.0 %")
+    assert {"shorter inputs", "typos of inputs", "failed rows"} <= {row[0] for row in card.rows}
+    assert "earlier version" in core.table(lines, earlier)
 
 
 def test_the_quick_suite_needs_no_data_but_ours() -> None:

@@ -85,7 +85,7 @@ def winner(compiled: Any) -> Any:
 
 @needs_ray
 def test_the_same_winner_though_a_worker_is_killed(
-    nodes: Any, server: Server, mood: Any, mood_rows: Any, tmp_path: Path
+    nodes: Any, server: Server, mood: Any, mood_rows: Any, tmp_path: Path, postgres: Callable[[], str]
 ) -> None:
     from progspace.evaluation.clusters.cluster import RayCluster
 
@@ -99,7 +99,7 @@ def test_the_same_winner_though_a_worker_is_killed(
     alone = ps.compile(task(), store=tmp_path / "alone.db", workers=4, **search)
     asked = {str(body["messages"]) for body in server.bodies}
     server.bodies.clear()
-    with open_store(tmp_path / "shared.db") as store, RayCluster(store, 2) as cluster:
+    with open_store(postgres()) as store, RayCluster(store, 2) as cluster:
         killer = when(lambda: len(server.bodies) > 30, lambda: os.kill(next(iter(cluster.processes)), signal.SIGKILL))
         together = ps.compile(task(), store=store, workers=cluster, **search)
         killer.join(1)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from progspace.benchmarks.chromium import chromium, installed
 from progspace.benchmarks.page import record_search
 from progspace.evaluation.page.html import html_page
+from progspace.evaluation.page.live import Watch
 from progspace.evaluation.page.reading import content_of, read_content
 from progspace.store.database import open_store
 from progspace.store.searches import Event, Search, add_events
-from progspace.watching import Watch
+from progspace.tests.tabs import HOSTILE, tab_of
 
-HOSTILE = '</script><img src=x onerror="hacked=1"><script>hacked=1</script>&lt;b&gt; \u2028 \'" ${7*7}'
 CANDIDATES, EXAMPLES = 9, 24
 
 
@@ -34,23 +32,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if installed() is None:
-        pytest.skip("Chromium is missing: apt-get install chromium")
-    with chromium() as opened:
-        yield opened
-
-
 def opened(browser: Any, url: str, *, width: int = 1280, scheme: Any = "light") -> Any:
-    """A tab in which any complaint of the browser's (an error, what the policy refused) fails the test at its end."""
-    tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    tab.complaints = []
-    tab.on("console", lambda message: tab.complaints.append(message.text) if message.type == "error" else None)
-    tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
-    tab.goto(url)
-    tab.wait_for_selector("#matrix canvas")
-    return tab
+    return tab_of(browser, url, "#matrix canvas", width=width, scheme=scheme)
 
 
 def test_all_is_drawn_from_the_matrix_and_hostile_text_stays_text(browser: Any, page_file: Path) -> None:

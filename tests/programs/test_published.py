@@ -9,7 +9,7 @@ import dspy
 import pytest
 
 import progspace as ps
-from progspace.cli_arguments import find_task
+from progspace.cli.arguments import find_task
 from progspace.programs.published import bbh, gsm8k, squad
 
 

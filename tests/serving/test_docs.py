@@ -68,6 +68,11 @@ def test_a_watched_program() -> None:
     assert (found.name, found.calls, found.judged, found.score) == ("sentiment", 1, 1, 1.0)
 
 
+def test_strange_inputs() -> None:
+    (found,) = run("Are the inputs those that it was compiled for?", PAGE.parent / "watching.md")["found"]
+    assert [stream.n for stream in found.streams if stream.name == "strange inputs"] == [1]
+
+
 def test_a_fastapi_app() -> None:
     fastapi = pytest.importorskip("fastapi.testclient", reason="pip install 'progspace[dev]'")
     client = fastapi.TestClient(run("In a FastAPI app")["app"])

@@ -118,6 +118,12 @@ def test_what_tries_to_instruct_is_data(artifact: Callable[..., Path], rule_engi
             assert http.post("/predict", json={"text": text}).json() == {"echo": text.strip()}
 
 
+def test_nobody_is_sent_to_where_a_host_header_says(artifact: Callable[..., Path], rule_engine: Any) -> None:
+    with client(ps.load(artifact(), lm=rule_engine(echo).lm())) as http:
+        answer = http.post("/predict/", json={"text": "a"}, headers={"Host": "evil.example"})
+        assert (answer.status_code, "location" in answer.headers) == (404, False)
+
+
 def test_a_body_without_a_length_is_counted(artifact: Callable[..., Path], rule_engine: Any) -> None:
     def parts() -> Iterator[bytes]:
         yield b'{"text": "'

@@ -1,88 +1,36 @@
-// The charts: small SVG, drawn at the width that there is, so that their text keeps its size.
+// The candidates, and the charts of them.
 
-function ticks(low, high, about) {
-  const raw = (high - low) / about || 1, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= raw * 0.999);
-  const all = [];
-  for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + step * 1e-9; at += step) all.push(Number(at.toPrecision(12)));
-  return all;
+// What a person has chosen; it outlives a refresh.
+const chosen = { by: "tokens", order: "race", sort: "score", left: null, right: null };
+
+const name = (candidate) => `c${candidate.number}`;
+const candidateOf = (number) => content.candidates.find((each) => each.number === number);
+const baseline = () => (content.rungs[0] && content.rungs[0].best !== null ? content.rungs[0].best : null);
+const firstPrompt = (candidate) => Object.values(candidate.prompts || {}).join("\n\n");
+function role(candidate) {
+  if (candidate.number === content.winner) return content.state === "running" ? "best so far" : "winner";
+  return candidate.number === baseline() ? "as declared" : null;
 }
 
-function frame(width, { height, x, y, xName, yName, xText = count, label }) {
-  const left = 46, right = 14, top = 22, bottom = 44;
-  const X = (value) => left + ((width - left - right) * (value - x[0])) / (x[1] - x[0] || 1);
-  const Y = (value) => top + (height - top - bottom) * (1 - (value - y[0]) / (y[1] - y[0] || 1));
-  const svg = draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label });
-  for (const tick of ticks(y[0], y[1], 5)) {
-    svg.append(
-      draw("line", { class: "grid", x1: left, x2: width - right, y1: Y(tick), y2: Y(tick) }),
-      draw("text", { x: left - 8, y: Y(tick) + 4, "text-anchor": "end" }, `${Math.round(100 * tick)} %`),
-    );
-  }
-  for (const tick of ticks(x[0], x[1], width < 480 ? 4 : 8))
-    svg.append(draw("text", { x: X(tick), y: height - bottom + 20, "text-anchor": "middle" }, xText(tick)));
-  svg.append(
-    draw("text", { x: width - right, y: height - 6, "text-anchor": "end" }, `${xName} →`),
-    draw("text", { x: 0, y: height - 6 }, `↑ ${yName}`),
-  );
-  return { svg, X, Y, left, right, top, bottom, width, height };
+// A candidate as a point of a chart.
+function candidateMark(candidate, x, y, shape, about) {
+  const told = [name(candidate), candidate.choice, `${percent(candidate.score)} on ${plural(candidate.n, "example")}`, about];
+  return { x, y, shape, label: told.filter(Boolean).join(", "), tip: () => tipOf(candidate), open: () => openCandidate(candidate.number) };
 }
 
-// Points that a pointer and the keyboard reach: Tab comes to one of them, arrows go on from there.
-function reachable(svg, marks) {
-  const nodes = marks.map(({ candidate, x, y, shape, about }, index) => {
-    const told = [name(candidate), candidate.choice, `${percent(candidate.score)} on ${plural(candidate.n, "example")}`, about];
-    const node = draw(
-      "g", { class: "point", tabindex: index ? -1 : 0, role: "button", "aria-label": told.filter(Boolean).join(", ") },
-      shape, draw("circle", { class: "hit", cx: x, cy: y, r: 9 }),
-    );
-    node.addEventListener("mouseenter", () => showTip(candidate, node));
-    node.addEventListener("mouseleave", hideTip);
-    node.addEventListener("focus", () => showTip(candidate, node));
-    node.addEventListener("blur", hideTip);
-    node.addEventListener("click", () => openCandidate(candidate.number));
-    node.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); openCandidate(candidate.number); }
-      if (!step) return;
-      event.preventDefault();
-      const next = nodes[(index + step + nodes.length) % nodes.length];
-      node.setAttribute("tabindex", -1);
-      next.setAttribute("tabindex", 0);
-      next.focus();
-    });
-    return node;
-  });
-  svg.append(...nodes);
+function tipOf(candidate) {
+  const told = [percent(candidate.score), `${plural(candidate.n, "example")}`], prompt = firstPrompt(candidate);
+  if (candidate.tokens !== null) told.push(`${count(candidate.tokens)} tokens each`);
+  return [
+    el("b", null, `${name(candidate)} `), candidate.choice, el("br"), told.join(" · "),
+    candidate.dropped ? [el("br"), `Dropped after ${count(candidate.dropped_after)} calls: ${candidate.dropped}`] : null,
+    prompt ? el("pre", null, cut(prompt, 420)) : null,
+  ];
 }
-
-const cross = (x, y) => draw("path", { class: "dot cross", d: `M${x - 3.5} ${y - 3.5}l7 7m0 -7l-7 7` });
-const disc = (x, y, kind, r = 5) => draw("circle", { class: `dot ${kind}`, cx: x, cy: y, r });
-const diamond = (x, y, r = 6) => draw("path", { class: "test", d: `M${x} ${y - r}l${r} ${r}l${-r} ${r}l${-r} ${-r}z` });
-const legend = (...items) => el("ul", { class: "legend" }, items.filter(Boolean).map(([shape, text]) =>
-  el("li", null, draw("svg", { viewBox: "0 0 24 12", "aria-hidden": "true" }, shape), text)));
 
 function kindOf(candidate) {
   if (candidate.number === content.winner) return "won";
   return candidate.number === baseline() ? "base" : candidate.front ? "front" : "";
-}
-
-function scoreRange(values, whole) {
-  const low = Math.min(...values), high = Math.max(...values);
-  if (whole && low >= 0 && high <= 1) return [0, 1];
-  const pad = (high - low || 0.2) * 0.12;
-  return [low >= 0 ? Math.max(0, low - pad) : low - pad, high <= 1 ? Math.min(1, high + pad) : high + pad];
-}
-
-// The interval of one rung, on the scale that all rungs share.
-function ladderPlot(measured, kind, [low, high]) {
-  const at = (share) => `${((100 * (share - low)) / (high - low || 1)).toFixed(2)}%`;
-  return draw(
-    "svg", { role: "img", "aria-label": `${percent(measured.score)}, interval ${between(measured.low, measured.high)}` },
-    ticks(low, high, 4).map((tick) => draw("line", { class: "grid", x1: at(tick), x2: at(tick), y1: 0, y2: "100%" })),
-    draw("line", { class: `whisker ${kind}`, x1: at(measured.low), x2: at(measured.high), y1: "50%", y2: "50%" }),
-    draw("circle", { class: `disc ${kind}`, cx: at(measured.score), cy: "50%", r: 5 }),
-  );
 }
 
 // The race as it ran: a line for each candidate, from its first examples to its last.
@@ -114,7 +62,7 @@ function raceChart(width) {
     const last = candidate.steps[candidate.steps.length - 1];
     const x = at.X(last.calls), y = at.Y(last.score);
     const about = candidate.dropped ? `dropped after ${count(candidate.dropped_after)} calls: ${candidate.dropped}` : role(candidate);
-    return { candidate, x, y, about, shape: candidate.dropped ? cross(x, y) : disc(x, y, kindOf(candidate), 4) };
+    return candidateMark(candidate, x, y, candidate.dropped ? cross(x, y) : disc(x, y, kindOf(candidate), 4), about);
   });
   reachable(at.svg, marks.sort((one, other) => one.x - other.x));
   let calls = 0;
@@ -151,8 +99,8 @@ function frontChart(width) {
   const marks = order.map((candidate) => {
     const x = at.X(candidate[by]), y = at.Y(candidate.score), kind = kindOf(candidate);
     const filled = kind === "won" || kind === "base" ? kind : onFront.has(candidate.number) ? "front" : "";
-    return { candidate, x, y, about: `${by === "tokens" ? `${count(candidate.tokens)} tokens` : duration(candidate.seconds)} an example`,
-      shape: disc(x, y, filled) };
+    const about = `${by === "tokens" ? `${count(candidate.tokens)} tokens` : duration(candidate.seconds)} an example`;
+    return { candidate, ...candidateMark(candidate, x, y, disc(x, y, filled), about) };
   });
   const placed = [], labels = [];
   for (const { candidate, x, y } of [...marks].reverse()) {

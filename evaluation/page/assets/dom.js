@@ -34,32 +34,31 @@ function duration(seconds) {
 }
 const cut = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
-// What the page shows, and what a person has chosen in it; both outlive a refresh.
+// What the page shows.
 let content = JSON.parse(document.getElementById("content").textContent);
-const chosen = { by: "tokens", order: "race", sort: "score", left: null, right: null };
 
-const name = (candidate) => `c${candidate.number}`;
-const candidateOf = (number) => content.candidates.find((each) => each.number === number);
-const baseline = () => (content.rungs[0] && content.rungs[0].best !== null ? content.rungs[0].best : null);
-const firstPrompt = (candidate) => Object.values(candidate.prompts || {}).join("\n\n");
-function role(candidate) {
-  if (candidate.number === content.winner) return content.state === "running" ? "best so far" : "winner";
-  return candidate.number === baseline() ? "as declared" : null;
-}
-
-function showTip(candidate, at) {
+function showTip(told, at) {
   const tip = document.getElementById("tip");
-  const told = [percent(candidate.score), `${plural(candidate.n, "example")}`];
-  if (candidate.tokens !== null) told.push(`${count(candidate.tokens)} tokens each`);
-  const prompt = firstPrompt(candidate);
-  tip.replaceChildren(
-    el("b", null, `${name(candidate)} `), candidate.choice, el("br"), told.join(" · "),
-    candidate.dropped ? [el("br"), `Dropped after ${count(candidate.dropped_after)} calls: ${candidate.dropped}`] : null,
-    prompt ? el("pre", null, cut(prompt, 420)) : null,
-  );
+  tip.replaceChildren(...told.flat(Infinity).filter((each) => each !== null && each !== undefined));
   tip.hidden = false;
   const box = at.getBoundingClientRect(), own = tip.getBoundingClientRect();
   tip.style.left = `${Math.max(8, Math.min(box.left + box.width / 2 - own.width / 2, innerWidth - own.width - 8))}px`;
   tip.style.top = `${box.top > own.height + 14 ? box.top - own.height - 8 : box.bottom + 8}px`;
 }
 function hideTip() { document.getElementById("tip").hidden = true; }
+
+const table = (kind, heads, rows, foot, caption) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+  el("table", { class: kind }, el("thead", null, el("tr", null, heads)), el("tbody", null, rows), foot && el("tfoot", null, foot)));
+const head = (text, numeric, extra) => el("th", { scope: "col", class: numeric ? "number" : null, ...extra }, text);
+const number = (text, label) => el("td", { class: "number", "data-label": label }, text);
+
+function section(id, title, about, ...parts) {
+  return el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title), about && el("p", { class: "about" }, about), parts);
+}
+
+// What is folded is printed, too.
+function unfoldOnPaper(selector) {
+  let opened = [];
+  addEventListener("beforeprint", () => { opened = [...document.querySelectorAll(`${selector}:not([open])`)]; opened.forEach((each) => { each.open = true; }); });
+  addEventListener("afterprint", () => opened.forEach((each) => { each.open = false; }));
+}

@@ -1,13 +1,5 @@
 // The sections, in the order in which a person asks.
 
-const table = (kind, heads, rows, foot, caption) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-  el("table", { class: kind }, el("thead", null, el("tr", null, heads)), el("tbody", null, rows), foot && el("tfoot", null, foot)));
-const head = (text, numeric, extra) => el("th", { scope: "col", class: numeric ? "number" : null, ...extra }, text);
-const number = (text, label) => el("td", { class: "number", "data-label": label }, text);
-
-function section(id, title, about, ...parts) {
-  return el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title), about && el("p", { class: "about" }, about), parts);
-}
 const outcome = (rung) => rung.kept === null ? ["running", ""] : rung.kept ? ["kept", "good"] : ["not kept", ""];
 
 function heading() {
@@ -39,8 +31,7 @@ function heading() {
 
 function ladder() {
   const shown = content.rungs.map((rung) => rung.test || rung.dev).filter(Boolean);
-  const low = Math.min(...shown.map((each) => each.low), 1), high = Math.max(...shown.map((each) => each.high), 0);
-  const range = [Math.floor(low * 10) / 10, Math.ceil(high * 10) / 10];
+  const range = wholeTens(shown);
   const tested = content.rungs.some((rung) => rung.test);
   const rows = content.rungs.map((rung) => {
     const measured = rung.test || rung.dev, won = rung.best !== null ? rung.best === content.winner && rung.kept : rung.kept && content.rungs.filter((each) => each.kept).slice(-1)[0] === rung;
@@ -51,29 +42,15 @@ function ladder() {
         el("div", { class: "choice" }, rung.best !== null && content.candidates.length ? el("button", { class: "link", onclick: () => openCandidate(rung.best) }, rung.choice) : rung.choice),
         rung.reason && el("div", { class: "choice" }, rung.reason)),
       number(percent(measured && measured.score), rung.test ? "test" : "dev"),
-      el("td", { class: "plot" }, measured && ladderPlot(measured, kind, range)),
+      el("td", { class: "plot" }, measured && intervalPlot([{ ...measured, kind }], range)),
       number(measured ? between(measured.low, measured.high) : "–", "95 %"),
       number(rung.gain ? points(rung.gain.difference) : "–", "gain"), number(count(measured && measured.tokens), "tokens"),
       number(count(rung.calls), "calls"), number(duration(rung.seconds), "time"));
   });
-  const scale = draw("svg", { "aria-hidden": "true", class: "chart" }, [range[0], range[1]].map((tick, index) =>
-    draw("text", { x: `${100 * index}%`, y: "85%", "text-anchor": index ? "end" : "start" }, `${Math.round(100 * tick)} %`)));
   const ends = tested ? "Scores on the sealed test, which was read once the search was over, with 95 % intervals."
     : "Scores on the dev examples that each rung's best was run on, with 95 % intervals; it was chosen there, so they are a little lucky.";
   return section("ladder", "The ladder", `${ends} A rung is kept only if its best beats the rung below.`,
-    table("ladder", [head("rung"), head(tested ? "test" : "dev", true), head([el("span", { class: "hidden-text" }, "interval, drawn"), scale], false, { class: "plot" }), head("95 %", true), head("gain", true), head("tokens", true), head("calls", true), head("time", true)], rows, null, "Rungs"));
-}
-
-// A chart knows its width only once it stands in the page: it is drawn then, and again when that changes.
-function responsive(make) {
-  const host = el("div");
-  let width = 0;
-  new ResizeObserver(() => {
-    if (host.clientWidth === width || !host.clientWidth) return;
-    width = host.clientWidth;
-    host.replaceChildren(...[make(width)].flat());
-  }).observe(host);
-  return host;
+    table("ladder", [head("rung"), head(tested ? "test" : "dev", true), head([el("span", { class: "hidden-text" }, "interval, drawn"), scale(range)], false, { class: "plot" }), head("95 %", true), head("gain", true), head("tokens", true), head("calls", true), head("time", true)], rows, null, "Rungs"));
 }
 
 function race() {
@@ -182,9 +159,7 @@ function render() {
   ].filter(Boolean));
 }
 
-let opened = [];
-addEventListener("beforeprint", () => { opened = [...document.querySelectorAll("#head details:not([open])")]; opened.forEach((each) => { each.open = true; }); });
-addEventListener("afterprint", () => opened.forEach((each) => { each.open = false; }));
+unfoldOnPaper("#head details");
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
 
 // While a search runs, the page asks for what is new; a person who reads or picks something is not disturbed.

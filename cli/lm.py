@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .cli_arguments import HostOption, InsecureOption, PortOption
-from .cli_serving import KEY
-from .errors import LMError, ProgramError
+from ..errors import LMError, ProgramError
+from .arguments import HostOption, InsecureOption, PortOption
+from .serving import KEY
 
 __all__ = ["add_lm"]
 
@@ -61,9 +61,9 @@ def serve(
         import uvicorn as _uvicorn  # noqa: F401
     except ImportError as error:
         raise ProgramError(f"serving needs {error.name}: pip install 'progspace[serve]'") from error
-    from .serving.lm_http import lm_application
-    from .serving.server import check_host, run
-    from .serving.service import Limits
+    from ..serving.lm_http import lm_application
+    from ..serving.server import check_host, run
+    from ..serving.service import Limits
 
     key = os.environ.get(KEY) or None
     check_host(host, keyed=key is not None, insecure=insecure)
@@ -74,16 +74,16 @@ def serve(
 
 
 def _by_default() -> list[str]:
-    from .lms.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, installed
+    from ..lms.models import DEFAULT_EMBEDDER, DEFAULT_MODEL, installed
 
     return [DEFAULT_MODEL, *([DEFAULT_EMBEDDER] if installed(DEFAULT_EMBEDDER) else [])]
 
 
 def _served(models: list[str], precision: Any, adapter: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Gives LMs and embedders by the names under which they are asked: of a file or folder, its own."""
-    from .lms.embedder import embedder_for
-    from .lms.local import AsyncLocalEngine, LocalEngine
-    from .lms.models import EMBEDDERS, MODELS
+    from ..lms.embedder import embedder_for
+    from ..lms.local import AsyncLocalEngine, LocalEngine
+    from ..lms.models import EMBEDDERS, MODELS
 
     embedders = {name: embedder_for(name) for name in models if name in EMBEDDERS}
     lms = [name for name in models if name not in EMBEDDERS]

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from .cli_arguments import (
+from ..errors import DataError
+from .arguments import (
     DEFAULT_STORE,
     BaseUrlOption,
     JsonOption,
@@ -23,7 +24,6 @@ from .cli_arguments import (
     find_task,
     show,
 )
-from .errors import DataError
 
 __all__ = ["AlphaOption", "DataOption", "MarginOption", "add_gate"]
 
@@ -80,8 +80,8 @@ def compare(
 
     Example: `progspace compare new.progspace.json old.progspace.json sentiment --split test --fail-if-worse`
     """
-    from .evaluation.gate import gate
-    from .evaluation.gate_rendering import gate_junit, gate_markdown, gate_view
+    from ..evaluation.gate import gate
+    from ..evaluation.gate_rendering import gate_junit, gate_markdown, gate_view
 
     loaded, model = find_task(task), find_lm(lm, base_url)
     told = gate(

@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from .cli_arguments import DEFAULT_STORE, JsonOption, PortOption, StoreOption, artifact_path, show
-from .errors import DataError
+from ..errors import DataError
+from .arguments import DEFAULT_STORE, JsonOption, PortOption, StoreOption, artifact_path, show
 
 if TYPE_CHECKING:
-    from .evaluation.findings import Findings
-    from .evaluation.page.content import PageContent
-    from .store.database import Store
+    from ..evaluation.findings import Findings
+    from ..evaluation.page.content import PageContent
+    from ..store.database import Store
 
 __all__ = ["add_page"]
 
@@ -46,8 +46,8 @@ def report(
 
     Example: `progspace report sentiment.progspace.json --html report.html --open`
     """
-    from .evaluation.page.html import html_page
-    from .evaluation.rendering import report_view
+    from ..evaluation.page.html import html_page
+    from ..evaluation.rendering import report_view
 
     findings, content = _artifact(what, store) if what and _is_artifact(what) else _searched(what, store)
     if html is None and open_:
@@ -83,7 +83,7 @@ def watch(
 
     Example: `progspace watch sentiment --store runs.db --open`
     """
-    from .watching import Watch
+    from ..evaluation.page.live import Watch
 
     named = what is not None and ("://" in what or Path(what).is_file())
     with _opened(what if what is not None and named else store) as opened:
@@ -103,9 +103,9 @@ def _is_artifact(what: str) -> bool:
 
 def _artifact(what: str, store: str) -> tuple[Findings, PageContent]:
     """The page of an artifact: all of its search, where the store still holds it."""
-    from .artifacts.artifact import read_artifact
-    from .evaluation.page.reading import content_of, read_content
-    from .store.searches import events, searches
+    from ..artifacts.artifact import read_artifact
+    from ..evaluation.page.reading import content_of, read_content
+    from ..store.searches import events, searches
 
     artifact = read_artifact(artifact_path(what))
     made = artifact.provenance
@@ -126,10 +126,10 @@ def _artifact(what: str, store: str) -> tuple[Findings, PageContent]:
 
 
 def _searched(what: str | None, store: str) -> tuple[Findings | None, PageContent]:
-    from .evaluation.findings import Findings
-    from .evaluation.page.reading import read_content
-    from .store.searches import events, searches
-    from .watching import find_search
+    from ..evaluation.findings import Findings
+    from ..evaluation.page.live import find_search
+    from ..evaluation.page.reading import read_content
+    from ..store.searches import events, searches
 
     with _opened(store) as opened:
         search = find_search(opened, what)
@@ -141,7 +141,7 @@ def _searched(what: str | None, store: str) -> tuple[Findings | None, PageConten
 
 
 def _opened(store: str) -> Store:
-    from .store.database import open_store
+    from ..store.database import open_store
 
     if "://" not in store and not Path(store).expanduser().exists():
         raise DataError("there is no such store; name one with --store", file=store)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from .cli_arguments import (
+from .arguments import (
     DEFAULT_STORE,
     BaseUrlOption,
     JsonOption,
@@ -25,7 +25,7 @@ from .cli_arguments import (
     find_task,
     show,
 )
-from .cli_gate import AlphaOption, DataOption
+from .gate import AlphaOption, DataOption
 
 __all__ = ["add_edge"]
 
@@ -86,10 +86,10 @@ def edge_cases(
 
     Example: `progspace edge-cases sentiment --program sentiment.progspace.json --suite hard.jsonl`
     """
-    from .artifacts.artifact import read_hashed
-    from .evaluation.edge_cases import edge_cases as find
-    from .evaluation.edge_rendering import edge_cases_view
-    from .lms.models import DEFAULT_EMBEDDER
+    from ..artifacts.artifact import read_hashed
+    from ..evaluation.edge_cases import edge_cases as find
+    from ..evaluation.edge_rendering import edge_cases_view
+    from ..lms.models import DEFAULT_EMBEDDER
 
     loaded = find_task(task)
     model = None if program is None or traces else find_lm(lm, base_url)
@@ -133,8 +133,8 @@ def robustness(
 
     Example: `progspace robustness sentiment.progspace.json sentiment --perturbation typos --perturbation injection`
     """
-    from .evaluation.edge_rendering import robustness_view
-    from .evaluation.robustness import robustness as score
+    from ..evaluation.edge_rendering import robustness_view
+    from ..evaluation.robustness import robustness as score
 
     loaded, model = find_task(task), find_lm(lm, base_url)
     found = score(

@@ -8,12 +8,12 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console, RenderableType
 
-from .errors import DataError
+from ..errors import DataError
 
 __all__ = [
     "DEFAULT_STORE",
@@ -21,6 +21,7 @@ __all__ = [
     "HostOption",
     "InsecureOption",
     "JsonOption",
+    "KnownOption",
     "LmOption",
     "PortOption",
     "ProgramArgument",
@@ -30,9 +31,12 @@ __all__ = [
     "TestRowsOption",
     "WorkersOption",
     "artifact_path",
+    "fail",
     "find_lm",
     "find_program",
+    "find_strangeness",
     "find_task",
+    "given",
     "show",
 ]
 
@@ -60,6 +64,10 @@ StoreOption = Annotated[
     typer.Option("--store", help="Where cells and answers are remembered: a file, or a PostgreSQL database's URL."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+KnownOption = Annotated[
+    str | None,
+    typer.Option("--known", metavar="TASK", help="What it was compiled for: are the calls' inputs like its examples?"),
+]
 HostOption = Annotated[str, typer.Option("--host", help="The address to listen on.")]
 PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")]
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Without a key, also where other machines reach it.")]
@@ -96,22 +104,29 @@ def show(document: dict[str, Any], view: RenderableType, as_json: bool) -> None:
 
 def find_lm(name: str, base_url: str | None) -> Any:
     """Finds an LM by its name."""
-    from .lms.factory import lm
+    from ..lms.factory import lm
 
     return lm(name, base_url=base_url)
 
 
+def find_strangeness(task: str) -> Any:
+    """Finds a task, and makes what tells how far inputs are from its examples."""
+    from ..monitoring.inputs import Strangeness
+
+    return Strangeness(find_task(task))
+
+
 def find_task(reference: str) -> Any:
     """Finds a task: the ready-made one, or one of the user's own code, which is run."""
-    from .programs.task import Task
+    from ..programs.task import Task
 
     if reference == "sentiment":
-        from .programs import sentiment
+        from ..programs import sentiment
 
         return sentiment.task()
     kind, _, path = reference.partition(":")
     if path and not path.isidentifier():  # a name after the colon is one of a module that is called so
-        from .programs.published import PUBLISHED
+        from ..programs.published import PUBLISHED
 
         if kind in PUBLISHED:
             return PUBLISHED[kind](path)
@@ -152,7 +167,7 @@ def find_program(reference: str, task: Any, lm: Any) -> Any:
     """Finds a program: an artifact's, or the task's as declared."""
     if reference == "baseline":
         return task.program
-    from .artifacts.load import load
+    from ..artifacts.load import load
 
     return load(artifact_path(reference), lm=lm, program=task.program)
 
@@ -161,6 +176,21 @@ def artifact_path(reference: str) -> Path:
     """Finds an artifact: a file, or ``@TAG`` (or ``@HASH``) of the registry."""
     if not reference.startswith("@"):
         return Path(reference)
-    from .artifacts.registry import Registry
+    from ..artifacts.registry import Registry
 
     return Registry().path(reference[1:])
+
+
+def given(fields: list[str]) -> dict[str, str]:
+    """Reads what was given as ``name=value``."""
+    pairs = [field.partition("=") for field in fields]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise DataError(f"{name!r} is not of the form name=value")
+    return {name: value for name, _, value in pairs}
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """Says on standard error why it ends, and ends."""
+    Console(stderr=True).print(f"[red]progspace:[/] {message}", highlight=False, soft_wrap=True, markup=True)
+    sys.exit(status)

@@ -6,11 +6,11 @@ import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from .evaluation.page.content import PageContent
-from .evaluation.page.html import html_page
-from .evaluation.page.reading import read_content
-from .store.database import Store
-from .store.searches import Search, searches
+from ...store.database import Store
+from ...store.searches import Search, searches
+from .content import PageContent
+from .html import html_page
+from .reading import read_content
 
 __all__ = ["Watch", "find_search"]
 

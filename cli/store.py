@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from .cli_arguments import DEFAULT_STORE, JsonOption, StoreOption, show
-from .errors import DataError
+from ..errors import DataError
+from .arguments import DEFAULT_STORE, JsonOption, StoreOption, show
 
 __all__ = ["add_store"]
 
@@ -36,7 +36,7 @@ def size_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
 
     Example: `progspace store size --store runs.db`
     """
-    from .store.upkeep import size
+    from ..store.upkeep import size
 
     with _opened(store) as opened:
         found = size(opened)
@@ -65,7 +65,7 @@ def gc(
 
     Example: `progspace store gc --older-than 90d --max-size 2G`
     """
-    from .store.upkeep import collect
+    from ..store.upkeep import collect
 
     if older_than is None and max_size is None:
         raise DataError("nothing says what may go: give --older-than or --max-size")
@@ -95,7 +95,7 @@ def export(
 
     Example: `progspace store export cells cells.parquet`
     """
-    from .store.upkeep import export_table
+    from ..store.upkeep import export_table
 
     with _opened(store) as opened:
         rows = export_table(opened, table, file)
@@ -112,7 +112,7 @@ def import_(
 
     Example: `progspace store import answers.parquet --store postgresql+psycopg://me@db/team`
     """
-    from .store.upkeep import import_table
+    from ..store.upkeep import import_table
 
     with _opened(store, make=True) as opened:
         table, rows = import_table(opened, file)
@@ -131,7 +131,7 @@ def check(
 
     Example: `progspace store check`
     """
-    from .store.upkeep import check as checked
+    from ..store.upkeep import check as checked
 
     with _opened(store) as opened:
         faults = list(checked(opened, delete=delete))
@@ -141,7 +141,7 @@ def check(
 
 
 def _opened(store: str, *, make: bool = False) -> Any:
-    from .store.database import open_store
+    from ..store.database import open_store
 
     if not make and "://" not in store and not Path(store).expanduser().exists():
         raise DataError("there is no such store; name one with --store", file=store)

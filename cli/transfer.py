@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .cli_arguments import (
+from .arguments import (
     DEFAULT_STORE,
     BaseUrlOption,
     JsonOption,
@@ -25,10 +25,10 @@ from .cli_arguments import (
     find_task,
     show,
 )
-from .cli_gate import AlphaOption, DataOption
+from .gate import AlphaOption, DataOption
 
 if TYPE_CHECKING:
-    from .transferring import Transferred
+    from ..transferring import Transferred
 
 __all__ = ["add_transfer"]
 
@@ -71,12 +71,12 @@ def transfer(
 
     Example: `progspace transfer sentiment.progspace.json sentiment --to openai/gpt-4o-mini --dry-run`
     """
-    from .evaluation.rendering import report_view
-    from .lms.budget import Budget
-    from .progress import CompileProgress
-    from .store.database import open_store
-    from .transferring import forecast_transfer
-    from .transferring import transfer as run
+    from ..evaluation.rendering import report_view
+    from ..lms.budget import Budget
+    from ..progress import CompileProgress
+    from ..store.database import open_store
+    from ..transferring import forecast_transfer
+    from ..transferring import transfer as run
 
     path, loaded, model = artifact_path(artifact), find_task(task), find_lm(to, base_url)
     if dry_run:
@@ -106,7 +106,7 @@ def _beside(path: Path, lm: Any) -> Path:
 
 
 def _parts(done: Transferred) -> Table:
-    from .evaluation import numbers
+    from ..evaluation import numbers
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ["predictor", "part", "what", "", "worth on the new LM"]:

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .errors import DataError
+from ..errors import DataError
 
 if TYPE_CHECKING:
-    from .retrievers.ingesting import IngestReport
+    from ..retrievers.ingesting import IngestReport
 
 __all__ = ["add_retrieval"]
 
@@ -79,9 +79,9 @@ def ingest(
 
     Example: `progspace ingest handbook/ --collection handbook --groups staff`
     """
-    from .evaluation.numbers import count
-    from .retrievers.embedders import find_embedder
-    from .retrievers.ingesting import ingest as run
+    from ..evaluation.numbers import count
+    from ..retrievers.embedders import find_embedder
+    from ..retrievers.ingesting import ingest as run
 
     console = Console(stderr=True)
     bar = Progress(
@@ -149,10 +149,10 @@ def search(
     """
     from pydantic import ValidationError
 
-    from .retrievers.collection import Collection
-    from .retrievers.embedders import find_embedder
-    from .retrievers.retriever import Retriever
-    from .retrievers.search import Search
+    from ..retrievers.collection import Collection
+    from ..retrievers.embedders import find_embedder
+    from ..retrievers.retriever import Retriever
+    from ..retrievers.search import Search
 
     try:
         how = Search.model_validate({"mode": mode, "k": k, "candidates": max(50, k)})
@@ -180,7 +180,7 @@ def search(
 
 
 def _told(report: IngestReport) -> str:
-    from .evaluation.numbers import count, duration
+    from ..evaluation.numbers import count, duration
 
     return (
         f"{report.collection}: {count(report.added)} passages added ({count(report.embedded)} embedded), "

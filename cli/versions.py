@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .cli_arguments import (
+from .arguments import (
     DEFAULT_STORE,
     BaseUrlOption,
     JsonOption,
@@ -27,10 +27,10 @@ from .cli_arguments import (
     find_task,
     show,
 )
-from .cli_gate import AlphaOption, DataOption, MarginOption
+from .gate import AlphaOption, DataOption, MarginOption
 
 if TYPE_CHECKING:
-    from .artifacts.registry import Version
+    from ..artifacts.registry import Version
 
 __all__ = ["add_versions"]
 
@@ -50,7 +50,7 @@ def add_versions(app: typer.Typer) -> None:
 
 
 def _registry(folder: Path | None) -> Any:
-    from .artifacts.registry import DEFAULT_REGISTRY, Registry
+    from ..artifacts.registry import DEFAULT_REGISTRY, Registry
 
     return Registry(folder or DEFAULT_REGISTRY)
 
@@ -172,13 +172,13 @@ def diff(
 
     Example: `progspace diff @prod new.progspace.json sentiment --data rows.jsonl --each`
     """
-    from .artifacts.artifact import read_artifact
-    from .artifacts.diff import diff_artifacts, without
-    from .artifacts.load import load, program_of
-    from .errors import DataError
-    from .evaluation.gate import Gate, gate
-    from .evaluation.gate_rendering import changes_view
-    from .store.database import open_store
+    from ..artifacts.artifact import read_artifact
+    from ..artifacts.diff import diff_artifacts, without
+    from ..artifacts.load import load, program_of
+    from ..errors import DataError
+    from ..evaluation.gate import Gate, gate
+    from ..evaluation.gate_rendering import changes_view
+    from ..store.database import open_store
 
     paths = [artifact_path(reference) for reference in (old, new)]
     before, after = (read_artifact(path) for path in paths)
@@ -244,10 +244,10 @@ def recompile(
 
     Example: `progspace recompile sentiment.progspace.json sentiment --traces --margin 0.02`
     """
-    from .evaluation.gate_rendering import gate_view
-    from .lms.budget import Budget
-    from .progress import CompileProgress
-    from .recompiling import recompile as run
+    from ..evaluation.gate_rendering import gate_view
+    from ..lms.budget import Budget
+    from ..progress import CompileProgress
+    from ..recompiling import recompile as run
 
     loaded, model, progress = find_task(task), find_lm(lm, base_url), CompileProgress()
     with progress:

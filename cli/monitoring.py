@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from .cli_arguments import DEFAULT_STORE, JsonOption, StoreOption, show
-from .errors import DataError
+from ..errors import DataError
+from .arguments import DEFAULT_STORE, JsonOption, KnownOption, StoreOption, find_strangeness, show
 
 __all__ = ["add_watch"]
 
@@ -36,9 +36,9 @@ def traces(
 
     Example: `progspace traces --last 100 --json`
     """
-    from .monitoring.rendering import traces_view
-    from .store.database import open_store
-    from .store.traces import read_traces
+    from ..monitoring.rendering import traces_view
+    from ..store.database import open_store
+    from ..store.traces import read_traces
 
     _check_store(store)
     with open_store(store) as opened:
@@ -70,7 +70,7 @@ def feedback(
 
     Example: `progspace feedback 0f3c… --label sentiment=negative`
     """
-    from .monitoring.watching import feedback as tell
+    from ..monitoring.watching import feedback as tell
 
     _check_store(store)
     pairs = [each.partition("=") for each in label or []]
@@ -94,6 +94,7 @@ def monitor(
         float | None,
         typer.Option("--reference", help="The score that is no change, in place of the artifact's and its own past."),
     ] = None,
+    known: KnownOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write it as a page, too.")] = None,
     fail: Annotated[bool, typer.Option("--fail-if-changed", help="Exit status 1 where there is an alarm.")] = False,
     store: StoreOption = DEFAULT_STORE,
@@ -103,12 +104,13 @@ def monitor(
 
     Example: `progspace monitor --html monitor.html`
     """
-    from .monitoring.page import write_page
-    from .monitoring.quality import monitor as look
-    from .monitoring.rendering import quality_view
+    from ..monitoring.page import write_page
+    from ..monitoring.quality import monitor as look
+    from ..monitoring.rendering import quality_view
 
     _check_store(store)
-    found = look(store, name=name, last=last, window=window, reference=reference)
+    inputs = None if known is None else find_strangeness(known)
+    found = look(store, name=name, last=last, window=window, reference=reference, known=inputs)
     if html is not None:
         write_page(found, html)
     show({"programs": [quality.to_dict() for quality in found]}, quality_view(found), as_json)

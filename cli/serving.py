@@ -9,8 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_arguments import DEFAULT_STORE, HostOption, InsecureOption, PortOption, StoreOption
-from .errors import ProgramError
+from ..errors import ProgramError
+from .arguments import (
+    DEFAULT_STORE,
+    HostOption,
+    InsecureOption,
+    KnownOption,
+    PortOption,
+    StoreOption,
+    find_strangeness,
+)
 
 __all__ = ["add_serving"]
 
@@ -41,6 +49,7 @@ def serve(
     content: Annotated[
         bool, typer.Option("--content", help="With --watch: inputs and outputs, too; what looks personal is taken out.")
     ] = False,
+    known: KnownOption = None,
     store: StoreOption = DEFAULT_STORE,
     mcp: Annotated[bool, typer.Option("--mcp", help="A tool over MCP on standard input and output, no HTTP.")] = False,
 ) -> None:
@@ -57,31 +66,32 @@ def serve(
         import uvicorn as _uvicorn  # noqa: F401
     except ImportError as error:
         raise ProgramError(f"serving needs {error.name}: pip install 'progspace[serve]'") from error
-    from .artifacts.artifact import read_hashed
-    from .artifacts.load import program_of
-    from .lms.factory import lm as make_lm
-    from .serving.guard import guarded
+    from ..artifacts.artifact import read_hashed
+    from ..artifacts.load import program_of
+    from ..lms.factory import lm as make_lm
+    from ..serving.guard import guarded
 
     key = os.environ.get(KEY) or None
     digest, read = read_hashed(artifact)
     model = None if lm is None else make_lm(lm, base_url=base_url)
     program: Any = guarded(program_of(read, lm=model, path=artifact, digest=digest), retries=retries)
-    if content and not watch:
-        raise ProgramError("--content says what --watch keeps: give both")
+    if (content or known) and not watch:
+        raise ProgramError("--content and --known say what --watch keeps: give both")
     if watch:
-        from .monitoring.redaction import personal
-        from .monitoring.watching import watch as watched
+        from ..monitoring.redaction import personal
+        from ..monitoring.watching import watch as watched
 
-        program = watched(program, store=store, content=content, redact=[personal])
+        signals = {} if known is None else {"strangeness": find_strangeness(known)}
+        program = watched(program, store=store, content=content, redact=[personal], signals=signals)
     # What the author wrote, and not the prompt that the search found.
     description = str(read.structure.get("signature", {}).get("instructions", ""))
     logging.getLogger("progspace").setLevel(logging.INFO)
     if mcp:
-        from .serving import mcp as tool
+        from ..serving import mcp as tool
 
         tool.run(tool.server(program, name=read.task, description=description, seconds=timeout))
         return
-    from .serving import http, server
+    from ..serving import http, server
 
     server.check_host(host, keyed=key is not None, insecure=insecure)
     limits = http.Limits(body=body, seconds=timeout, concurrency=concurrency)

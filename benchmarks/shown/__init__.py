@@ -1,0 +1,1 @@
+"""Results as people see them: what each suite's runs say, in a terminal and on a page."""

@@ -1,0 +1,81 @@
+"""The commands, and how the command line ends."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+import typer
+
+from ..errors import ProgspaceError
+from .arguments import fail
+from .benchmark import add_benchmark
+from .compiling import add_compile
+from .edge_cases import add_edge
+from .gate import add_gate
+from .lm import add_lm
+from .models import add_models
+from .monitoring import add_watch
+from .page import add_page
+from .programs import add_programs
+from .retrieval import add_retrieval
+from .serving import add_serving
+from .store import add_store
+from .transfer import add_transfer
+from .version import add_root
+from .versions import add_versions
+
+__all__ = ["app", "main"]
+
+_PANELS: dict[str, tuple[Callable[[typer.Typer], None], ...]] = {
+    "Search": (add_compile, add_programs, add_page),
+    "Documents": (add_retrieval,),
+    "Versions": (add_gate, add_versions, add_transfer),
+    "Weak spots": (add_edge,),
+    "In use": (add_serving, add_watch),
+    "What it runs on": (add_models, add_lm, add_store, add_benchmark),
+}
+
+
+def _application() -> typer.Typer:
+    made = typer.Typer(
+        name="progspace",
+        help="Searches program space for the program that empirically performs best on your task.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    add_root(made)
+    for panel, parts in _PANELS.items():
+        known = len(made.registered_commands), len(made.registered_groups)
+        for add in parts:
+            add(made)
+        for command in made.registered_commands[known[0] :]:
+            command.rich_help_panel = panel
+        for group in made.registered_groups[known[1] :]:
+            group.rich_help_panel = panel
+    return made
+
+
+app = _application()
+
+
+def main() -> None:
+    """Runs the command line and leaves with its exit status."""
+    for name in ("dspy", "LiteLLM", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # a candidate that rambles is a score, not news
+    status: int | None = None
+    try:
+        status = app(standalone_mode=False)  # what a command raised as `typer.Exit`
+    except ProgspaceError as error:
+        fail(str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        fail("interrupted", status=130)
+    except Exception as error:
+        if type(error).__module__.startswith(("typer", "click")) and hasattr(error, "format_message"):
+            fail(error.format_message())
+        raise
+    if status:
+        sys.exit(status)

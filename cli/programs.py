@@ -1,0 +1,139 @@
+"""``progspace evaluate``, ``inspect`` and ``run``: a program or a task as it stands."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import DataError
+from .arguments import (
+    DEFAULT_STORE,
+    BaseUrlOption,
+    JsonOption,
+    LmOption,
+    ProgramArgument,
+    SplitOption,
+    StoreOption,
+    TaskArgument,
+    WorkersOption,
+    find_lm,
+    find_program,
+    find_task,
+    given,
+    show,
+)
+
+__all__ = ["add_programs"]
+
+
+def add_programs(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    for command in (inspect, evaluate, run):
+        app.command()(command)
+
+
+def evaluate(
+    program: ProgramArgument,
+    task: TaskArgument,
+    lm: LmOption = "local",
+    base_url: BaseUrlOption = None,
+    split: SplitOption = "dev",
+    store: StoreOption = DEFAULT_STORE,
+    workers: WorkersOption = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Ask by OpenAI's Batch API: within a day, at half the price.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Scores a program on a task.
+
+    With `--batch`, stopped or killed, it goes on where it was when it is run again: nothing is sent twice.
+
+    Example: `progspace evaluate sentiment.progspace.json sentiment --split dev`
+    """
+    from ..evaluation.rendering import evaluation_view
+    from ..evaluation.scoring import evaluate as score
+
+    loaded, model = find_task(task), find_lm(lm, base_url)
+    if batch:  # what is told of them meanwhile
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("progspace.lms.batch").setLevel(logging.INFO)
+    result = score(
+        find_program(program, loaded, model), loaded, lm=model, split=split, store=store, workers=workers, name=program,
+        batch=batch,
+    )  # fmt: skip
+    show(result.to_dict(), evaluation_view(result), as_json)
+
+
+def inspect(
+    what: Annotated[str, typer.Argument(help="A `.progspace.json` artifact, or a task.")],
+    lm: Annotated[
+        str | None, typer.Option("--lm", help="Show a task's choices on this LM; by default on one that can do all.")
+    ] = None,
+    base_url: BaseUrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Shows what an artifact holds, or what a task is made of: its data, its choices, and how many there are.
+
+    Example: `progspace inspect sentiment --lm local`
+    """
+    from ..inspection import artifact_view, task_document, task_view
+
+    if what.endswith(".json"):
+        from ..artifacts.artifact import read_artifact
+
+        artifact = read_artifact(Path(what))
+        show(artifact.model_dump(mode="json"), artifact_view(artifact), as_json)
+    else:
+        loaded, model = find_task(what), find_lm(lm, base_url) if lm else None
+        show(task_document(loaded, model), task_view(loaded, model), as_json)
+
+
+def run(
+    artifact: Annotated[Path, typer.Argument(help="A `.progspace.json` artifact.")],
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Inputs as `name=value`; without any, JSON objects are read from standard input, one a line."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Runs a compiled program.
+
+    Example: `progspace run sentiment.progspace.json review="A joy from start to finish."`
+    """
+    from dspy.adapters.utils import serialize_for_json
+
+    from ..artifacts.load import load
+
+    program = load(artifact)
+    rows = (
+        [given(fields)]
+        if fields
+        else [_json_row(line, number) for number, line in enumerate(sys.stdin, 1) if line.strip()]
+    )
+    wanted = [name for predictor in program.predictors() for name in predictor.signature.output_fields]
+    for row in rows:
+        outputs = serialize_for_json(program(**row).toDict())
+        shown = {name: value for name, value in outputs.items() if name in wanted} or outputs
+        if as_json or not fields:
+            sys.stdout.write(json.dumps(shown, ensure_ascii=False) + "\n")
+        else:
+            for name, value in shown.items():
+                sys.stdout.write(f"{name}: {value}\n")
+
+
+def _json_row(line: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"not JSON ({error})", file="standard input", row=number) from error
+    if not isinstance(row, dict):
+        raise DataError("not a JSON object with a value for each input", file="standard input", row=number)
+    return row
