@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from progspace.cli import main
 def progspace(*arguments: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Runs in this process: a new one takes seconds to import what it needs, and more to load the embedded LM."""
     status, out, err = 0, io.StringIO(), io.StringIO()
+    # A process takes with it what it sets.
+    levels = {each: each.level for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("COLUMNS", "80")
@@ -27,4 +30,7 @@ def progspace(*arguments: str, folder: Path, stdin: str = "") -> subprocess.Comp
             main()
         except SystemExit as left:
             status = int(left.code or 0)
+        finally:
+            for logger, level in levels.items():
+                logger.setLevel(level)
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
