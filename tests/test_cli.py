@@ -25,7 +25,7 @@ class Mood(dspy.Signature):
     text: str = dspy.InputField()
     mood: __import__("typing").Literal["glad", "sad"] = dspy.OutputField()
 def task():
-    return ps.Task(program=dspy.Predict(Mood), examples=rows, metric=ps.metrics.choice("mood"), name="mood")
+    return ps.Task(dspy.Predict(Mood, max_tokens=16), rows, metric=ps.metrics.choice("mood"), name="mood")
 other = 3
 """
 
