@@ -230,8 +230,9 @@ def run_cells(
         return missing
 
     logging.getLogger("dspy.clients.lm").addFilter(_not_of_cells)
-    working, faults = begin(), list[BaseException]()
+    faults: list[BaseException] = []
     try:
+        working = begin()
         while working:
             heard = [news.get(), *(news.get() for _ in range(news.qsize()))]
             working -= heard.count(None)
@@ -247,7 +248,8 @@ def run_cells(
         stopped.set()
         room.release(max(1, len(threads)))
         for thread in threads:
-            thread.join()
+            if thread.is_alive():  # an interrupt may come before it is
+                thread.join()
 
 
 def _not_of_cells(record: logging.LogRecord) -> bool:

@@ -99,8 +99,8 @@ class Claims:
         me = threading.current_thread()
         while True:
             with self._changed:
-                self._changed.wait(_BEAT)
-                if self._beating is not me:
+                # What ended before this thread got here is seen, too; to wait for news of it would take a whole beat.
+                if self._changed.wait_for(lambda: self._beating is not me, _BEAT):
                     return
                 held = bool(self._held)
             if held:

@@ -1,21 +1,36 @@
-"""The command line, as a process of its own."""
+"""The command line as a person uses it: `main` itself, with streams, a folder and an exit status of its own."""
 
 from __future__ import annotations
 
-import os
+import io
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from progspace.cli import main
+
 
 def progspace(*arguments: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "progspace.cli", *arguments]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "80"},
-    )
+    """Runs in this process: a new one takes seconds to import what it needs, and more to load the embedded LM."""
+    status, out, err = 0, io.StringIO(), io.StringIO()
+    # A process takes with it what it sets.
+    levels = {each: each.level for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("COLUMNS", "80")
+        for name, value in {
+            "argv": ["progspace", *arguments], "path": list(sys.path), "stdin": io.StringIO(stdin), "stdout": out,
+            "stderr": err,
+        }.items():  # fmt: skip
+            patch.setattr(sys, name, value)
+        try:
+            main()
+        except SystemExit as left:
+            status = int(left.code or 0)
+        finally:
+            for logger, level in levels.items():
+                logger.setLevel(level)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,12 @@ from dspy.lm15 import Message, Request, Response, TokenLogprob, TopLogprob, Unsu
 
 import progspace as ps
 from progspace.artifacts.artifact import Artifact, Provenance, write_artifact
+from progspace.artifacts.compiled import Compiled
 from progspace.benchmarks.chromium import chromium
 from progspace.benchmarks.chromium import installed as chromium_installed
 from progspace.evaluation.findings import Findings, Measured, RungReport
 from progspace.lms.models import installed, models_folder
+from progspace.programs import sentiment
 from progspace.programs.candidate import Candidate
 from progspace.programs.structure import describe
 from progspace.store.database import Store, open_store
@@ -45,6 +48,14 @@ def browser() -> Iterator[Any]:
         pytest.skip("Chromium is missing: apt-get install chromium")
     with chromium() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def searched(local_lm: dspy.LM, tmp_path_factory: pytest.TempPathFactory) -> tuple[Compiled, Path]:
+    """The search of `docs/tutorials/prompting.md` and of the notebook, and the folder of its store, `runs.db`."""
+    folder = tmp_path_factory.mktemp("searched")
+    lm, budget = ps.lm("local", max_tokens=40), ps.Budget(calls=100)
+    return ps.compile(sentiment.task(), lm=lm, budget=budget, store=folder / "runs.db", test_rows=10), folder
 
 
 class RuleEngine:
@@ -167,27 +178,43 @@ def postgres(postgres_server: Server) -> Callable[[], str]:
 
 
 @pytest.fixture(scope="session")
-def trainable() -> str:
-    """The name of the model that is trained; skips where that cannot be."""
+def torch_base() -> Any:
+    """The model that is trained, in torch; skips where that cannot be."""
     if missing := [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]:
         pytest.skip(f"training needs {', '.join(missing)}: pip install 'progspace[finetune]'")
     if not installed("smollm2-135m"):
         pytest.skip("the embedded LM is missing: progspace models install smollm2-135m")
-    return "smollm2-135m"
+    from progspace.lms.training.weights import torch_config, torch_model
+
+    return torch_model("smollm2-135m", torch_config("smollm2-135m"))
 
 
 @pytest.fixture(scope="session")
-def adapted(trainable: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+def trainable(torch_base: Any) -> Iterator[str]:
+    """The name of the model that is trained.
+
+    Each training in this process begins with a copy: to read the GGUF file takes longer than most of them. Where one is
+    killed, in a process of its own, it is read.
+    """
+    from progspace.lms.training import lora
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lora, "torch_config", lambda model: copy.deepcopy(torch_base.config))
+        patch.setattr(lora, "torch_model", lambda model, config: copy.deepcopy(torch_base))
+        yield "smollm2-135m"
+
+
+@pytest.fixture(scope="session")
+def adapted(torch_base: Any, trainable: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """The torch model with an adapter whose every matrix is full of noise, and the adapter as a file."""
     import torch
     from peft import get_peft_model_state_dict
 
     from progspace.lms.adapters import write_adapter
-    from progspace.lms.training.weights import base_digests, torch_model, with_lora
+    from progspace.lms.training.weights import base_digests, with_lora
 
-    base = torch_model(trainable)
-    digests = base_digests(base)
-    model = with_lora(base, rank=8, alpha=16, dropout=0.0, seed=1)
+    digests = base_digests(torch_base)
+    model = with_lora(copy.deepcopy(torch_base), rank=8, alpha=16, dropout=0.0, seed=1)
     drawn = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,10 +1,9 @@
-"""The command line as a person uses it: in a process of its own."""
+"""The command line as a person uses it."""
 
 from __future__ import annotations
 
 import json
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -13,6 +12,9 @@ from pathlib import Path
 import dspy
 import pytest
 
+from progspace.benchmarks.fault_server import KEY, serving
+from progspace.benchmarks.kills import Rule
+from progspace.store.database import open_store
 from progspace.tests.command_line import progspace
 
 TASK = """
@@ -23,7 +25,7 @@ class Mood(dspy.Signature):
     text: str = dspy.InputField()
     mood: __import__("typing").Literal["glad", "sad"] = dspy.OutputField()
 def task():
-    return ps.Task(program=dspy.Predict(Mood), examples=rows, metric=ps.metrics.choice("mood"), name="mood")
+    return ps.Task(dspy.Predict(Mood, max_tokens=16), rows, metric=ps.metrics.choice("mood"), name="mood")
 other = 3
 """
 
@@ -66,7 +68,8 @@ def test_bad_input_is_told_in_a_sentence(folder: Path, arguments: list[str], tol
 
 
 def test_from_a_task_to_answers(local_lm: dspy.LM, folder: Path) -> None:
-    done = progspace("compile", "moods.py:task", "--calls", "150", "--test-rows", "8", "--json", folder=folder)
+    few = ("--calls", "60", "--test-rows", "4", "--space", json.dumps({"formats": ["compact"], "votes": [1]}))
+    done = progspace("compile", "moods.py:task", *few, "--json", folder=folder)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["artifact"] == "mood.progspace.json"
@@ -101,33 +104,29 @@ def test_from_a_task_to_answers(local_lm: dspy.LM, folder: Path) -> None:
     assert json.loads(evaluated.stdout)["n"] == len(json.loads(evaluated.stdout)["rows"])
 
 
-def test_interrupted_it_tells_the_best_so_far_and_goes_on(local_lm: dspy.LM, folder: Path) -> None:
-    command = [sys.executable, "-m", "progspace.cli", "compile", "moods.py:task", "--calls", "400", "--test-rows", "2"]
-    running = subprocess.Popen(
-        command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-        # A shell starts what runs in the background with SIGINT ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    store = folder / ".progspace" / "store.db"
-
-    def answers() -> int:
-        if not store.exists():
-            return 0
-        with sqlite3.connect(store) as connection:
-            try:
-                return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
-            except sqlite3.OperationalError:
-                return 0
-
-    while answers() < 90:
-        assert running.poll() is None
-        time.sleep(0.02)
-    running.send_signal(signal.SIGINT)
-    told = running.communicate(timeout=120)[1]
-    assert running.returncode == 130
-    assert "run the same command again" in " ".join(told.split())
-    bought = answers()
-    again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert "answered before, and free" in " ".join(again.stdout.split())
-    assert answers() > bought
+def test_interrupted_it_tells_the_best_so_far_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving(answer=Rule(), seconds=0.02) as server:
+        few = ("--calls", "150", "--test-rows", "5")
+        command = ["compile", "sentiment", "--lm", "openai/rule", "--base-url", server.url, *few]
+        running = subprocess.Popen(
+            [sys.executable, "-m", "progspace.cli", *command],
+            cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            # A shell starts what runs in the background with SIGINT ignored, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        while len(server.bodies) < 60:
+            assert running.poll() is None
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        told = running.communicate(timeout=120)[1]
+        assert running.returncode == 130
+        assert "run the same command again" in " ".join(told.split())
+        with open_store(folder / ".progspace" / "store.db") as store:
+            bought = store.count("answers")
+        assert bought > 0
+        again = progspace(*command, folder=folder)
+        assert again.returncode == 0, again.stderr
+        assert "answered before, and free" in " ".join(again.stdout.split())
+        with open_store(folder / ".progspace" / "store.db") as store:
+            assert store.count("answers") > bought

@@ -10,6 +10,14 @@ import pytest
 
 from progspace.tests.command_line import progspace
 
+TASK = """
+import dspy, progspace as ps
+from importlib.resources import files
+from progspace.programs.sentiment import Sentiment
+def task():
+    rows = str(files("progspace.programs") / "data" / "sentiment.jsonl")
+    return ps.Task(dspy.Predict(Sentiment, max_tokens=8), rows, metric=ps.metrics.choice("sentiment"), name="sentiment")
+"""
 NARROW = json.dumps(
     {"formats": ["compact"], "decodings": ["scored"], "instructions": [], "demonstrations": [], "votes": [1],
      "answers": ["direct"]}
@@ -27,8 +35,9 @@ def test_a_dry_run_tells_what_the_training_takes(local_lm: dspy.LM, tmp_path: Pa
 
 @pytest.mark.usefixtures("trainable")
 def test_without_a_terminal_to_ask_on_nothing_is_trained(local_lm: dspy.LM, tmp_path: Path) -> None:
+    (tmp_path / "reviews.py").write_text(TASK)
     done = progspace(
-        "compile", "sentiment", "--finetune", "--calls", "500", "--test-rows", "5", "--space", NARROW, "--json",
+        "compile", "reviews.py:task", "--finetune", "--calls", "300", "--test-rows", "5", "--space", NARROW, "--json",
         folder=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

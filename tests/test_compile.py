@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sqlite3
+import shutil
 import subprocess
 import sys
 import time
@@ -15,11 +13,15 @@ from typing import Any
 import dspy
 import optuna
 import pytest
+import sqlalchemy as sa
 
 import progspace as ps
 from progspace.artifacts.compiled import Compiled
+from progspace.benchmarks.fault_server import KEY, serving
+from progspace.benchmarks.kills import Rule
 from progspace.optimizers.races.registry import RACES
 from progspace.programs import sentiment
+from progspace.store import schema
 from progspace.store.database import Store, open_store
 
 
@@ -225,50 +227,48 @@ def test_a_chain_is_compiled_predictor_by_predictor(rule_engine: Any, store: Sto
 
 SCRIPT = """
 import sys, progspace as ps
-from progspace.optimizers.races.registry import RACES
+from progspace.benchmarks.fault_server import KEY
 from progspace.programs import sentiment
-compiled = ps.compile(
-    sentiment.task(), lm=ps.lm("local", max_tokens=8), budget=ps.Budget(calls=250), store=sys.argv[1], test_rows=10
+ps.compile(
+    sentiment.task(), lm=ps.lm("openai/rule", base_url=sys.argv[1], api_key=KEY), budget=ps.Budget(calls=150),
+    store=sys.argv[2], test_rows=5,
 )
-print(compiled.candidate.hash, [rung.dev.score for rung in compiled.report.rungs])
 """
 
 
-def answers(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with sqlite3.connect(path) as connection:
-        try:
-            return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
-        except sqlite3.OperationalError:
-            return 0
+def test_killed_and_run_again_it_gives_the_same_winner_and_loses_nothing(tmp_path: Path) -> None:
+    """A hundred and more of them: `benchmarks/kills.py`."""
+    with serving(answer=Rule(), seconds=0.02) as server:
+        lm = ps.lm("openai/rule", base_url=server.url, api_key=KEY)
+
+        def run(store: Store) -> tuple[Any, ...]:
+            budget = ps.Budget(calls=150)
+            return outcome(ps.compile(sentiment.task(), lm=lm, budget=budget, store=store, test_rows=5))
+
+        with open_store(tmp_path / "whole.db") as store:
+            whole, answered = run(store), keys(store)
+        server.bodies.clear()
+        killed = subprocess.Popen([sys.executable, "-c", SCRIPT, server.url, str(tmp_path / "killed.db")])
+        while len(server.bodies) < 60:
+            assert killed.poll() is None
+            time.sleep(0.02)
+        killed.kill()
+        killed.wait()
+        with open_store(tmp_path / "killed.db") as store:
+            kept = keys(store)
+            assert 0 < len(kept) < len(answered)
+            server.bodies.clear()
+            assert run(store) == whole
+            assert keys(store) == answered
+            assert len(server.bodies) == len(answered - kept)
 
 
-def test_killed_and_run_again_on_the_embedded_lm_it_gives_the_same_winner(local_lm: dspy.LM, tmp_path: Path) -> None:
-    def run(store: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", SCRIPT, str(tmp_path / store)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path)
-
-    whole = run("whole.db").communicate()[0]
-    assert whole
-    killed = run("killed.db")
-    while answers(tmp_path / "killed.db") < 100:
-        assert killed.poll() is None
-        time.sleep(0.02)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    assert run("killed.db").communicate()[0] == whole
-    assert answers(tmp_path / "killed.db") == answers(tmp_path / "whole.db")
+def keys(store: Store) -> set[str]:
+    return {row.key for row in store.read(sa.select(schema.answers.c.key))}
 
 
-def test_the_ready_made_task_gets_better_on_the_embedded_lm(local_lm: dspy.LM, tmp_path: Path) -> None:
-    compiled = ps.compile(
-        sentiment.task(),
-        lm=ps.lm("local", max_tokens=40),
-        budget=ps.Budget(calls=700),
-        store=tmp_path / "s.db",
-        test_rows=20,
-    )
+def test_the_ready_made_task_gets_better_on_the_embedded_lm(searched: tuple[Compiled, Path], tmp_path: Path) -> None:
+    compiled, _ = searched
     winner = compiled.report.winner
     assert winner.name != "baseline"
     assert winner.dev.score > compiled.report.baseline.dev.score + 0.15
@@ -279,3 +279,20 @@ def test_the_ready_made_task_gets_better_on_the_embedded_lm(local_lm: dspy.LM, t
         loaded = [program(review=review).sentiment for review in reviews]
     assert loaded == [compiled(review=review).sentiment for review in reviews]
     assert set(loaded) <= {"positive", "negative"}
+
+
+def test_the_same_search_again_on_the_embedded_lm_gives_the_same(
+    searched: tuple[Compiled, Path], tmp_path: Path
+) -> None:
+    """With a quarter of its answers lost, which the LM gives anew."""
+    compiled, folder = searched
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    with open_store(tmp_path / "runs.db") as store:
+        wanted = keys(store)
+        store.run("DELETE FROM cells")
+        store.run("DELETE FROM answers WHERE key < '4'")
+        assert 0 < store.count("answers") < len(wanted)
+        lm, budget = ps.lm("local", max_tokens=40), ps.Budget(calls=100)
+        again = ps.compile(sentiment.task(), lm=lm, budget=budget, store=store, test_rows=10)
+        assert outcome(again) == outcome(compiled)
+        assert keys(store) == wanted

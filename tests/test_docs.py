@@ -85,7 +85,7 @@ def test_the_readmes_python_runs(local_lm: dspy.LM, tmp_path: Path, monkeypatch:
         "".join(json.dumps({"text": row.review, "label": row.sentiment}) + "\n" for row in rows), encoding="utf-8"
     )
     code = block("calls=2000")
-    code = code.replace("calls=2000", "calls=200").replace('ps.lm("local")', 'ps.lm("local", max_tokens=40)')
+    code = code.replace("calls=2000", "calls=60").replace('ps.lm("local")', 'ps.lm("local", max_tokens=16)')
     code = re.sub(r"^await .*$", "", code, flags=re.MULTILINE)
     exec(compile(code, "README.md", "exec", dont_inherit=True), {})  # noqa: S102 — the README's own code
     assert Path("sentiment.progspace.json").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import progspace
+from progspace.artifacts.compiled import Compiled
 from progspace.lms.models import installed
 from progspace.tests.command_line import progspace as command_line
 from progspace.tests.pages import Names, blocks, commands, options_of, run
@@ -54,7 +56,7 @@ def test_a_page_runs(
     shown = [block for block in blocks(page, "python", "console") if block.runs]
     code = "".join(block.code for block in shown if block.language == "python")
     if needs_lm(page):
-        request.getfixturevalue("local_lm")
+        shutil.copytree(request.getfixturevalue("searched")[1], tmp_path, dirs_exist_ok=True)
     if "ingest(" in code and not installed("all-minilm-l6-v2"):
         pytest.skip("the embedder is missing: progspace models install all-minilm-l6-v2")
     monkeypatch.chdir(tmp_path)
@@ -89,10 +91,8 @@ def test_the_commands_of_a_page_are_there(page: Path) -> None:
             assert set(extra.split(",")) <= set(extras)
 
 
-@pytest.mark.embedded
-async def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    if not installed("smollm2-135m"):
-        pytest.skip("the embedded LM is missing: progspace models install smollm2-135m")
+async def test_the_notebook_runs_from_top_to_bottom(searched: tuple[Compiled, Path], tmp_path: Path) -> None:
+    shutil.copytree(searched[1], tmp_path, dirs_exist_ok=True)
     nbclient = pytest.importorskip("nbclient", reason="pip install 'progspace[docs]'")
     import nbformat
 

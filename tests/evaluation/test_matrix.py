@@ -138,6 +138,25 @@ def test_the_budget_ends_it_and_what_was_bought_is_stored(
     assert len(engine.prompts) == 100
 
 
+def test_interrupted_while_threads_begin_none_is_left_waiting(
+    rule_engine: Any, mood: Any, mood_rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process with a thread that waits for ever does not end."""
+    start, begun = threading.Thread.start, list[threading.Thread]()
+
+    def interrupted(thread: threading.Thread) -> None:
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    work = Work(dspy.Predict(mood), Scoring.of(METRIC), "p", rule_engine(rule).lm())
+    with pytest.raises(KeyboardInterrupt):
+        list(run_cells(work.run, examples(mood_rows), lambda: 8))
+    assert not any(thread.is_alive() for thread in begun)
+
+
 def test_at_most_so_many_run_and_no_more_than_twice_as_many_wait(rule_engine: Any, mood: Any) -> None:
     running, most, taken = 0, 0, 0
     lock = threading.Lock()

@@ -78,7 +78,8 @@ def test_what_cannot_be_scored_is_told_by_its_row(nothing: Any) -> None:
         evaluate_retrieval(retriever, ["q"], ["a"], ks=[0])
 
 
-def test_as_ranx_has_it() -> None:
+def test_as_ranx_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # to compile it takes a minute
     ranx = pytest.importorskip("ranx")
     draw = random.Random(0)
     names = [f"d{number}" for number in range(30)]

@@ -184,7 +184,7 @@ def test_the_pace_of_this_lm_is_read_from_the_store(
 
 
 def test_a_real_compile_asks_what_was_told(local_lm: Any, tmp_path: Any) -> None:
-    lm, budget = ps.lm("local", max_tokens=8), ps.Budget(calls=220)
+    lm, budget = ps.lm("local", max_tokens=8), ps.Budget(calls=100)
     task = sentiment.task()
     space = Space(formats=("compact",), instructions=(), answers=("direct",), votes=(1,), demonstrations=(2,))
     with open_store(tmp_path / "store.db") as store:

@@ -60,6 +60,16 @@ def test_a_claim_is_renewed_while_its_worker_lives(store: Store, monkeypatch: py
     pytest.fail("it is not renewed")
 
 
+def test_a_store_that_is_closed_at_once_waits_for_no_renewal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("progspace.store.claims._BEAT", 3600)
+    for key in map(str, range(30)):
+        assert store.claims.take(key)
+        closing = threading.Thread(target=store.claims.close, daemon=True)
+        closing.start()
+        closing.join(60)
+        assert not closing.is_alive()
+
+
 def _until() -> Any:
     import sqlalchemy as sa
 
