@@ -37,7 +37,7 @@ def test_a_dry_run_tells_what_the_training_takes(local_lm: dspy.LM, tmp_path: Pa
 def test_without_a_terminal_to_ask_on_nothing_is_trained(local_lm: dspy.LM, tmp_path: Path) -> None:
     (tmp_path / "reviews.py").write_text(TASK)
     done = progspace(
-        "compile", "reviews.py:task", "--finetune", "--calls", "300", "--test-rows", "5", "--space", NARROW, "--json",
+        "compile", "reviews.py:task", "--finetune", "--calls", "500", "--test-rows", "5", "--space", NARROW, "--json",
         folder=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
