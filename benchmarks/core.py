@@ -105,6 +105,7 @@ def run(entry: Entry, data: Path | None, seed: int, store_path: Path, lm: dspy.B
             for program in (task.program, compiled.program)
         ]
     compared = compare_cells(winner, declared, test, seed=seed)
+    kept = winner[0].program == declared[0].program  # then nothing is uncertain
     own = {
         "task": entry.name, "budget": entry.calls, "seed": seed, "lm": lm.model,
         "test": hashlib.sha256("".join(map(example_hash, test)).encode()).hexdigest()[:16],
@@ -114,8 +115,8 @@ def run(entry: Entry, data: Path | None, seed: int, store_path: Path, lm: dspy.B
     rungs = [rung.name for rung in compiled.report.rungs]
     won = {
         "choice": compiled.report.winner.choice, "rung": compiled.report.winner.name, "rungs": rungs,
-        "difference": compared.difference, "difference_low": compared.interval.low,
-        "difference_high": compared.interval.high, "p_value": compared.p_value, "compile_seconds": round(took, 1),
+        "difference": compared.difference, "difference_low": 0.0 if kept else compared.interval.low,
+        "difference_high": 0.0 if kept else compared.interval.high, "p_value": compared.p_value, "compile_seconds": round(took, 1),
         "search_calls": sum(rung.calls for rung in compiled.report.rungs),
     }  # fmt: skip
     return [
