@@ -116,8 +116,8 @@ def run(entry: Entry, data: Path | None, seed: int, store_path: Path, lm: dspy.B
     won = {
         "choice": compiled.report.winner.choice, "rung": compiled.report.winner.name, "rungs": rungs,
         "difference": compared.difference, "difference_low": 0.0 if kept else compared.interval.low,
-        "difference_high": 0.0 if kept else compared.interval.high, "p_value": compared.p_value, "compile_seconds": round(took, 1),
-        "search_calls": sum(rung.calls for rung in compiled.report.rungs),
+        "difference_high": 0.0 if kept else compared.interval.high, "p_value": compared.p_value,
+        "compile_seconds": round(took, 1), "search_calls": sum(rung.calls for rung in compiled.report.rungs),
     }  # fmt: skip
     return [
         {**own, "optimizer": "baseline", **score_card(declared, test, seed), **borne[0]},
