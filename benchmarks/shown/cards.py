@@ -144,9 +144,9 @@ def _table(pairs: Sequence[Pair]) -> Table:
             _title(compiled), numbers.percent(declared.score), numbers.percent(compiled.score), span(compiled),
             _plot(declared, compiled), numbers.points(compiled.difference), numbers.p_value(compiled.p_value),
             " → ".join(numbers.count(card.tokens) for card in (declared, compiled)),
-            " → ".join(numbers.figure(round(card.seconds, 2)) for card in (declared, compiled)),
+            " → ".join(numbers.figure(float(f"{card.seconds:.2g}")) for card in (declared, compiled)),
             numbers.count(compiled.search_calls), numbers.duration(compiled.compile_seconds),
-            *([" → ".join(share(card.worst) for card in (declared, compiled))] if perturbed else []),
+            *([" → ".join(share(card.worst).rstrip("% ") for card in (declared, compiled))] if perturbed else []),
             *(["–" if compiled.usd is None else numbers.figure(compiled.usd)] if paid else []),
         ))  # fmt: skip
     return Table(

@@ -15,6 +15,8 @@ from .content import Results, Suite, Table
 
 __all__ = ["overview", "results_page", "results_view", "table_view"]
 
+_LEAST = 15  # of a column, where it has so much to say
+
 
 def results_page(results: Results) -> str:
     """Gives the results as one HTML page."""
@@ -55,9 +57,11 @@ def table_view(table: Table) -> RenderableType:
     shown = [index for index, column in enumerate(table.columns) if column.kind != "plot"]
     for index in shown:
         numeric = table.columns[index].kind == "number"
+        longest = max((len(str(row[index])) for row in table.rows), default=0)
         drawn.add_column(
-            Text(table.columns[index].name), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
-        )
+            Text(table.columns[index].name), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold",
+            min_width=min(_LEAST, longest),
+        )  # fmt: skip
     for number, row in enumerate(table.rows):
         drawn.add_row(*(Text(str(row[index])) for index in shown), style="bold" if number in table.strong else None)
     return Group(Text(table.caption, style="italic"), drawn)
