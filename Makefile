@@ -1,6 +1,6 @@
 # make quickstart   a better sentiment program on the embedded LM, from nothing
 # make test         everything that CI runs
-# make bench        what a compile is worth on three small tasks, beside what we saw
+# make bench        what a compile is worth on three small tasks, in some minutes
 # make check        format, lint, types, architecture, secrets, known holes of dependencies
 # make docs         the site of docs/, in build/docs
 # make finetune     what trains the embedded LM (torch), for `progspace compile --finetune` and its tests
@@ -32,8 +32,7 @@ quickstart: setup
 	@$(BIN)/python -m progspace.benchmarks.quickstart
 
 bench: setup
-	@$(BIN)/python -m progspace.benchmarks core --suite quick --results .progspace/quick.jsonl \
-		--compare benchmarks/results/quick.jsonl
+	@$(BIN)/python -m progspace.benchmarks core --suite quick --results .progspace/quick.jsonl
 
 check: $(VENV)/.installed scan
 	$(BIN)/ruff format --check .

@@ -5,8 +5,9 @@
     python -m progspace.benchmarks.core --table
     python -m progspace.benchmarks.core --compare results/core.jsonl.old
 
-``quick`` takes about five minutes and needs no data but ours; ``core`` about an hour, with public data (`tasks`). Each
-task is compiled on the embedded LM; the program as declared and the winner are scored on the same sealed rows. Lines
+``quick`` is three small tasks without robust scores, on no data but ours; ``core`` takes hours on two cores, and public
+data (`tasks`). Each task is compiled on the embedded LM; the program as declared and the winner are scored on the same
+sealed rows. Lines
 are added to ``results/SUITE.jsonl`` as they come; what stands there is not run again. *Worst* is the robust score of
 `progspace.robustness` on the first sealed rows: a row counts by the lowest score that it gets as it is, or changed in a
 way that keeps its label. Fine-tuning has its own benchmark, ``finetune``. Toxicity is on no card: outputs are labels
@@ -129,6 +130,8 @@ def _borne(
     program: dspy.Module, task: ps.Task, rows: Sequence[dspy.Example], lm: dspy.BaseLM, store: Store, seed: int
 ) -> dict[str, Any]:
     """Scores the first sealed rows under changes of their inputs that keep the labels."""
+    if not rows:
+        return {}
     told = ps.robustness(program, task, lm=lm, data=rows, store=store, seed=seed)
     return {
         "worst": told.worst, "n_worst": told.original.n, "before_worst": told.original.score,
