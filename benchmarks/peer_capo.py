@@ -156,7 +156,7 @@ def capo(search: Search) -> Found:
             return PromptProgram(prompt.construct_prompt(), search.task.inputs, output, classes)
         instruction, demos = predictor.parts(prompt.construct_prompt())
         module = dspy.Predict(signature.with_instructions(instruction))
-        module.demos = [dspy.Example(**demo) for demo in demos]
+        module.demos = [dspy.Example(dict(demo)) for demo in demos]
         return module
 
     prompts = optimizer.optimize(_STEPS)

@@ -117,7 +117,7 @@ class _Said(dspy.Module):
 
     def forward(self, **inputs: Any) -> Any:
         """Gives the prediction of these inputs."""
-        return self._said[inputs_hash(dspy.Example(**inputs).with_inputs(*inputs))]
+        return self._said[inputs_hash(dspy.Example(dict(inputs)).with_inputs(*inputs))]
 
 
 def _prediction(given: Any) -> Any:

@@ -203,7 +203,7 @@ def _judging(task: Task, examples: Sequence[dspy.Example], lm: dspy.BaseLM, note
     if not isinstance(metric, JudgeMetric):
         return Rehearsed(0.0, 0.0, 0.0, 0.0)
     known = [
-        dspy.Example(**{name: metric.value_of(name, each, each) for name in metric.inputs}).with_inputs(*metric.inputs)
+        dspy.Example({name: metric.value_of(name, each, each) for name in metric.inputs}).with_inputs(*metric.inputs)
         for each in examples
     ]
     judging = rehearse(metric.program, known, metric.lm or lm)
