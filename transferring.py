@@ -100,9 +100,9 @@ class Transferred:
 
 
 def _told(test: PairedTest) -> str:
-    low, high = numbers.points(test.interval.low), numbers.points(test.interval.high)
+    between = numbers.points_between(test.interval.low, test.interval.high)
     return (
-        f"{numbers.points(test.difference)} points [{low}, {high}] on {numbers.count(test.n)} rows, "
+        f"{numbers.points(test.difference)} points {between} on {numbers.count(test.n)} rows, "
         f"p {numbers.p_value(test.p_value)}"
     )
 

@@ -7,11 +7,10 @@
 
 ``quick`` is three small tasks without robust scores, on no data but ours; ``core`` takes hours on two cores, and public
 data (`tasks`). Each task is compiled on the embedded LM; the program as declared and the winner are scored on the same
-sealed rows. Lines
-are added to ``results/SUITE.jsonl`` as they come; what stands there is not run again. *Worst* is the robust score of
-`progspace.robustness` on the first sealed rows: a row counts by the lowest score that it gets as it is, or changed in a
-way that keeps its label. Fine-tuning has its own benchmark, ``finetune``. Toxicity is on no card: outputs are labels
-and facts, and no model of it ships.
+sealed rows. Lines are added to ``results/SUITE.jsonl`` as they come; what stands there is not run again. *Worst* is the
+robust score of `progspace.robustness` on the first sealed rows: a row counts by the lowest score that it gets as it is,
+or changed in a way that keeps its label. Fine-tuning has its own benchmark, ``finetune``. Toxicity is on no card:
+outputs are labels and facts, and no model of it ships.
 
 ``--compare`` reads the results of an earlier version: where the sealed rows are the same, winner against winner by the
 paired test.
@@ -106,7 +105,8 @@ def run(entry: Entry, data: Path | None, seed: int, store_path: Path, lm: dspy.B
             for program in (task.program, compiled.program)
         ]
     compared = compare_cells(winner, declared, test, seed=seed)
-    kept = winner[0].program == declared[0].program  # then nothing is uncertain
+    between = compared.interval  # of one program there is none: it is no different, for certain
+    low, high = (0.0, 0.0) if compared.same else (between.low, between.high)
     own = {
         "task": entry.name, "budget": entry.calls, "seed": seed, "lm": lm.model,
         "test": hashlib.sha256("".join(map(example_hash, test)).encode()).hexdigest()[:16],
@@ -116,8 +116,7 @@ def run(entry: Entry, data: Path | None, seed: int, store_path: Path, lm: dspy.B
     rungs = [rung.name for rung in compiled.report.rungs]
     won = {
         "choice": compiled.report.winner.choice, "rung": compiled.report.winner.name, "rungs": rungs,
-        "difference": compared.difference, "difference_low": 0.0 if kept else compared.interval.low,
-        "difference_high": 0.0 if kept else compared.interval.high, "p_value": compared.p_value,
+        "difference": compared.difference, "difference_low": low, "difference_high": high, "p_value": compared.p_value,
         "compile_seconds": round(took, 1), "search_calls": sum(rung.calls for rung in compiled.report.rungs),
     }  # fmt: skip
     return [

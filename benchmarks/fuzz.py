@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -38,8 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     versions = {name: version(name) for name in ("dspy", "pydantic", "starlette", "uvicorn")}
     kept = []
     for part in told.part or PARTS:
-        found = PARTS[part](range(told.first, told.first + told.cases), told.seed)
-        kept.append({"task": part, "seed": told.seed, **found, "python": platform.python_version(), **versions})
+        began = time.perf_counter()
+        outcomes = PARTS[part](range(told.first, told.first + told.cases), told.seed)
+        kept.append({
+            "task": part, "seed": told.seed, "cases": told.cases, "outcomes": dict(outcomes.most_common()),
+            "seconds": round(time.perf_counter() - began, 1), "python": platform.python_version(), **versions,
+        })  # fmt: skip
         print(json.dumps(kept[-1]), flush=True)
     if not told.show:
         write_results("fuzz", kept)

@@ -22,6 +22,7 @@ from typing import Any
 from rich.console import Console
 
 from ..errors import DataError
+from ..evaluation.page.html import write_page
 from .results import RESULTS, read_runs
 from .shown.cards import Card
 from .shown.content import Results, Suite
@@ -57,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = Results(suites=tuple(each for each, _ in shown))
     page: Path | None = arguments.html or (Path(".progspace", "results.html") if arguments.open else None)
     if page is not None:
-        _write(results, page)
+        write_page(results_page(results), page)
+        Console(stderr=True).print(f"page: {page}", highlight=False)
         if arguments.open:
             webbrowser.open(page.resolve().as_uri())
     if arguments.json:
@@ -77,15 +79,6 @@ def _paths(names: Sequence[str]) -> list[Path]:
             raise DataError(f"there are no results of {name!r}; name a file, or one of {', '.join(there) or 'none'}")
         found.append(there[name] if name in there else Path(name))
     return found
-
-
-def _write(results: Results, page: Path) -> None:
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(results_page(results), encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror or error})", file=str(page)) from error
-    Console(stderr=True).print(f"page: {page}", highlight=False)
 
 
 def _document(shown: Sequence[tuple[Suite, Any]]) -> dict[str, Any]:

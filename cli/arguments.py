@@ -17,12 +17,15 @@ from ..errors import DataError
 
 __all__ = [
     "DEFAULT_STORE",
+    "AlphaOption",
     "BaseUrlOption",
+    "DataOption",
     "HostOption",
     "InsecureOption",
     "JsonOption",
     "KnownOption",
     "LmOption",
+    "MarginOption",
     "PortOption",
     "ProgramArgument",
     "SplitOption",
@@ -75,6 +78,13 @@ TestRowsOption = Annotated[
     int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")
 ]
 SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Examples in place of a split: `.jsonl`, `.json`, `.csv`, `.parquet`.")
+]
+MarginOption = Annotated[
+    float, typer.Option("--margin", help="The loss that is put up with, in units of the score: 0.01 is a point.")
+]
+AlphaOption = Annotated[float, typer.Option("--alpha", help="How often a verdict is wrong, at most.")]
 
 
 def _workers(told: str) -> int | str:

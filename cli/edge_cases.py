@@ -11,7 +11,9 @@ from rich.text import Text
 
 from .arguments import (
     DEFAULT_STORE,
+    AlphaOption,
     BaseUrlOption,
+    DataOption,
     JsonOption,
     LmOption,
     ProgramArgument,
@@ -25,7 +27,6 @@ from .arguments import (
     find_task,
     show,
 )
-from .gate import AlphaOption, DataOption
 
 __all__ = ["add_edge"]
 

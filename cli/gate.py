@@ -11,9 +11,12 @@ import typer
 from ..errors import DataError
 from .arguments import (
     DEFAULT_STORE,
+    AlphaOption,
     BaseUrlOption,
+    DataOption,
     JsonOption,
     LmOption,
+    MarginOption,
     ProgramArgument,
     SplitOption,
     StoreOption,
@@ -25,15 +28,7 @@ from .arguments import (
     show,
 )
 
-__all__ = ["AlphaOption", "DataOption", "MarginOption", "add_gate"]
-
-DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Examples in place of a split: `.jsonl`, `.json`, `.csv`, `.parquet`.")
-]
-MarginOption = Annotated[
-    float, typer.Option("--margin", help="The loss that is put up with, in units of the score: 0.01 is a point.")
-]
-AlphaOption = Annotated[float, typer.Option("--alpha", help="How often a verdict is wrong, at most.")]
+__all__ = ["add_gate"]
 
 _WORSE, _CANNOT_TELL = 1, 3
 

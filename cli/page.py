@@ -46,18 +46,14 @@ def report(
 
     Example: `progspace report sentiment.progspace.json --html report.html --open`
     """
-    from ..evaluation.page.html import html_page
+    from ..evaluation.page.html import html_page, write_page
     from ..evaluation.rendering import report_view
 
     findings, content = _artifact(what, store) if what and _is_artifact(what) else _searched(what, store)
     if html is None and open_:
         html = Path(".progspace", f"{content.task}.html".replace("/", "-"))
     if html is not None:
-        try:
-            html.parent.mkdir(parents=True, exist_ok=True)
-            html.write_text(html_page(content), encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"cannot be written ({error.strerror or error})", file=str(html)) from error
+        write_page(html_page(content), html)
         Console(stderr=True).print(f"page: {html}", highlight=False)
         if open_:
             webbrowser.open(html.resolve().as_uri())

@@ -14,7 +14,9 @@ from rich.text import Text
 
 from .arguments import (
     DEFAULT_STORE,
+    AlphaOption,
     BaseUrlOption,
+    DataOption,
     JsonOption,
     StoreOption,
     TaskArgument,
@@ -25,7 +27,6 @@ from .arguments import (
     find_task,
     show,
 )
-from .gate import AlphaOption, DataOption
 
 if TYPE_CHECKING:
     from ..transferring import Transferred
@@ -114,8 +115,8 @@ def _parts(done: Transferred) -> Table:
     for each in done.parts:
         told = each.part.impossible or "went with its format"
         if (test := each.test) is not None:
-            low, high = numbers.points(test.interval.low), numbers.points(test.interval.high)
-            told = f"{numbers.points(test.difference)} [{low}, {high}]"
+            between = numbers.points_between(test.interval.low, test.interval.high)
+            told = f"{numbers.points(test.difference)} {between}"
         style = {"kept": "green", "lost": "red"}.get(each.verdict)
         what = each.part.told if len(each.part.told) <= 60 else each.part.told[:59] + "…"
         table.add_row(each.part.where, each.part.kind, Text(what), Text(each.verdict, style=style or ""), Text(told))

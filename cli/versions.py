@@ -14,9 +14,12 @@ from rich.text import Text
 
 from .arguments import (
     DEFAULT_STORE,
+    AlphaOption,
     BaseUrlOption,
+    DataOption,
     JsonOption,
     LmOption,
+    MarginOption,
     SplitOption,
     StoreOption,
     TaskArgument,
@@ -27,7 +30,6 @@ from .arguments import (
     find_task,
     show,
 )
-from .gate import AlphaOption, DataOption, MarginOption
 
 if TYPE_CHECKING:
     from ..artifacts.registry import Version

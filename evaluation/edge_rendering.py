@@ -127,7 +127,7 @@ def robustness_view(found: Robustness) -> RenderableType:
 
 
 def _difference(difference: float, interval: Interval) -> str:
-    return f"{numbers.points(difference)} [{numbers.points(interval.low)}, {numbers.points(interval.high)}]"
+    return f"{numbers.points(difference)} {numbers.points_between(interval.low, interval.high)}"
 
 
 def _values(values: Mapping[str, Any]) -> str:

@@ -81,11 +81,11 @@ class Gate:
     def lines(self) -> list[str]:
         """What a person should know, in sentences."""
         test, names = self.test, (self.comparison.a.name, self.comparison.b.name)
-        low, high = numbers.points(test.interval.low), numbers.points(test.interval.high)
+        between = numbers.points_between(test.interval.low, test.interval.high)
         lines = [
             f"{self.verdict}: {self.why}.",
             f"{names[0]} − {names[1]}: {numbers.points(test.difference)} points, "
-            f"{numbers.percent(test.interval.level)} interval [{low}, {high}] ({test.interval.method}), on "
+            f"{numbers.percent(test.interval.level)} interval {between} ({test.interval.method}), on "
             f"{numbers.count(test.n)} rows: {len(self.broken)} broke, {len(self.mended)} were mended. "
             f"p of a loss of {100 * test.margin:.1f} points {numbers.p_value(test.p_no_worse)} ({test.method}), "
             f"of no loss {numbers.p_value(test.p_worse)}.",

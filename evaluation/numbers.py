@@ -6,7 +6,7 @@ import math
 
 from .statistics import Interval
 
-__all__ = ["count", "duration", "figure", "interval", "p_told", "p_value", "percent", "points"]
+__all__ = ["count", "duration", "figure", "interval", "p_told", "p_value", "percent", "points", "points_between"]
 
 
 def percent(share: float) -> str:
@@ -25,6 +25,15 @@ def points(difference: float) -> str:
     ('+3.1', '−20.0')
     """
     return f"{'−' if difference < 0 else '+'}{abs(100 * difference):.1f}"
+
+
+def points_between(low: float, high: float) -> str:
+    """An interval of a difference of two shares, in percentage points.
+
+    >>> points_between(-0.02, 0.031)
+    '[−2.0, +3.1]'
+    """
+    return f"[{points(low)}, {points(high)}]"
 
 
 def interval(of: Interval) -> str:

@@ -76,7 +76,7 @@ def report_lines(report: Findings) -> list[str]:
             f"Winner: {winner.choice}. On {numbers.count(winner.test.n)} sealed test examples "
             f"{numbers.percent(report.baseline.test.score)} → {numbers.percent(winner.test.score)}: "
             f"{numbers.points(against.difference)} points "
-            f"[{numbers.points(against.low)}, {numbers.points(against.high)}], p {numbers.p_told(against.p_value)} "
+            f"{numbers.points_between(against.low, against.high)}, p {numbers.p_told(against.p_value)} "
             f"({against.wins} better, {against.losses} worse)."
         )
     elif winner is not report.baseline:
@@ -208,7 +208,7 @@ def comparison_view(comparison: Comparison) -> RenderableType:
     test = comparison.test
     line = (
         f"{comparison.a.name} − {comparison.b.name}: {numbers.points(test.difference)} points "
-        f"[{numbers.points(test.interval.low)}, {numbers.points(test.interval.high)}], "
+        f"{numbers.points_between(test.interval.low, test.interval.high)}, "
         f"p {numbers.p_told(test.p_value)} ({test.method}; "
         f"{test.wins_a} better, {test.wins_b} worse, {test.ties} alike)."
     )

@@ -129,16 +129,10 @@ def application(
         service.authorise(request)
         return Response(told, media_type="application/json")
 
-    app = Starlette(
-        routes=[
-            Route("/predict", service.predict, methods=["POST"]),
-            Route("/health", service.health),
-            Route("/ready", service.ready),
-            Route("/openapi.json", openapi),
-        ],
-        exception_handlers={HTTPException: _problem, Exception: _problem},
-    )
-    # A redirect would lead to wherever the request's Host says.
-    app.router.redirect_slashes = False
-    app.state.service = service
-    return app
+    routes = [
+        Route("/predict", service.predict, methods=["POST"]),
+        Route("/health", service.health),
+        Route("/ready", service.ready),
+        Route("/openapi.json", openapi),
+    ]
+    return service.application(routes, _problem)

@@ -290,18 +290,13 @@ def lm_application(
     """
     service = LMService(engines, embedders or {}, limits or Limits(), key)
     post: Callable[[str, Any], Route] = lambda path, answer: Route(path, answer, methods=["POST"])  # noqa: E731
-    app = Starlette(
-        routes=[
-            post("/v1/chat/completions", service.chat),
-            post("/v1/completions", service.completions),
-            post("/v1/embeddings", service.embeddings),
-            Route("/v1/models", service.models),
-            Route("/v1/models/{model:path}", service.model),
-            Route("/health", service.health),
-            Route("/ready", service.ready),
-        ],
-        exception_handlers={HTTPException: _error, Exception: _error},
-    )
-    app.router.redirect_slashes = False  # as in `progspace.serving.http`
-    app.state.service = service
-    return app
+    routes = [
+        post("/v1/chat/completions", service.chat),
+        post("/v1/completions", service.completions),
+        post("/v1/embeddings", service.embeddings),
+        Route("/v1/models", service.models),
+        Route("/v1/models/{model:path}", service.model),
+        Route("/health", service.health),
+        Route("/ready", service.ready),
+    ]
+    return service.application(routes, _error)

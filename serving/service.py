@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import anyio
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 __all__ = ["Limits", "Service"]
 
@@ -47,6 +49,16 @@ class Service:
         self.limits = limits
         self.in_flight, self.draining = 0, False
         self._key = None if key is None else f"Bearer {key}".encode()
+
+    def application(
+        self, routes: Sequence[Route], tell: Callable[[Request, Exception], Awaitable[Response]]
+    ) -> Starlette:
+        """Makes an ASGI application of it, whose errors are told by ``tell``; it is its ``state.service``."""
+        app = Starlette(routes=routes, exception_handlers={HTTPException: tell, Exception: tell})
+        # A redirect would lead to wherever the request's Host says.
+        app.router.redirect_slashes = False
+        app.state.service = self
+        return app
 
     async def health(self, _: Request) -> Response:
         """Tells that the process lives."""

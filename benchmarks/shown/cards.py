@@ -10,7 +10,7 @@ from pydantic import Field
 from ...evaluation import numbers
 from ...evaluation.statistics import Interval, paired_test
 from .content import Kind, Mark, Plot, Suite, Table, Verdict, columns, judged
-from .reading import Run, about, parsed
+from .reading import Run, heading, parsed
 
 __all__ = ["LUCK", "Card", "cards", "share", "span"]
 
@@ -86,10 +86,7 @@ def cards(name: str, file: str, lines: Sequence[Mapping[str, Any]], before: Sequ
     ]
     earlier = _compared(pairs, parsed(Card, before, "the earlier version"))
     return Suite(
-        name=name,
-        file=file,
-        about=about(name) or about("core"),
-        runs=len(lines),
+        **heading(name, file, lines, like="core"),
         rule="A win needs p < 0.05; any lower mean is a loss.",
         verdicts=tuple(_verdict(*pair) for pair in pairs),
         tables=(_table(pairs), *([earlier] if earlier else []), *(_card(*pair) for pair in pairs)),
@@ -111,15 +108,11 @@ def _title(card: Card) -> str:
     return f"{card.task}, seed {card.seed}" if card.seed else card.task
 
 
-def _range(low: float, high: float) -> str:
-    return f"[{numbers.points(low)}, {numbers.points(high)}]"
-
-
 def _verdict(declared: Card, compiled: Card) -> Verdict:
     gain = compiled.difference
     told = (
         f"{_title(compiled)}: {numbers.percent(declared.score)} → {numbers.percent(compiled.score)}, "
-        f"{numbers.points(gain)} points {_range(compiled.difference_low, compiled.difference_high)}, "
+        f"{numbers.points(gain)} points {numbers.points_between(compiled.difference_low, compiled.difference_high)}, "
         f"p {numbers.p_told(compiled.p_value)}"
     )
     return judged(told, gain, compiled.p_value < LUCK)
@@ -195,7 +188,7 @@ def _compared(pairs: Sequence[Pair], before: Sequence[Card]) -> Table | None:
         test = paired_test(card.scores, earlier.scores)
         rows.append((
             _title(card), numbers.percent(earlier.score), numbers.percent(card.score),
-            numbers.points(test.difference), _range(test.interval.low, test.interval.high),
+            numbers.points(test.difference), numbers.points_between(test.interval.low, test.interval.high),
             numbers.p_value(test.p_value),
         ))  # fmt: skip
     if not before:

@@ -11,7 +11,7 @@ from ..peer_runs import PROGSPACE
 from ..peer_table import Entry, Place, calls_to_reach, entries, losses
 from .cards import span
 from .content import Chart, Mark, Plot, Point, Series, Suite, Table, Verdict, columns
-from .reading import Run, about, parsed
+from .reading import Run, heading, parsed
 
 __all__ = ["PeerRun", "ReplayRun", "peers", "replay"]
 
@@ -46,10 +46,7 @@ def peers(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Suite:
     found = entries([run.model_dump() for run in runs])
     tasks = list(dict.fromkeys(task for task, _ in found))
     return Suite(
-        name=name,
-        file=file,
-        about=about(name) or about("peers"),
-        runs=len(lines),
+        **heading(name, file, lines, like="peers"),
         rule="At the same budget: a win needs the best peer's mean below progspace's interval; a higher mean of any "
         "peer is a loss.",
         verdicts=tuple(_verdicts(found)),
@@ -178,10 +175,7 @@ def replay(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Suite:
         for race in races
     ]
     return Suite(
-        name=name,
-        file=file,
-        about=about(name) or about("replay"),
-        runs=len(lines),
+        **heading(name, file, lines, like="replay"),
         rule=f"Regret of {DEFAULT_RACE}, the default, against each: in the mean of tasks; and, where it is beyond the "
         "interval, its losses on a task alone.",
         verdicts=tuple(_race_verdicts(regrets, runs)),

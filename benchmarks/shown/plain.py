@@ -7,7 +7,7 @@ from typing import Any
 
 from ...evaluation import numbers
 from .content import Column, Suite, Table
-from .reading import about
+from .reading import heading
 
 __all__ = ["plain", "plain_table"]
 
@@ -23,10 +23,7 @@ def plain(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Suite:
     told = ", ".join(f"{_words(key)} {_text(key, value)}" for key, value in same.items())
     varying = [{key: value for key, value in line.items() if key not in same} for line in lines]
     return Suite(
-        name=name,
-        file=file,
-        about=about(name),
-        runs=len(lines),
+        **heading(name, file, lines),
         tables=(plain_table("1 run" if len(lines) == 1 else f"{numbers.count(len(lines))} runs", varying),)
         if lines
         else (),

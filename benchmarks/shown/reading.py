@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...errors import DataError
 
-__all__ = ["Run", "about", "fits", "parsed"]
+__all__ = ["Run", "about", "fits", "heading", "parsed"]
 
 
 class Run(BaseModel):
@@ -44,6 +44,11 @@ def parsed(kind: type[AnyRun], lines: Iterable[Mapping[str, Any]], file: str) ->
             where = ".".join(map(str, first["loc"]))
             raise DataError(first["msg"], file=file, row=number, field=where) from error
     return runs
+
+
+def heading(name: str, file: str, lines: Sequence[Any], like: str = "") -> dict[str, Any]:
+    """What a `progspace.benchmarks.shown.content.Suite` tells of a file; ``like``: whose description serves, too."""
+    return {"name": name, "file": file, "about": about(name) or about(like), "runs": len(lines)}
 
 
 def about(suite: str) -> str:

@@ -10,7 +10,7 @@ from .cards import LUCK, Card, cards, share, span
 from .content import Kind, Mark, Plot, Suite, Table, Verdict, columns, judged
 from .peers import PeerRun, ReplayRun, peers, replay
 from .plain import plain, plain_table
-from .reading import Run, about, fits, parsed
+from .reading import Run, fits, heading, parsed
 
 __all__ = ["suite"]
 
@@ -63,10 +63,7 @@ def _finetune(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Suite
     runs = parsed(TrainedRun, lines, file)
     places = list(dict.fromkeys((run.task, run.seed) for run in runs))
     return Suite(
-        name=name,
-        file=file,
-        about=about(name) or about("finetune"),
-        runs=len(lines),
+        **heading(name, file, lines, like="finetune"),
         rule="Trained weights against the best prompt and the peer: a win needs intervals apart; any lower mean is a "
         "loss.",
         verdicts=tuple(_trained_verdicts(runs)),
@@ -151,10 +148,7 @@ def _retrieval(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Suit
         if run.score is None
     ]
     return Suite(
-        name=name,
-        file=file,
-        about=about(name) or about("retrieval"),
-        runs=len(lines),
+        **heading(name, file, lines, like="retrieval"),
         rule="Against plain retrieval: a win needs p < 0.05; any lower mean is a loss.",
         verdicts=tuple(
             _compared(run.name, run.versus_plain, run.p < LUCK, f"of F1, p {numbers.p_told(run.p)}")
@@ -189,16 +183,13 @@ def _robustness(name: str, file: str, lines: Sequence[Mapping[str, Any]]) -> Sui
         (
             f"{run.perturbation}\n{run.task}, {run.optimizer}", numbers.percent(run.score),
             numbers.percent(run.perturbed), numbers.points(run.difference),
-            f"[{numbers.points(run.low)}, {numbers.points(run.high)}]", numbers.p_value(run.p_value), str(run.broken),
+            numbers.points_between(run.low, run.high), numbers.p_value(run.p_value), str(run.broken),
             str(run.mended), str(run.n_test), numbers.count(run.calls),
         )
         for run in runs
     ]  # fmt: skip
     return Suite(
-        name=name,
-        file=file,
-        about=about(name) or about("robustness"),
-        runs=len(lines),
+        **heading(name, file, lines, like="robustness"),
         rule="A win would need p < 0.05; any lower mean is a loss.",
         verdicts=tuple(
             _compared(

@@ -7,12 +7,14 @@ import hashlib
 import html
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from pydantic import BaseModel
 
+from ...errors import DataError
 from .content import PageContent
 
-__all__ = ["assemble", "html_page", "json_of"]
+__all__ = ["assemble", "html_page", "json_of", "write_page"]
 
 _SHARED = ("dom.js", "frame.js")
 _REPORT = ("charts.js", "matrix.js", "details.js", "page.js")
@@ -59,6 +61,19 @@ def assemble(content: BaseModel, script: str, *, title: str, plain: str, live: b
     }
     parts = _part("page.html").split("§")
     return "".join(filled[part] if index % 2 else part for index, part in enumerate(parts))
+
+
+def write_page(page: str, path: Path) -> None:
+    """Writes a page, into a folder that is made where it is missing.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror or error})", file=str(path)) from error
 
 
 def json_of(content: BaseModel) -> str:
