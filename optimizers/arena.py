@@ -29,6 +29,7 @@ __all__ = ["FIRST", "Arena", "Dropped"]
 FIRST = 10
 """Examples of a first look."""
 RACED = 0.75
+_FEWEST_FRESH = 4
 _SIDE_BY_SIDE = 8
 """Candidates that run at a time: blocks are small, and an LM that batches wants more than one of them.
 
@@ -47,7 +48,7 @@ class Arena:
     Args:
         task: What is searched.
         dev: Its dev split, in the one order in which all cells are bought. Races look at the first three quarters; the
-            last quarter is fresh: kept for promotions.
+            last quarter, or what of it is kept, is fresh: for promotions.
         matrix: Runs, remembers, and counts.
         lms: LMs that predictors may run on instead of the task's, by name.
         repeats: How often a program runs on an example; its scores are averaged.
@@ -92,6 +93,10 @@ class Arena:
         """Lets candidates choose weights that were trained, by their name among ``lms``."""
         self.weights[weights.name] = weights
         self.lms[weights.name] = weights.lm
+
+    def keep_fresh(self, calls: float) -> None:
+        """Keeps as many fresh examples as a candidate can be run on for so many calls; no fewer than four."""
+        self.fresh = self.fresh[: max(_FEWEST_FRESH, int(calls / self.calls_a_cell(self.standings)))]
 
     def apply(self, candidate: Candidate) -> dspy.Module:
         """Makes a candidate's program."""

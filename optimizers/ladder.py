@@ -17,6 +17,7 @@ from .standing import Standing
 __all__ = ["Ladder"]
 
 _GOOD = 0.9
+_CONFIRMATION = 0.08  # of all calls, that one candidate's promotion may take
 
 
 class Ladder:
@@ -49,6 +50,8 @@ class Ladder:
         """
         self.means.told.rung("baseline")
         self._keep(self._baseline())
+        if (calls := self.arena.matrix.meter.budget.calls) is not None:
+            self.arena.keep_fresh(_CONFIRMATION * calls)
         headroom = self._headroom()
         ended = None if headroom.worth_it else "no gain could be told from luck"
         for plan in plans:

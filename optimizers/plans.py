@@ -67,8 +67,10 @@ def default_plans(
         plans.append(RungPlan("known", (KnownProposer(known, known.origin),), share=0.5))
     if trains:
         _check_trainable(lm)
-    if len(space.formats_for(signatures, lm)) > 1:
-        plans.append(RungPlan("formats", (FormatProposer(),), share=0.3))
+    if (formats := len(space.formats_for(signatures, lm))) > 1:
+        # Of a chain, those of all predictors at once first; one by one they are tried on the best of these.
+        places = formats if len(signatures) > 1 else None
+        plans.append(RungPlan("formats", (FormatProposer(),), share=0.3, places=places))
     if space.retrieval is not None and retrievers_of(module):
         plans.append(RungPlan("retrieval", (RetrievalProposer(), CombinationProposer()), share=0.4, places=_RETRIEVALS))
     if prompts := _prompts(space, others):

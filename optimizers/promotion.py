@@ -18,7 +18,7 @@ from .standing import Standing
 __all__ = ["Outcome", "Promotion", "Verdict"]
 
 _FINALISTS = 2
-_BEYOND_DOUBT = 0.995
+_BEYOND_DOUBT = 0.97
 _CHEAPER = 0.9  # of the tokens
 _ROUNDING = 1e-6
 

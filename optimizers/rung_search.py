@@ -101,7 +101,9 @@ class RungSearch:
         joined = 0
         try:
             asked = [proposer for proposer in self.plan.proposers if shares.get(proposer.name)]
-            bases = self._bases()
+            # What is built on a second base is looked at less, and costs runs on train: not where calls are scarce.
+            scarce = self._left is not None and self._left < 2 * self._round_calls(min(places, len(asked)))
+            bases = [self._leader()] if scarce else self._bases()
             for index, proposer in enumerate(asked):
                 base = bases[(turn + index) % len(bases)]
                 joined += self._propose(proposer, shares[proposer.name], self._state(turn, base))

@@ -80,8 +80,13 @@ class Nearest(BaseModel):
         own = input_texts(inputs, fields)
         similarity = index.similarity(np.stack([_vector(self.embedder, text) for text in own]))
         ranked = np.argsort(-np.round(similarity, _DIGITS), kind="stable")
-        near = [index.demonstrations[row] for row in ranked if index.texts[row] != own][: self.count]
+        near = [index.demonstrations[row] for row in ranked if not _same(index.texts[row], own)][: self.count]
         return [dict(each) for each in (near if self.order == "nearest_first" else reversed(near))]
+
+
+def _same(shown: Sequence[str], own: Sequence[str]) -> bool:
+    """Tells whether a demonstration's inputs are these; one that lacks some, as labels of a chain do, by the others."""
+    return all(not each or each == other for each, other in zip(shown, own, strict=True)) and (any(shown) or not any(own))
 
 
 def input_texts(values: Mapping[str, Any], fields: Sequence[str]) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class CrossoverProposer:
             parents = [state.incumbent, *parents[: _PARENTS - 1]]
         searched = state.space.searched(state.task.program)
         generator = random.Random(state.seed)  # noqa: S311 — reproducible, not secret
-        pools = label_pools(state.task.program, state.task.train)
+        pools = label_pools(state.task.program, state.task.train, partial=True)
         for _ in range(_ATTEMPTS * count):
             child, told = _cross(parents, list(searched), generator)
             if any(child == parent.candidate for parent in parents) or generator.random() < self.mutations:

@@ -37,24 +37,37 @@ Pool = Mapping[str, Sequence[dict[str, Any]]]
 MOST_RUNS = 64
 """Train examples that a program is run on, in one look."""
 _LARGEST = 500  # demonstrations of a pool: all of them are embedded, and an artifact would hold them
-_AT_A_TIME = 16
+_AT_A_TIME, _FEWEST = 16, 4
 _SHARE = 0.1  # of the calls that are left, which one look at train may take
 
 
-def label_pools(module: dspy.Module, examples: Sequence[dspy.Example]) -> Pool:
+def label_pools(module: dspy.Module, examples: Sequence[dspy.Example], *, partial: bool = False) -> Pool:
     """Gives the examples that hold every field of a predictor, as its demonstrations, as they are labelled.
+
+    Args:
+        module: Its predictors are shown them.
+        examples: Of train.
+        partial: Where no example holds every field, give what those hold that have all outputs and some input: a late
+            step of a chain is labelled, but for what the steps before it say.
 
     >>> example = dspy.Example(text="Superb.", label="positive")
     >>> label_pools(dspy.Predict("text -> label"), [example])
     {'self': [{'text': 'Superb.', 'label': 'positive'}]}
+    >>> label_pools(dspy.Predict("text, gist -> label"), [example], partial=True)
+    {'self': [{'text': 'Superb.', 'label': 'positive'}]}
     """
     pools = {}
     for name, predictor in module.named_predictors():
-        fields = list(predictor.signature.fields)
+        signature = predictor.signature
+        held = [[field for field in signature.fields if field in example] for example in examples]
+        whole = [len(fields) == len(signature.fields) for fields in held]
+        if partial and not any(whole):
+            outputs, inputs = set(signature.output_fields), set(signature.input_fields)
+            whole = [outputs <= set(fields) and not inputs.isdisjoint(fields) for fields in held]
         pools[name] = [
             demonstration({field: example[field] for field in fields})
-            for example in examples
-            if all(field in example for field in fields)
+            for example, fields, taken in zip(examples, held, whole, strict=True)
+            if taken
         ]
     return pools
 
@@ -130,13 +143,18 @@ def runs_on_train(program: dspy.Module, state: SearchState, *, most: int) -> Ite
     Args:
         program: Any; its calls are charged.
         state: Its train examples are taken.
-        most: Examples at most; fewer where that would take more than a tenth of the calls that are left.
+        most: Examples at most; fewer where that would take more than a tenth of the calls that are left, and none where
+            that holds hardly any.
 
     Raises:
         BudgetExceeded: Nothing is left to spend.
     """
     if (left := state.matrix.meter.calls_left) is not None:
-        most = min(most, max(_AT_A_TIME, int(_SHARE * left / max(1, len(program.predictors())))))
+        known = state.incumbent.cells
+        each = sum(len(cell.asked) for cell in known) / len(known) if known else len(program.predictors())
+        most = min(most, int(_SHARE * left / max(1.0, each)))
+        if most < _FEWEST:
+            return
     shown = [demonstration(dict(each)) for predictor in program.predictors() for each in predictor.demos]
     fresh = [each for each in state.task.train if not _is_shown(each, shown)][:most]
     for start in range(0, len(fresh), _AT_A_TIME):
@@ -160,7 +178,7 @@ def labelled_demonstrations(state: SearchState, examples: Sequence[dspy.Example]
         state: The incumbent's ways to answer and formats count.
         examples: Of train; None for all of it, or as many, classes equally often, as a prompt's pool may hold.
     """
-    pools = label_pools(state.task.program, state.task.train if examples is None else examples)
+    pools = label_pools(state.task.program, state.task.train if examples is None else examples, partial=True)
     choices = state.incumbent.candidate.predictors
     generator = random.Random(state.task.seed)  # noqa: S311 — reproducible, not secret
     return {
@@ -207,13 +225,10 @@ def bootstrapped_demonstrations(
 
 
 def labelled_or_bootstrapped(state: SearchState, wanted: int) -> Pool:
-    """Gives labelled demonstrations, and for predictors without any the traces of the incumbent's successes.
+    """Gives labelled demonstrations; where no predictor has any, the traces of the incumbent's successes.
 
     Raises:
         BudgetExceeded: Nothing is left to spend.
     """
-    pools = dict(labelled_demonstrations(state))
-    if all(pools.values()):
-        return pools
-    traces = bootstrapped_demonstrations(state, wanted)
-    return {name: pool or traces[name] for name, pool in pools.items()}
+    pools = labelled_demonstrations(state)
+    return pools if any(pools.values()) else bootstrapped_demonstrations(state, wanted)

@@ -14,10 +14,11 @@ import dspy
 
 from ...errors import BudgetExceeded
 from ...programs.candidate import Candidate
-from ...programs.examples import example_hash, plain_values
+from ...programs.examples import plain_values
 from ...programs.fields import choices_of, type_hint, write_field
 from .base import SearchState
 from .novelty import novel, retold
+from .pools import runs_on_train
 from .written import is_usable, read_instruction
 
 __all__ = ["WriterProposer"]
@@ -60,13 +61,13 @@ class WriterProposer:
     is dropped unmeasured: a small LM that cannot write costs its calls, and no cells.
 
     Args:
-        looked_at: Train examples that the incumbent is run on to find failures.
+        looked_at: Train examples that the incumbent is run on to find failures: those that others run it on, too.
         shown: Examples, or failures, in a prompt.
     """
 
     name = "writer"
 
-    def __init__(self, looked_at: int = 8, shown: int = 3) -> None:
+    def __init__(self, looked_at: int = 16, shown: int = 3) -> None:
         self.looked_at, self.shown = looked_at, shown
 
     def propose(self, state: SearchState, count: int) -> list[Candidate]:
@@ -124,15 +125,14 @@ class WriterProposer:
         return _Prompt(f"{text}\n\n{_COMPARE} {_FORM}", "scores", _values([row]))
 
     def _from_failures(self, desk: _Desk, state: SearchState, generator: random.Random) -> _Prompt | None:
-        examples = generator.sample(state.task.train, min(self.looked_at, len(state.task.train)))
         program = state.incumbent.candidate.apply(state.task.program, lms=state.lms)
-        runs = state.matrix.traces(program, examples)
-        ordered = [runs[example_hash(each)] for each in examples]
         failed = [
             (run, example)
-            for run, example in zip(ordered, examples, strict=True)
+            for runs in runs_on_train(program, state, most=self.looked_at)
+            for example, run in runs
             if run.cell.score is not None and run.cell.score < 1
         ]
+        generator.shuffle(failed)
         cases = []
         for run, example in sorted(failed, key=lambda pair: pair[0].cell.score or 0.0)[: self.shown]:
             steps = [(given, dict(output)) for name, given, output in run.trace if name == desk.name]
