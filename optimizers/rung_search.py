@@ -12,7 +12,7 @@ from ..errors import BudgetExceeded
 from ..programs.candidate import Candidate
 from .arena import FIRST, Arena
 from .bandit import Bandit
-from .promotion import Promotion
+from .promotion import Promotion, Verdict
 from .proposers.base import Proposer, SearchState
 from .races.base import Race, RaceMaker
 from .rung import Listener, Rung, RungPlan
@@ -102,7 +102,7 @@ class RungSearch:
         try:
             asked = [proposer for proposer in self.plan.proposers if shares.get(proposer.name)]
             # What is built on a second base is looked at less, and costs runs on train: not where calls are scarce.
-            scarce = self._left is not None and self._left < 2 * self._round_calls(min(places, len(asked)))
+            scarce = self._left is not None and self._left < 3 * self._round_calls(min(places, len(asked)))
             bases = [self._leader()] if scarce else self._bases()
             for index, proposer in enumerate(asked):
                 base = bases[(turn + index) % len(bases)]
@@ -215,7 +215,7 @@ class RungSearch:
         # Of those of earlier rungs, the ones that the race went on with.
         measured = [key for key in self.keys[1:] if self._bought(key) > self.earlier.get(key, 0)]
         if not measured:
-            return None
+            return self._nothing_measured(stopped)
         outcome = self.means.promotion.decide(self.arena, self.keys, measured, sure=self.plan.sure)
         standings = sorted(
             (self.arena.standings[key] for key in measured if key not in self.earlier or key == outcome.key),
@@ -232,4 +232,22 @@ class RungSearch:
             accounts=tuple(self.bandit.accounts.items()),
             dropped=tuple(self.dropped.items()),
             stopped=outcome.stopped or stopped,
+        )
+
+    def _nothing_measured(self, stopped: str | None) -> Rung | None:
+        """Gives a rung without candidates, where proposals took all its calls: what they cost is told."""
+        spent = self.arena.matrix.meter.spent - self.before
+        if not spent.calls:
+            return None
+        incumbent = self.arena.standings[self.keys[0]]
+        return Rung(
+            name=self.plan.name,
+            best=incumbent,
+            shrunken=incumbent.mean,
+            kept=False,
+            standings=(),
+            spent=spent,
+            verdict=Verdict(0.0, None, "nothing new was measured"),
+            accounts=tuple(self.bandit.accounts.items()),
+            stopped=stopped,
         )

@@ -86,7 +86,9 @@ class Nearest(BaseModel):
 
 def _same(shown: Sequence[str], own: Sequence[str]) -> bool:
     """Tells whether a demonstration's inputs are these; one that lacks some, as labels of a chain do, by the others."""
-    return all(not each or each == other for each, other in zip(shown, own, strict=True)) and (any(shown) or not any(own))
+    if not any(shown):
+        return not any(own)
+    return all(each in ("", other) for each, other in zip(shown, own, strict=True))
 
 
 def input_texts(values: Mapping[str, Any], fields: Sequence[str]) -> tuple[str, ...]:

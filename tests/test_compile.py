@@ -19,8 +19,10 @@ import progspace as ps
 from progspace.artifacts.compiled import Compiled
 from progspace.benchmarks.fault_server import KEY, serving
 from progspace.benchmarks.kills import Rule
+from progspace.optimizers.proposers.base import SearchState
 from progspace.optimizers.races.registry import RACES
 from progspace.programs import sentiment
+from progspace.programs.candidate import Candidate
 from progspace.store import schema
 from progspace.store.database import Store, open_store
 
@@ -153,6 +155,32 @@ def test_a_space_of_one_point_gives_the_program_as_declared(rule_engine: Any, st
     point = ps.Space(formats=[], instructions=[], demonstrations=[], answers=["direct"], votes=[1])
     compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=500), store=store, space=point)
     assert [rung.name for rung in compiled.report.rungs] == ["baseline"]
+
+
+class Looks:
+    """Runs the program on train, and proposes nothing."""
+
+    name = "looks"
+
+    def propose(self, state: SearchState, count: int) -> list[Candidate]:
+        state.matrix.fill(state.incumbent.candidate.apply(state.task.program), state.task.train[:10])
+        return []
+
+
+def test_what_is_asked_for_nothing_stands_in_the_bill(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    """Proposals took calls, and nothing came of them: the report counts what the engine was asked."""
+    engine = rule_engine(rule)
+    point = ps.Space(formats=[], instructions=[], demonstrations=[], answers=["direct"], votes=[1])
+    compiled = ps.compile(
+        task, lm=engine.lm(), budget=ps.Budget(calls=500), store=store, space=point, proposers=[Looks()]
+    )
+    baseline, prompts = compiled.report.rungs
+    assert (prompts.name, prompts.kept, prompts.candidates, prompts.reason) == (
+        "prompts", False, 0, "nothing new was measured"
+    )  # fmt: skip
+    assert baseline.calls + prompts.calls + compiled.report.test_calls == len(engine.prompts)
+    assert prompts.calls > 0
+    assert "nothing new was measured" in str(compiled.report)
 
 
 def test_limits_hold_for_the_winner(rule_engine: Any, store: Store, task: ps.Task) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -51,6 +52,7 @@ __all__ = [
 
 _ATTEMPTS = 8  # draws for each candidate that is wanted: some have been measured already
 _WRONG = 0.5
+_HANDFUL = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +251,11 @@ class NearestProposer:
         generator = random.Random(f"{state.seed}:nearest")  # noqa: S311 — reproducible, not secret
         room = room_for_demonstrations(state)
         longest = {name: max(pool, key=lambda each: len(str(each))) for name, pool in pools.items()}
+        # Whether neighbours help at all is told by a handful of them sooner than by two.
+        sizes = mixed_sizes(state.space.demonstrations, generator)
+        sizes.sort(key=lambda size: abs(math.log2(size / _HANDFUL)))
         for order in ("nearest_last", "nearest_first"):
-            for size in mixed_sizes(state.space.demonstrations, generator):
+            for size in sizes:
                 candidate, largest = state.incumbent.candidate, 0
                 for name, pool in pools.items():
                     fits = len(fitting([longest[name]] * size, room))

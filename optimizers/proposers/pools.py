@@ -38,7 +38,7 @@ MOST_RUNS = 64
 """Train examples that a program is run on, in one look."""
 _LARGEST = 500  # demonstrations of a pool: all of them are embedded, and an artifact would hold them
 _AT_A_TIME, _FEWEST = 16, 4
-_SHARE = 0.1  # of the calls that are left, which one look at train may take
+_SHARE = 0.06  # of the calls that are left, which one look at train may take
 
 
 def label_pools(module: dspy.Module, examples: Sequence[dspy.Example], *, partial: bool = False) -> Pool:
@@ -143,7 +143,7 @@ def runs_on_train(program: dspy.Module, state: SearchState, *, most: int) -> Ite
     Args:
         program: Any; its calls are charged.
         state: Its train examples are taken.
-        most: Examples at most; fewer where that would take more than a tenth of the calls that are left, and none where
+        most: Examples at most; fewer where that would take more than 6 % of the calls that are left, and none where
             that holds hardly any.
 
     Raises:

@@ -70,6 +70,23 @@ def test_a_race_never_sees_the_fresh_part_and_a_promotion_does(
     assert there.standings[keys[1]].mean == 1.0
 
 
+def test_a_promotion_takes_no_more_than_its_share_of_the_calls(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows)
+    (key,) = there.add([candidate(mood, 1)], "me")
+    all_fresh = there.fresh
+    there.keep_fresh(10_000)
+    assert there.fresh == all_fresh
+    each = len(there.buy(key, 2).cells[0].asked)
+    there.keep_fresh(5 * each)
+    assert there.fresh == all_fresh[:5]
+    there.confirm(key)
+    assert len(there.standings[key].fresh) == 5
+    there.keep_fresh(0)
+    assert len(there.fresh) == 4
+
+
 class Everything:
     """Buys all at once, then is over."""
 

@@ -52,6 +52,18 @@ def test_an_unknown_predictor_is_told_with_those_there_are(mood: Any) -> None:
         Space(predictors=["nobody"]).searched(dspy.Predict(mood))
 
 
+def test_formats_of_a_chain_are_tried_on_all_predictors_before_one_by_one(rule_engine: Any, mood: Any) -> None:
+    class Twice(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = dspy.Predict(mood), dspy.Predict(mood)
+
+    lm = rule_engine(str).lm()
+    chain, single = (default_plans(Space(), module, lm)[0] for module in (Twice(), dspy.Predict(mood)))
+    assert (chain.name, chain.places) == ("formats", len(Space().formats_for([mood], lm)))
+    assert single.places is None
+
+
 @pytest.mark.parametrize("wrong", [{"formats": ["xml"]}, {"votes": [-1]}, {"max_prompt_tokens": 0}, {"colour": 1}])
 def test_what_is_no_choice_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"(?i)space"):
