@@ -1,6 +1,6 @@
 """Replays races on recorded matrices: how good is the chosen candidate, for so many cells?
 
-    python -m progspace.benchmarks.replay [--runs 1000] [--tasks …] [--races …] [--plot]
+    python -m progspace.benchmarks.replay [--runs 1000] [--tasks …] [--races …] [--plot] [--bounds]
 
 Each run draws 120 of a recording's 200 examples as dev, their order, and the order of the 64 candidates; then a race
 buys cells of that matrix until so many are spent. Its *regret* is the best dev mean minus that of the candidate it
@@ -34,6 +34,7 @@ from ..optimizers.board import Board
 from ..optimizers.races.base import Race, RaceMaker
 from ..optimizers.races.registry import DEFAULT_RACE, RACES
 from ..optimizers.races.wilcoxon import Wilcoxon
+from .bounds import BOUNDS, Told
 from .results import RESULTS, read_results, write_results
 
 __all__ = ["Recording", "nicely", "recordings", "replay", "summary"]
@@ -129,9 +130,11 @@ def drawn(matrix: Recording, dev: int, seed: int) -> tuple[Recording, Array, Arr
     return taken, shown.mean(axis=1), matrix.scores[candidates].mean(axis=1)
 
 
-def _maker(name: str, verdicts: dict[tuple[float, ...], bool]) -> RaceMaker:
+def _maker(name: str, matrix: Recording) -> RaceMaker:
     if name == "wilcoxon":
-        return lambda seed: Wilcoxon(seed, verdicts=verdicts)
+        return lambda seed: Wilcoxon(seed, verdicts=_VERDICTS)
+    if name in BOUNDS:
+        return lambda seed: Told(seed, matrix.scores, matrix.groups, name)
     return RACES[name]
 
 
@@ -147,7 +150,7 @@ def _chunk(job: tuple[Recording, str, int, int, tuple[int, ...]]) -> list[tuple[
         # What is affordable shapes most races, so that each limit is a race of its own; Optuna's pruner does not ask.
         limits = [cells] if name == "wilcoxon" else [(limit,) for limit in cells]
         for marks in limits:
-            told = replay(_maker(name, _VERDICTS)(seed), taken, marks)
+            told = replay(_maker(name, taken)(seed), taken, marks)
             for limit, (best, spent, _) in zip(marks, told, strict=True):
                 regret = float(dev.max() - dev[best]), float(everything.max() - everything[best])
                 outcomes.append((limit, *regret, spent))
@@ -176,15 +179,15 @@ def _run(matrix: Recording, names: Sequence[str], runs: int, pool: Any) -> Itera
         print(f"{matrix.task}: {name}, {time.monotonic() - started:.0f} s", flush=True)
 
 
-def _keep(lines: list[dict[str, Any]], folder: Path) -> None:
+def _keep(lines: list[dict[str, Any]], folder: Path, name: str) -> None:
     """Writes what is new in place of what it says anew; other tasks and races stay."""
     told = {(line["task"], line["race"]) for line in lines}
-    path = folder / "replay.jsonl"
-    before = read_results("replay", folder) if path.exists() else []
+    path = folder / f"{name}.jsonl"
+    before = read_results(name, folder) if path.exists() else []
     kept = [line for line in before if (line["task"], line["race"]) not in told] + lines
-    order = ["full", *RACES]
+    order = ["full", *RACES, *BOUNDS]
     kept.sort(key=lambda line: (line["task"], order.index(line["race"]), line["cells"]))
-    write_results("replay", kept, folder)
+    write_results(name, kept, folder)
 
 
 def _line(task: str, race: str, cells: int, regret: Array, regret_all: Array, spent: Array) -> dict[str, Any]:
@@ -281,19 +284,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--plot", action="store_true", help="draw the chart of the results that there are, and no more")
+    parser.add_argument(
+        "--bounds", action="store_true",
+        help="what a model could spare that is told what it has to learn, beside the races; into replay_bounds.jsonl",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
+    name, races = "replay", arguments.races
+    if arguments.bounds:
+        name, races = "replay_bounds", [*races, *BOUNDS]
     if not arguments.plot:
         matrices = recordings(arguments.tasks)
         if not matrices:
             parser.error(f"there are no recordings in {RECORDINGS}: python -m progspace.benchmarks.record")
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # small matrices: threads only stand in their way
-            os.environ.setdefault(name, "1")
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # small matrices: threads stand in their way
+            os.environ.setdefault(variable, "1")
         with multiprocessing.get_context("spawn").Pool(arguments.workers, nicely) as pool:
             for matrix in matrices:
-                _keep(list(_run(matrix, arguments.races, arguments.runs, pool)), arguments.results)
-    lines = read_results("replay", arguments.results)
+                _keep(list(_run(matrix, races, arguments.runs, pool)), arguments.results, name)
+    lines = read_results(name, arguments.results)
     print(summary(lines))
-    plot(lines, arguments.results / "replay.svg")
+    if not arguments.bounds:
+        plot(lines, arguments.results / "replay.svg")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from progspace.benchmarks.bounds import expected
 from progspace.benchmarks.replay import CELLS, DEV, Recording, drawn, main, recordings, replay, summary
 from progspace.benchmarks.selection import simulate, synthetic_matrix
+from progspace.evaluation.quality import Spread
+from progspace.optimizers.board import Board
 from progspace.optimizers.races.blocks import Blocks
 from progspace.optimizers.races.successive_halving import SuccessiveHalving
 
@@ -62,6 +65,22 @@ def test_a_lucky_winner_is_told_from_a_good_one() -> None:
     assert off["argmax"] > 0.1
     assert abs(off["race, model"]) < off["race, raw"] < off["argmax"]
     assert abs(off["confirm set"]) < off["race, raw"]
+
+
+def test_who_is_told_all_variances_expects_what_the_joint_normal_does() -> None:
+    generator = np.random.default_rng(0)
+    prior, within = (root @ root.T + np.eye(3) for root in generator.normal(size=(2, 3, 3)))
+    scores, bought = generator.normal(size=(3, 4)), np.array([4, 1, 0])
+    known = np.arange(4) < bought[:, None]
+    found = expected(
+        Board(np.where(known, scores, np.nan), bought, np.zeros(3)), prior, within, 0.5, Spread(1.0, 0.0, (), 1.0)
+    )
+    joint = np.kron(prior, np.ones((4, 4))) + np.kron(within, np.eye(4))  # of cells, candidate by candidate
+    means = np.kron(np.eye(3), np.full((1, 4), 1 / 4))
+    seen = known.ravel()
+    gain = joint[:, seen] @ np.linalg.inv(joint[np.ix_(seen, seen)])
+    assert found.mean == pytest.approx(means @ (0.5 + gain @ (scores.ravel()[seen] - 0.5)))
+    assert found.covariance == pytest.approx(means @ (joint - gain @ joint[seen]) @ means.T)
 
 
 def test_recordings_have_the_groups_that_a_search_knows() -> None:
