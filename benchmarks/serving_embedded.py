@@ -1,8 +1,9 @@
 """50 requests in flight on the embedded LM: through ``progspace serve``, by calls of the program, by the engine alone.
 
-    python -m progspace.benchmarks.serving_embedded [--seconds 60] [--rounds 2]
+    python -m progspace.benchmarks.serving_embedded [--seconds 30] [--rounds 4]
 
-The three take turns, each in processes of its own, so that what else the machine does troubles them alike:
+The three take turns, each in processes of its own, so that what else the machine does troubles them alike; what
+counts are the shares of one round:
 
 - *served*: the server is a process, its clients are tasks of another one, each with a connection that it keeps. Both
   share the machine, so a client does as little as HTTP allows.
@@ -188,13 +189,15 @@ def measure(seconds: float, rounds: int, ways: Sequence[str]) -> list[dict[str, 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the benchmark, prints and keeps its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60, help="of each way and round")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=30, help="of each way and round")
+    parser.add_argument("--rounds", type=int, default=4)
     told = parser.parse_args(arguments)
     runs = measure(told.seconds, told.rounds, list(WAYS))
-    medians = {way: statistics.median(run["per_second"] for run in runs if run["way"] == way) for way in WAYS}
-    for way, median in medians.items():
-        print(f"{way:8} {median:6.2f} a second, {median / medians['engine']:6.1%} of the engine's")
+    rates = {way: [run["per_second"] for run in runs if run["way"] == way] for way in WAYS}
+    for way, found in rates.items():
+        shares = [one / other for one, other in zip(found, rates["engine"], strict=True)]
+        told_shares = f"{statistics.median(shares):.1%} of the engine's ({min(shares):.1%} to {max(shares):.1%})"
+        print(f"{way:8} {statistics.median(found):6.2f} a second, {told_shares}")
     write_results("serving_embedded", runs)
 
 
