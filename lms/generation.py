@@ -27,7 +27,7 @@ MAX_SEQUENCES = 64
 _MAX_BATCHED_TOKENS = 256
 _CACHE_GB = 2
 _PAUSE = 0.0015  # seconds for each finished request
-_PAUSES = 4
+_PAUSES = 4  # at most, one after the other
 
 
 @dataclass(frozen=True, slots=True)
