@@ -7,10 +7,7 @@ share the machine. Latency is on the clock, as a client sees it. CPU is the serv
 busy machine it tells more. ``/health`` is what uvicorn and Starlette take by themselves, and a call in this process,
 without any server, what the program takes.
 
-    python -m progspace.benchmarks.serving --embedded 60
-
-The embedded LM instead, 50 requests in flight for so many seconds: through ``progspace serve``, then by calls of the
-same program in this process. Linux, for the CPU of another process.
+The embedded LM is served in `progspace.benchmarks.serving_embedded`. Linux, for the CPU of another process.
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import http.client
-import itertools
 import json
 import os
 import statistics
@@ -27,13 +23,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dspy
-import httpx
 from dspy.lm15 import Message, Request, Response, Usage
 
 import progspace as ps
@@ -44,7 +39,6 @@ from .cold_start import sample_artifact
 from .results import write_results
 
 CLIENTS = (1, 8, 32)
-IN_FLIGHT = 50
 INPUTS = {"review": "A joy from start to finish."}
 WARMING = 200  # requests before those that count
 
@@ -78,10 +72,6 @@ def serve(artifact: str) -> None:
 
 def _instant(artifact: Path) -> list[str]:
     return ["-c", f"from progspace.benchmarks.serving import serve; serve({str(artifact)!r})"]
-
-
-def _local(artifact: Path) -> list[str]:
-    return ["-m", "progspace.cli", "serve", str(artifact), "--lm", "local", "--port", "0", "--timeout", "600"]
 
 
 @contextmanager
@@ -172,66 +162,11 @@ async def direct(program: dspy.Module, requests: int) -> dict[str, Any]:
     }
 
 
-async def in_flight(call: Callable[[str], Awaitable[str]], seconds: float, way: str) -> dict[str, Any]:
-    """Keeps as many calls in flight, each with a review of its own; counts those that gave a label."""
-    await call("A first one.")
-    ends, taken, lost, numbers = time.perf_counter() + seconds, list[float](), 0, itertools.count()
-
-    async def client() -> None:
-        nonlocal lost
-        while (began := time.perf_counter()) < ends:
-            if await call(f"{next(numbers)} reasons to see it twice.") in ("positive", "negative"):
-                taken.append(time.perf_counter() - began)
-            else:
-                lost += 1
-
-    began = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(IN_FLIGHT)))
-    cuts = statistics.quantiles(taken, n=100)
-    return {
-        "way": way,
-        "clients": IN_FLIGHT,
-        "requests": len(taken),
-        "lost": lost,
-        "p50_ms": round(1000 * cuts[49]),
-        "p99_ms": round(1000 * cuts[98]),
-        "per_second": round(len(taken) / (time.perf_counter() - began), 1),
-        "load": round(os.getloadavg()[0], 1),
-    }
-
-
-async def embedded(artifact: Path, seconds: float) -> list[dict[str, Any]]:
-    """Keeps the embedded LM busy through the server, then without; one process with it at a time."""
-    with server(_local(artifact)) as (port, _):
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
-
-            async def served(review: str) -> str:
-                answer = await client.post("/predict", json={"review": review})
-                return str(answer.json().get("sentiment"))
-
-            runs = [await in_flight(served, seconds, "served")]
-    program = ps.guarded(ps.load(artifact, lm=ps.lm("local")))
-
-    async def called(review: str) -> str:
-        return str((await program.acall(review=review)).sentiment)
-
-    return [*runs, await in_flight(called, seconds, "no server")]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the benchmark, prints and keeps its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=3200, help="of each way and number of clients")
-    parser.add_argument("--embedded", type=float, metavar="SECONDS", help="the embedded LM instead, for so long")
-    told = parser.parse_args(arguments)
-    requests = told.requests
-    if told.embedded is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            kept = asyncio.run(embedded(sample_artifact(Path(folder), "constrained"), told.embedded))
-        for each in kept:
-            print(each)
-        write_results("serving_embedded", kept)
-        return
+    requests = parser.parse_args(arguments).requests
     with tempfile.TemporaryDirectory() as folder:
         artifact = sample_artifact(Path(folder))
         runs = [asyncio.run(direct(program_at(artifact), requests))]

@@ -252,7 +252,7 @@ class AsyncLocalEngine:
 
     async def complete(self, request: Request) -> Response:
         """Answers a request; who stops waiting gives the answer up."""
-        pending = await asyncio.to_thread(self._engine._submit, request)  # loads the model at the first call
+        pending = await self._submitted(request)
         return pending.response(await asyncio.wrap_future(pending.future))
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
@@ -262,7 +262,7 @@ class AsyncLocalEngine:
         def put(text: str | None) -> None:
             loop.call_soon_threadsafe(news.put_nowait, text)
 
-        pending = await asyncio.to_thread(self._engine._submit, request, put)
+        pending = await self._submitted(request, put)
         pending.future.add_done_callback(lambda _: put(None))
         try:
             yield StreamStartEvent(model=request.model)
@@ -272,6 +272,25 @@ class AsyncLocalEngine:
                 yield event
         finally:
             pending.future.cancel()
+
+    async def _submitted(self, request: Request, on_text: Callable[[str], None] | None = None) -> _Pending:
+        """Submits in a thread, since the first call loads the model; who does not wait for that gives the answer up."""
+        made, left = list[_Pending](), threading.Event()
+
+        def submit() -> _Pending:
+            pending = self._engine._submit(request, on_text)
+            made.append(pending)
+            if left.is_set():
+                pending.future.cancel()
+            return pending
+
+        try:
+            return await asyncio.to_thread(submit)
+        except asyncio.CancelledError:
+            left.set()
+            for pending in made:
+                pending.future.cancel()
+            raise
 
     async def aclose(self) -> None:
         """Does nothing, as `LocalEngine.close`."""

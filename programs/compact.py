@@ -121,7 +121,9 @@ class CompactAdapter(dspy.Adapter):
         self, signature: type[dspy.Signature], outputs: dict[str, Any], missing_field_message: str | None = None
     ) -> str:
         """Writes outputs as the LM would, from after the first output's label; the inverse of `parse`."""
-        return self._outputs(signature, outputs, "lines", missing_field_message).split(":", 1)[1].lstrip(" ")
+        return (
+            self._outputs(signature.output_fields, outputs, "lines", missing_field_message).split(":", 1)[1].lstrip(" ")
+        )
 
     # The prompt
 
@@ -129,24 +131,23 @@ class CompactAdapter(dspy.Adapter):
         self, signature: type[dspy.Signature], demos: list[dict[str, Any]], inputs: dict[str, Any], *, layout: str
     ) -> tuple[str, str]:
         head = signature.instructions.strip()
+        given, wanted = signature.input_fields, signature.output_fields  # DSPy finds them anew at each look
         if self.hints or layout == "json":
             head += "".join(
-                f"\n{field_label(name)} {hint}"
-                for name, info in signature.output_fields.items()
-                if (hint := type_hint(info.annotation))
+                f"\n{field_label(name)} {hint}" for name, info in wanted.items() if (hint := type_hint(info.annotation))
             )
         blocks = [
-            self._inputs(signature, demo) + self._outputs(signature, demo, layout, None)
+            self._inputs(given, demo) + self._outputs(wanted, demo, layout, None)
             for demo in demos
-            if any(name in demo for name in signature.output_fields)
+            if any(name in demo for name in wanted)
         ]
         constant = "".join(f"{block}\n\n" for block in (head, *blocks) if block)
-        return constant, self._inputs(signature, inputs) + self._answer_label(signature, layout)
+        return constant, self._inputs(given, inputs) + self._answer_label(signature, layout)
 
     @staticmethod
-    def _inputs(signature: type[dspy.Signature], values: Mapping[str, Any]) -> str:
+    def _inputs(fields: Mapping[str, Any], values: Mapping[str, Any]) -> str:
         lines = []
-        for name, info in signature.input_fields.items():
+        for name, info in fields.items():
             if isinstance(value := values.get(name), History):
                 raise TypeError("the compact format holds no conversation history; use chat or json")
             if name in values:
@@ -159,15 +160,13 @@ class CompactAdapter(dspy.Adapter):
             return "JSON:"
         return field_label(next(iter(signature.output_fields)))
 
-    def _outputs(
-        self, signature: type[dspy.Signature], values: Mapping[str, Any], layout: str, missing: str | None
-    ) -> str:
-        fields = signature.output_fields.items()
+    def _outputs(self, fields: Mapping[str, Any], values: Mapping[str, Any], layout: str, missing: str | None) -> str:
         if layout == "json":
-            known = {name: values.get(name, missing) for name, _ in fields}
+            known = {name: values.get(name, missing) for name in fields}
             return "JSON: " + json.dumps(_plain(known), ensure_ascii=False)
         return "\n".join(
-            f"{field_label(name)} {write_field(values.get(name, missing), info.annotation)}" for name, info in fields
+            f"{field_label(name)} {write_field(values.get(name, missing), info.annotation)}"
+            for name, info in fields.items()
         )
 
     # The call

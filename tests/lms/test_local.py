@@ -165,6 +165,36 @@ def test_an_answer_that_nobody_waits_for_is_given_up(local_lm: dspy.LM) -> None:
     assert pieces.qsize() < 500
 
 
+async def test_an_answer_that_nobody_waits_for_is_given_up_while_the_model_loads(
+    local_lm: dspy.LM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, begun, submitted = engine(local_lm), threading.Event(), SimpleQueue[Any]()
+    generate, encode = own.generate, own.encode
+
+    def recorded(*given: Any) -> Any:
+        future = generate(*given)
+        submitted.put(future)
+        return future
+
+    def told(text: str) -> list[int]:
+        begun.set()
+        return encode(text)
+
+    monkeypatch.setattr(own, "generate", recorded)
+    monkeypatch.setattr(own, "encode", told)
+    with own._lock:  # as while it loads
+        task = asyncio.create_task(local_lm.acall(request(local_lm, "Hello")))
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    future = submitted.get(timeout=60)
+    while not future.done():
+        await asyncio.sleep(0.01)
+    assert future.cancelled()
+
+
 def test_there_is_one_engine_a_process(local_lm: dspy.LM) -> None:
     assert engine_for("smollm2-135m", "f32") is engine_for("smollm2-135m", "f32")
     assert ps.lm("local")._engine_spec.engine is local_lm._engine_spec.engine  # type: ignore[attr-defined]

@@ -86,7 +86,7 @@ def test_outputs_of_every_kind_round_trip(drawn: tuple[type[dspy.Signature], dic
 def test_json_outputs_round_trip(drawn: tuple[type[dspy.Signature], dict[str, Any]]) -> None:
     signature, values = drawn
     adapter = CompactAdapter(decoding="constrained")
-    written = adapter._outputs(signature, values, "json", None).removeprefix("JSON: ")
+    written = adapter._outputs(signature.output_fields, values, "json", None).removeprefix("JSON: ")
     json.loads(written)
     assert adapter._parse(signature, written, layout="json") == values
 
