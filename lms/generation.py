@@ -27,7 +27,6 @@ MAX_SEQUENCES = 64
 _MAX_BATCHED_TOKENS = 256
 _CACHE_GB = 2
 _PAUSE = 0.0015  # seconds for each finished request
-_PAUSES = 4  # at most, one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,16 +192,12 @@ class Generator:
         """Gives those who got answers the time to ask on.
 
         The pipeline's step holds Python's interpreter lock, so its callers can only run between two steps; without a
-        pause the next step would begin half empty. As long as they are at work, one pause follows the other.
+        pause the next step would begin half empty.
         """
-        pause = _PAUSE * finished
+        deadline = time.monotonic() + _PAUSE * finished
         with self._lock:
-            for _ in range(_PAUSES):
-                worked = time.process_time()
-                if self._lock.wait_for(lambda: len(self._waiting) >= finished, pause):
-                    return
-                if time.process_time() - worked < pause / 2:
-                    return
+            while len(self._waiting) < finished and (left := deadline - time.monotonic()) > 0:
+                self._lock.wait(left)
 
     def _start(self, request: _Request, running: list[tuple[_Request, Any]]) -> None:
         import openvino as ov
