@@ -78,7 +78,7 @@ def test_a_recompile_wants_new_rows(folder: Path) -> None:
     few = progspace("recompile", "new.progspace.json", "sentiment", "--data", "rows.jsonl", folder=folder)
     assert (few.returncode, "rows are new to the task" in " ".join(few.stderr.split())) == (2, True), few.stderr
     with open_store(folder / "runs.db") as store:
-        rows = {"text": "The jokes are stale."}, {"sentiment": "negative"}
+        rows = {"review": "The jokes are stale."}, {"sentiment": "negative"}
         put_traces(store, [Trace("1", "shop", "v", 1.0, 0.1, inputs=rows[0], outputs=rows[1], whole=True)])
         put_feedback(store, "1", labels=rows[1])
     watched = ("--traces", "--name", "shop", "--store", "runs.db")
