@@ -118,7 +118,7 @@ def test_the_paired_test_and_interval_keep_their_levels(binary: bool) -> None:
     """Of two programs with a true difference of 0.1, the interval holds it; of equal ones, few are told apart."""
     rng = np.random.default_rng(3)
     held = told_apart = found = 0
-    runs = 300 if binary else 100
+    runs = 300 if binary else 150
     for run in range(runs):
         shared = rng.random(60)
         a, b = (shared + rng.random(60)) / 2, (shared + rng.random(60)) / 2
