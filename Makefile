@@ -43,8 +43,10 @@ check: $(VENV)/.installed scan
 scan: $(VENV)/.installed
 	$(BIN)/python .ci/scan.py
 
+# Small matrices take ten times as long where two threads wait for each other, and tests run on all cores as it is.
+test: export OPENBLAS_NUM_THREADS := 1
 test: setup check
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not embedded" --durations 15
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not embedded" --durations 15
 	$(BIN)/python -m pytest -m embedded --durations 15
 
 docs: $(VENV)/.installed

@@ -74,6 +74,7 @@ def recompile(
     *,
     lm: dspy.BaseLM,
     traces: str | Path | Store | None = None,
+    name: str | None = None,
     margin: float = 0.01,
     alpha: float = 0.05,
     budget: Budget | None = None,
@@ -92,7 +93,7 @@ def recompile(
     least; else the file stays as it is.
 
     Traces give rows where feedback tells the label, and by a score alone only where it can mean nothing else:
-    `progspace.evaluation.labelled.labelled` says where. Those count that stand under the program's name, or are of this
+    `progspace.evaluation.labelled.labelled` says where. Those count that stand under the name, or are of this
     version, or of one that the registry (``.progspace/registry``) has it come from. A row from a trace that any program
     has a cell on in the store, of an earlier gate for instance, does not judge again: it joins.
 
@@ -102,6 +103,7 @@ def recompile(
         data: New labelled rows, in any form that a task's examples may have. Those that the task has are left out.
         lm: As in ``ps.compile``.
         traces: The store whose traces give rows, besides ``data`` or in its place; None for none.
+        name: Under which an app's traces stand, as in ``ps.watch``; by default the artifact's task's.
         margin: As in ``ps.gate``.
         alpha: As in ``ps.gate``.
         budget: As in ``ps.compile``; the gate's two runs over the rows kept back are not part of it.
@@ -120,8 +122,8 @@ def recompile(
     if not isinstance(store, Store):
         with open_store(store) as opened:
             return recompile(
-                path, task, data, lm=lm, traces=traces, margin=margin, alpha=alpha, budget=budget, store=opened,
-                space=space, seed=seed, test_rows=test_rows, workers=workers, progress=progress,
+                path, task, data, lm=lm, traces=traces, name=name, margin=margin, alpha=alpha, budget=budget,
+                store=opened, space=space, seed=seed, test_rows=test_rows, workers=workers, progress=progress,
             )  # fmt: skip
     if data is None and traces is None:
         raise DataError("there is nothing to learn from: give rows, data=…, or the store of traces, traces=…")
@@ -130,7 +132,7 @@ def recompile(
     known = {inputs_hash(each) for part in (task.train, task.dev, task.splits.test) for each in part}
     rows = [] if data is None else [row for row in deduplicate(task.read(data))[0] if inputs_hash(row) not in known]
     known.update(map(inputs_hash, rows))
-    told = None if traces is None else _labelled(task, traces, artifact.task, digest).without(known)
+    told = None if traces is None else _labelled(task, traces, name or artifact.task, digest).without(known)
     joined, fresh = kept_back(rows, seed=task.seed)
     more, judging = kept_back([] if told is None else list(told.rows.values()), seed=task.seed)
     seen = _seen(store, task, judging)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ArtifactError
 from ..evaluation.findings import Findings
+from ..lms.files import replace_text
 from ..programs.candidate import Candidate
 
 __all__ = ["FORMAT", "SCHEMA_VERSION", "Artifact", "Provenance", "read_artifact", "read_hashed", "write_artifact"]
@@ -82,19 +81,9 @@ def write_artifact(artifact: Artifact, path: Path) -> Path:
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(scratch).replace(path)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
+        return replace_text(path, text)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written ({error.strerror or error})") from error
-    return path
 
 
 def read_artifact(path: Path) -> Artifact:

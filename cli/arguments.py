@@ -32,6 +32,7 @@ __all__ = [
     "StoreOption",
     "TaskArgument",
     "TestRowsOption",
+    "TracesNameOption",
     "WorkersOption",
     "artifact_path",
     "fail",
@@ -76,6 +77,9 @@ PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Without a key, also where other machines reach it.")]
 TestRowsOption = Annotated[
     int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")
+]
+TracesNameOption = Annotated[
+    str | None, typer.Option("--name", help="Under which traces stand; the task's by default.")
 ]
 SplitOption = Annotated[str, typer.Option("--split", help="`dev`, or `test`: the sealed one.")]
 DataOption = Annotated[

@@ -20,6 +20,7 @@ from .arguments import (
     SplitOption,
     StoreOption,
     TaskArgument,
+    TracesNameOption,
     WorkersOption,
     artifact_path,
     find_lm,
@@ -60,7 +61,7 @@ def edge_cases(
     traces: Annotated[
         bool, typer.Option("--traces", help="Read the traces of a running program in the store, in place of examples.")
     ] = False,
-    name: Annotated[str | None, typer.Option("--name", help="Under which traces stand; the task's by default.")] = None,
+    name: TracesNameOption = None,
     last: Annotated[int, typer.Option("--last", min=1, help="Traces that are read, the latest.")] = 1_000,
     to_label: Annotated[
         Path | None,

@@ -104,7 +104,8 @@ def monitor(
 
     Example: `progspace monitor --html monitor.html`
     """
-    from ..monitoring.page import write_page
+    from ..evaluation.page.html import write_page
+    from ..monitoring.page import page
     from ..monitoring.quality import monitor as look
     from ..monitoring.rendering import quality_view
 
@@ -112,7 +113,7 @@ def monitor(
     inputs = None if known is None else find_strangeness(known)
     found = look(store, name=name, last=last, window=window, reference=reference, known=inputs)
     if html is not None:
-        write_page(found, html)
+        write_page(page(found), html)
     show({"programs": [quality.to_dict() for quality in found]}, quality_view(found), as_json)
     if fail and any(quality.changed for quality in found):
         raise typer.Exit(1)

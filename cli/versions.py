@@ -24,6 +24,7 @@ from .arguments import (
     StoreOption,
     TaskArgument,
     TestRowsOption,
+    TracesNameOption,
     WorkersOption,
     artifact_path,
     find_lm,
@@ -228,6 +229,7 @@ def recompile(
         bool,
         typer.Option("--traces", help="New rows from the program's traces in the store, where feedback labels them."),
     ] = False,
+    name: TracesNameOption = None,
     lm: LmOption = "local",
     base_url: BaseUrlOption = None,
     calls: Annotated[int, typer.Option("--calls", min=1, help="Budget of the search, in LM calls.")] = 2000,
@@ -254,8 +256,9 @@ def recompile(
     loaded, model, progress = find_task(task), find_lm(lm, base_url), CompileProgress()
     with progress:
         done = run(
-            artifact, loaded, data, lm=model, traces=store if traces else None, margin=margin, alpha=alpha,
-            budget=Budget(calls=calls), store=store, seed=seed, test_rows=test_rows, workers=workers, progress=progress,
+            artifact, loaded, data, lm=model, traces=store if traces else None, name=name, margin=margin,
+            alpha=alpha, budget=Budget(calls=calls), store=store, seed=seed, test_rows=test_rows, workers=workers,
+            progress=progress,
         )  # fmt: skip
     said = [*done.lines, f"{artifact} {'was replaced' if done.replaced else 'stays as it is'}."]
     document = {

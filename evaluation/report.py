@@ -8,7 +8,7 @@ from pydantic import PrivateAttr
 
 from .findings import Findings
 from .page.content import PageContent
-from .page.html import html_page
+from .page.html import html_page, write_page
 from .page.reading import content_of
 from .plots import draw_report
 from .rendering import as_html, report_text, report_view
@@ -42,5 +42,9 @@ class Report(Findings):
         return shown
 
     def to_html(self, path: str | Path) -> None:
-        """Writes the report as one page that needs nothing else."""
-        Path(path).write_text(html_page(self._content or content_of(self)), encoding="utf-8")
+        """Writes the report as one page that needs nothing else.
+
+        Raises:
+            DataError: It cannot be written.
+        """
+        write_page(html_page(self._content or content_of(self)), Path(path))

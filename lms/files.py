@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 __all__ = ["replace_bytes", "replace_text"]
@@ -13,13 +14,16 @@ def replace_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
 
     Args:
         path: Of the file; its folder must be there.
-        content: Its new content.
+        content: Its new content. What is there and no file, a pipe or a device, is written into.
 
     Raises:
         OSError: The disk is full, the folder is missing, …; the old file is as it was.
     """
     file = Path(path)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    if file.exists() and not file.is_file():
+        file.write_bytes(content)
+        return file
+    scratch = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         with scratch.open("wb") as out:
             out.write(content)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
-from ..errors import DataError
 from ..evaluation.numbers import count, percent
 from .quality import FALSE_ALARMS, WITHIN, Quality, Stream
 from .rendering import summary_of, told_change
 
-__all__ = ["page", "write_page"]
+__all__ = ["page"]
 
 _WIDTH, _HEIGHT = 240, 40
 _STYLE = """
@@ -44,26 +40,6 @@ def page(found: Sequence[Quality]) -> str:
         '<meta name="viewport" content="width=device-width"><title>progspace monitor</title>'
         f"<style>{_STYLE}</style></head><body>\n{''.join(parts)}<p>{note}</p>\n</body></html>\n"
     )
-
-
-def write_page(found: Sequence[Quality], path: Path) -> None:
-    """Writes the page, whole or not at all.
-
-    Raises:
-        DataError: It cannot be written.
-    """
-    try:
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(page(found))
-            Path(draft).chmod(0o644)
-            Path(draft).replace(path)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror or error})", file=str(path)) from error
 
 
 def _part(quality: Quality) -> str:

@@ -12,6 +12,8 @@ import pytest
 from progspace.lms.journal import lm_identity
 from progspace.programs import sentiment
 from progspace.programs.formats import Format
+from progspace.store.database import open_store
+from progspace.store.traces import Trace, put_feedback, put_traces
 from progspace.tests.command_line import progspace
 
 
@@ -75,4 +77,11 @@ def test_a_recompile_wants_new_rows(folder: Path) -> None:
     before = (folder / "new.progspace.json").read_bytes()
     few = progspace("recompile", "new.progspace.json", "sentiment", "--data", "rows.jsonl", folder=folder)
     assert (few.returncode, "rows are new to the task" in " ".join(few.stderr.split())) == (2, True), few.stderr
+    with open_store(folder / "runs.db") as store:
+        rows = {"review": "The jokes are stale."}, {"sentiment": "negative"}
+        put_traces(store, [Trace("1", "shop", "v", 1.0, 0.1, inputs=rows[0], outputs=rows[1], whole=True)])
+        put_feedback(store, "1", labels=rows[1])
+    watched = ("--traces", "--name", "shop", "--store", "runs.db")
+    few = progspace("recompile", "new.progspace.json", "sentiment", *watched, folder=folder)
+    assert (few.returncode, "1 of 1 traces gave a row" in " ".join(few.stderr.split())) == (2, True), few.stderr
     assert (folder / "new.progspace.json").read_bytes() == before

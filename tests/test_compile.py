@@ -101,10 +101,10 @@ def test_the_same_again_buys_nothing_and_gives_the_same(rule_engine: Any, store:
 def test_stopped_anywhere_it_goes_on_to_the_same_end(rule_engine: Any, tmp_path: Path, task: ps.Task) -> None:
     with open_store(tmp_path / "whole.db") as store:
         engine = rule_engine(rule)
-        whole = outcome(ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=500), store=store))
+        whole = outcome(ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=300), store=store))
         total = len(engine.prompts)
 
-    for stop_after in (5, 150, 350):
+    for stop_after in (5, 100, 250):
         calls: list[str] = []
 
         def stopping(prompt: str, calls: list[str] = calls, stop_after: int = stop_after) -> str:
@@ -115,11 +115,11 @@ def test_stopped_anywhere_it_goes_on_to_the_same_end(rule_engine: Any, tmp_path:
 
         with open_store(tmp_path / f"stopped-{stop_after}.db") as store:
             with pytest.raises(KeyboardInterrupt):
-                ps.compile(task, lm=rule_engine(stopping).lm(), budget=ps.Budget(calls=500), store=store)
+                ps.compile(task, lm=rule_engine(stopping).lm(), budget=ps.Budget(calls=300), store=store)
             before = store.count("answers")
             assert before > stop_after // 2  # what was under way when it was stopped is lost, nothing else
             rest = rule_engine(rule)
-            assert outcome(ps.compile(task, lm=rest.lm(), budget=ps.Budget(calls=500), store=store)) == whole
+            assert outcome(ps.compile(task, lm=rest.lm(), budget=ps.Budget(calls=300), store=store)) == whole
             assert before + len(rest.prompts) == total
 
 
@@ -207,11 +207,11 @@ def test_the_search_stands_in_the_store_as_a_study(rule_engine: Any, store: Stor
 def test_on_postgresql_it_comes_to_the_same_end(
     rule_engine: Any, store: Store, task: ps.Task, postgres: Callable[[], str]
 ) -> None:
-    here = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=1000), store=store)
+    here = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=400), store=store)
     engine, url = rule_engine(rule), postgres()
     for bought in (True, False):
         engine.prompts.clear()
-        there = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=1000), store=url)
+        there = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=400), store=url)
         assert outcome(there) == outcome(here)
         assert bool(engine.prompts) is bought
     with open_store(url) as shared:

@@ -33,7 +33,9 @@ NEEDS_LM = {"progspace.lms.local", "progspace.lms.factory"}
 NEEDS_EMBEDDER = {"progspace.lms.embedder", "progspace.monitoring.inputs"}
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.embedded] if name in NEEDS_LM else []) for name in MODULES]
+)
 def test_the_examples_of_docstrings_run(name: str, request: pytest.FixtureRequest) -> None:
     if name in NEEDS_LM:
         request.getfixturevalue("local_lm")

@@ -98,7 +98,9 @@ def test_traces_are_learnt_from_and_judge_once(
     with pytest.raises(ps.DataError, match="nothing to learn from"):
         ps.recompile(file, task, lm=lm, store=store)
     leave(store, NEW[:60])
-    leave(store, NEW[60:80], name="another program's")
+    leave(store, NEW[60:69], name="another program's")
+    with pytest.raises(ps.DataError, match=r"9 rows are new to the task.* 9 of 9 traces gave a row"):
+        ps.recompile(file, task, lm=lm, traces=store, name="another program's", store=store)
     leave(store, NEW[80:90], name="elsewhere", version=ps.Registry().add(file, tags=["prod"]).hash)
     done = ps.recompile(file, task, lm=lm, traces=store, store=store, budget=ps.Budget(calls=400))
     assert done.replaced, done.why

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ...errors import DataError
+from ...lms.files import replace_text
 from .content import PageContent
 
 __all__ = ["assemble", "html_page", "json_of", "write_page"]
@@ -64,14 +65,14 @@ def assemble(content: BaseModel, script: str, *, title: str, plain: str, live: b
 
 
 def write_page(page: str, path: Path) -> None:
-    """Writes a page, into a folder that is made where it is missing.
+    """Writes a page, whole or not at all, into a folder that is made where it is missing.
 
     Raises:
         DataError: It cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
+        replace_text(path, page)
     except OSError as error:
         raise DataError(f"cannot be written ({error.strerror or error})", file=str(path)) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import threading
 import urllib.error
 import urllib.request
@@ -11,8 +13,9 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+import progspace as ps
 from progspace.benchmarks.page import record_search
-from progspace.evaluation.page.html import html_page
+from progspace.evaluation.page.html import html_page, write_page
 from progspace.evaluation.page.live import Watch
 from progspace.evaluation.page.reading import content_of, read_content
 from progspace.store.database import open_store
@@ -175,3 +178,23 @@ def test_the_file_needs_nothing_else_and_runs_nothing_else(page_file: Path) -> N
     assert "default-src &#x27;none&#x27;" in text
     assert "unsafe" not in text
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path, soft = tmp_path / "new" / "page.html", resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_page("before", path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, soft[1]))  # as a full disk
+    try:
+        with pytest.raises(ps.DataError, match=r"page\.html: .*cannot be written"):
+            write_page("x" * 1001, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+    assert [each.read_text(encoding="utf-8") for each in path.parent.iterdir()] == ["before"]
+    with pytest.raises(ps.DataError, match="cannot be written"):
+        write_page("x", path / "page.html")
+    # What is no file is written into, not put out of its place: `--html /dev/stdout`.
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_page("through", pipe)
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)

@@ -13,7 +13,7 @@ from progspace.evaluation.slicing import slice_values
 
 def test_noise_is_not_mined() -> None:
     """Twelve slices of scores that have nothing to do with them: any is told of in 5 of 100 cases at most."""
-    generator, told, runs = np.random.default_rng(0), 0, 400
+    generator, told, runs = np.random.default_rng(0), 0, 200
     for _ in range(runs):
         scores = (generator.random(120) < 0.7).astype(float)
         groups = {by: [str(value) for value in generator.integers(0, 4, 120)] for by in "abc"}

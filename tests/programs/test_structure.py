@@ -90,7 +90,7 @@ TYPES = st.recursive(
 NAMES = st.sampled_from(["text", "label", "score", "people", "a_b", "größe"])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(NAMES, TYPES, min_size=1),
     st.text(min_size=1),
@@ -365,7 +365,7 @@ def test_the_hash_is_the_same_in_every_process() -> None:
             capture_output=True,
             text=True,
         ).stdout
-        for seed in ("1", "2", "3")
+        for seed in ("1", "2")
     }
     assert len(told) == 1
     # Cells in stores are kept by it: a change of the hash is a change that buys them anew.

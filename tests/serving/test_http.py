@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 import progspace as ps
+from progspace.tests.command_line import progspace
 from progspace.tests.serving.conftest import TYPED, Echo, Typed, echo, judge
 from progspace.tests.serving.running import serving
 
@@ -301,22 +302,16 @@ def test_a_stop_lets_the_calls_in_flight_end() -> None:
     assert process.wait(60) == 0
 
 
-def served(*arguments: str) -> tuple[int, str]:
-    run = subprocess.run(
-        [sys.executable, "-m", "progspace.cli", "serve", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return run.returncode, run.stderr
-
-
 def test_the_command_refuses_what_it_cannot_serve(artifact: Callable[..., Path], tmp_path: Path) -> None:
-    status, told = served(str(tmp_path / "none.json"))
-    assert (status, "cannot be read" in told) == (2, True)
-    status, told = served(str(artifact(lm={"model": "openai/gpt-4o-mini"})), "--host", "0.0.0.0")  # noqa: S104
-    assert (status, "set PROGSPACE_API_KEY, or say --insecure" in told) == (2, True)
+    for arguments, told in [
+        ((str(tmp_path / "none.json"),), "cannot be read"),
+        (
+            (str(artifact(lm={"model": "openai/gpt-4o-mini"})), "--host", "0.0.0.0"),  # noqa: S104
+            "set PROGSPACE_API_KEY, or say --insecure",
+        ),
+    ]:
+        refused = progspace("serve", *arguments, folder=tmp_path)
+        assert (refused.returncode, told in " ".join(refused.stderr.split())) == (2, True), refused.stderr
 
 
 def test_the_command_serves_the_embedded_lm(artifact: Callable[..., Path], local_lm: dspy.LM) -> None:
