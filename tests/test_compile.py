@@ -167,7 +167,9 @@ class Looks:
         return []
 
 
-def test_what_is_asked_for_nothing_stands_in_the_bill(rule_engine: Any, store: Store, task: ps.Task) -> None:
+def test_what_is_asked_for_nothing_stands_in_the_bill(
+    rule_engine: Any, store: Store, task: ps.Task, tmp_path: Path
+) -> None:
     """Proposals took calls, and nothing came of them: the report counts what the engine was asked."""
     engine = rule_engine(rule)
     point = ps.Space(formats=[], instructions=[], demonstrations=[], answers=["direct"], votes=[1])
@@ -181,6 +183,8 @@ def test_what_is_asked_for_nothing_stands_in_the_bill(rule_engine: Any, store: S
     assert baseline.calls + prompts.calls + compiled.report.test_calls == len(engine.prompts)
     assert prompts.calls > 0
     assert "nothing new was measured" in str(compiled.report)
+    compiled.report.to_html(tmp_path / "report.html")
+    assert "nothing new was measured" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_limits_hold_for_the_winner(rule_engine: Any, store: Store, task: ps.Task) -> None:
