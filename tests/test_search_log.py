@@ -27,10 +27,13 @@ def test_a_search_is_written_down_and_read_from_its_cells(
     for rung, told in zip(content.rungs, report.rungs, strict=True):
         assert rung.best is not None
         best = known[rung.best]
-        assert (best.choice, best.n) == (told.choice, told.dev.n)
+        assert best.choice == told.choice
+        assert (rung.best == content.winner) == (told is report.winner)
+        if told is not report.winner and best.n > told.dev.n:  # a later rung ran it again, and bought more
+            continue
+        assert best.n == told.dev.n
         assert best.score == pytest.approx(told.dev.score)
         assert best.tokens == pytest.approx(told.dev.tokens)
-        assert (rung.best == content.winner) == (told is report.winner)
     assert {each.choice for each in content.candidates if each.front} == {point.choice for point in report.front}
     scored = [score for score in content.cells[str(content.winner)].scores if score is not None]
     assert sum(scored) / len(scored) == pytest.approx(report.winner.dev.score)
