@@ -52,7 +52,7 @@ __all__ = [
 
 _ATTEMPTS = 8  # draws for each candidate that is wanted: some have been measured already
 _WRONG = 0.5
-_HANDFUL = 8
+_HANDFUL = 4
 
 
 @dataclass(frozen=True, slots=True)
