@@ -244,7 +244,7 @@ def plot(lines: Sequence[dict[str, Any]], path: Path) -> None:
     colours = dict(
         zip(RACES, ("#c1272d", "#1f77b4", "#2a9d5c", "#7a7a7a", "#e08e0b", "#8e5bb5", "#444444"), strict=False)
     )
-    columns = min(3, len(tasks))
+    columns = len(tasks) if len(tasks) <= 3 else math.ceil(math.sqrt(len(tasks)))
     rows = math.ceil(len(tasks) / columns)
     figure, panels = pyplot.subplots(rows, columns, figsize=(4.6 * columns, 3.6 * rows), squeeze=False, sharex=True)
     for panel, task in zip(panels.flat, tasks, strict=False):
