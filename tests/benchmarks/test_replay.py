@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from progspace.benchmarks.bounds import expected
+from progspace.benchmarks.promotion import RULES, meet
 from progspace.benchmarks.replay import CELLS, DEV, Recording, drawn, main, recordings, replay, summary
 from progspace.benchmarks.selection import simulate, synthetic_matrix
 from progspace.evaluation.quality import Spread
@@ -88,3 +89,17 @@ def test_recordings_have_the_groups_that_a_search_knows() -> None:
         assert isinstance(recording, Recording)
         assert recording.scores.shape == (64, 200)
         assert recording.groups.shape == (64, 4)
+
+
+def test_where_one_candidate_is_always_right_every_rule_of_promotion_ends_with_it() -> None:
+    scores = np.zeros((28, 200))
+    scores[5] = 1.0
+    matrix = Recording("made-up", scores, np.full(28, 50.0), np.zeros((28, 0), np.int64))
+    gains = set()
+    for seed in range(6):
+        meeting = meet((matrix, 250, seed))
+        gains.add(meeting.gain)
+        # A race that is settled at once buys less than ten examples.
+        rules = {name: rule for name, rule in RULES.items() if "raced on" not in name}
+        assert [rule(meeting) for rule in rules.values()] == [meeting.gain > 0] * len(rules)
+    assert gains == {1.0, -1.0}  # it joined after the incumbent, or was the incumbent
