@@ -51,13 +51,9 @@ class Told(PosteriorHalving):
             deviations = np.sqrt(self._within.diagonal())
             self._within *= float((deviations**2).mean()) / np.outer(deviations, deviations)
 
-    def quality(self, board: Board) -> Quality:
+    def _fitted(self, board: Board) -> Quality:
         """What the board tells about each candidate's mean over the examples at hand."""
-        state = (board.candidates, board.examples, int(board.bought.sum()))
-        if self._quality is None or state != self._state:
-            self._state = state
-            self._quality = expected(board, self._prior, self._within, self._level, self._told)
-        return self._quality
+        return expected(board, self._prior, self._within, self._level, self._told)
 
 
 def expected(board: Board, prior: Array, within: Array, level: float, spread: Spread) -> Quality:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from numpy.typing import NDArray
 from ..evaluation.quality import posterior
 from ..optimizers.board import Board
 from ..optimizers.races.posterior_halving import PosteriorHalving
-from .replay import Recording, nicely, recordings
+from .replay import Recording, recordings, workers
 from .results import RESULTS, write_results
 
 __all__ = ["RULES", "Meeting", "meet"]
@@ -164,10 +162,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args(argv)
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # small matrices: threads stand in their way
-        os.environ.setdefault(variable, "1")
     lines: list[dict[str, Any]] = []
-    with multiprocessing.get_context("spawn").Pool(arguments.workers, nicely) as pool:
+    with workers(arguments.workers) as pool:
         for cells in CELLS:
             for matrix in recordings():
                 jobs = [(matrix, cells, seed) for seed in range(arguments.runs)]

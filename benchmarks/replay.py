@@ -24,6 +24,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from ..optimizers.races.wilcoxon import Wilcoxon
 from .bounds import BOUNDS, Told
 from .results import RESULTS, read_results, write_results
 
-__all__ = ["Recording", "nicely", "recordings", "replay", "summary"]
+__all__ = ["Recording", "recordings", "replay", "summary", "workers"]
 
 RECORDINGS = Path(__file__).parent / "recordings"
 CELLS = (250, 500, 1000, 2000, 4000)
@@ -157,9 +158,14 @@ def _chunk(job: tuple[Recording, str, int, int, tuple[int, ...]]) -> list[tuple[
     return outcomes
 
 
-def nicely() -> None:
-    """Lets others go first."""
-    os.nice(10)
+def workers(count: int) -> Pool:
+    """Starts so many processes for simulations, which let others go first.
+
+    Their matrices are small: more threads of BLAS than one only stand in their way.
+    """
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    return multiprocessing.get_context("spawn").Pool(count, os.nice, (10,))
 
 
 def _run(matrix: Recording, names: Sequence[str], runs: int, pool: Any) -> Iterator[dict[str, Any]]:
@@ -296,9 +302,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         matrices = recordings(arguments.tasks)
         if not matrices:
             parser.error(f"there are no recordings in {RECORDINGS}: python -m progspace.benchmarks.record")
-        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # small matrices: threads stand in their way
-            os.environ.setdefault(variable, "1")
-        with multiprocessing.get_context("spawn").Pool(arguments.workers, nicely) as pool:
+        with workers(arguments.workers) as pool:
             for matrix in matrices:
                 _keep(list(_run(matrix, races, arguments.runs, pool)), arguments.results, name)
     lines = read_results(name, arguments.results)

@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +36,7 @@ import numpy as np
 from ..evaluation.quality import posterior
 from ..optimizers.arena import RACED
 from ..optimizers.races.registry import DEFAULT_RACE, RACES
-from .replay import DEV, Array, Recording, nicely, recordings, replay
+from .replay import DEV, Array, Recording, recordings, replay, workers
 from .results import RESULTS, write_results
 
 __all__ = ["simulate", "synthetic_matrix"]
@@ -144,11 +142,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args(argv)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # small matrices: threads only stand in their way
-        os.environ.setdefault(name, "1")
     lines: list[dict[str, Any]] = []
     print(f"{'told minus true, points':26}{'cells':>6}{'bias':>8}{'95 %':>16}{'rmse':>8}{'held out':>10}")
-    with multiprocessing.get_context("spawn").Pool(arguments.workers, nicely) as pool:
+    with workers(arguments.workers) as pool:
         sources: list[Recording | str] = [*recordings(), *MADE_UP]
         for source in sources:
             task = source if isinstance(source, str) else source.task

@@ -174,11 +174,7 @@ class Arena:
 
     def calls_a_cell(self, keys: Iterable[str]) -> float:
         """How many calls one more cell takes, a judge's included: a mean over these candidates, as far as is known."""
-        known = [
-            sum(len(cell.asked) for cell in self.standings[key].cells) / len(self.standings[key].cells)
-            for key in keys
-            if self.standings[key].cells
-        ]
+        known = [each.asked / len(each.cells) for key in keys if (each := self.standings[key]).cells]
         return max(1.0, sum(known) / len(known)) if known else float(len(self.task.program.predictors())) * self.repeats
 
     def affordable(self, keys: Sequence[str], calls: int | None = None) -> int | None:

@@ -208,7 +208,7 @@ class RungSearch:
             standing = self.arena.standings[key]
             if standing.proposer in promises:
                 promises[standing.proposer] += chance
-                costs[standing.proposer] += sum(len(cell.asked) for cell in standing.cells)
+                costs[standing.proposer] += standing.asked
         self.bandit.settle(promises, costs)
 
     def _result(self, stopped: str | None) -> Rung | None:

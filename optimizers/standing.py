@@ -41,6 +41,11 @@ class Standing:
         return sum(scores) / len(scores) if scores else -math.inf
 
     @property
+    def asked(self) -> int:
+        """LM calls that its cells in the race asked for, a judge's included."""
+        return sum(len(cell.asked) for cell in self.cells)
+
+    @property
     def tokens(self) -> float:
         """Tokens an example, in and out."""
         cells = (*self.cells, *self.fresh)

@@ -150,8 +150,8 @@ def runs_on_train(program: dspy.Module, state: SearchState, *, most: int) -> Ite
         BudgetExceeded: Nothing is left to spend.
     """
     if (left := state.matrix.meter.calls_left) is not None:
-        known = state.incumbent.cells
-        each = sum(len(cell.asked) for cell in known) / len(known) if known else len(program.predictors())
+        known = state.incumbent
+        each = known.asked / len(known.cells) if known.cells else len(program.predictors())
         most = min(most, int(_SHARE * left / max(1.0, each)))
         if most < _FEWEST:
             return

@@ -41,9 +41,12 @@ class Modelled:
         """What the board tells about each candidate's true mean."""
         state = (board.candidates, board.examples, int(board.bought.sum()))
         if self._quality is None or state != self._state:
-            self._quality = posterior(board, self._spread, usual=_USUAL, least_own=_LEAST_OWN, tastes=False)
+            self._quality = self._fitted(board)
             self._state, self._spread = state, self._quality.spread
         return self._quality
+
+    def _fitted(self, board: Board) -> Quality:
+        return posterior(board, self._spread, usual=_USUAL, least_own=_LEAST_OWN, tastes=False)
 
     def best(self, board: Board) -> int:
         """The candidate of the highest posterior mean; of equals, the one of fewer tokens."""
