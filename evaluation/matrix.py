@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -90,11 +91,21 @@ class Matrix:
         self._executor = Threads(workers) if workers is None or isinstance(workers, int) else workers
         self._batches = batches
         self._on_cells = on_cells or (lambda _: None)
+        self._in_turn = False
 
     @property
     def concurrency(self) -> int:
-        """How many cells it runs well at a time."""
-        return self._executor.concurrency(self.lm)
+        """How many cells it runs at a time: as many as it runs well, or one `in_turn`."""
+        return 1 if self._in_turn else self._executor.concurrency(self.lm)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[bool]:
+        """Has cells run one after the other: which of them a budget holds then hangs on their order alone."""
+        self._in_turn = True
+        try:
+            yield True
+        finally:
+            self._in_turn = False
 
     def fill(self, program: dspy.Module, examples: Sequence[dspy.Example], *, repeats: int = 1) -> list[Cell]:
         """Gives the program's cells on the examples, in their order; buys and stores those that are not known.

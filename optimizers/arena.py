@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import replace
 
@@ -108,6 +109,10 @@ class Arena:
         Raises:
             BudgetExceeded: Nothing is left to buy one; what was bought is stored.
         """
+        with self._taking_turns({key: until - len(self.standings[key].cells)}):
+            return self._buy(key, until)
+
+    def _buy(self, key: str, until: int) -> Standing:
         standing = self.standings[key]
         have = len(standing.cells)
         if until <= have:
@@ -130,6 +135,10 @@ class Arena:
         Raises:
             BudgetExceeded: Nothing is left to buy one; what was bought is stored.
         """
+        with self._taking_turns({key: len(self.fresh) - len(self.standings[key].fresh)}):
+            return self._confirm(key)
+
+    def _confirm(self, key: str) -> Standing:
         standing = self.standings[key]
         if len(standing.fresh) < len(self.fresh):
             candidate, cells = standing.candidate, standing.cells
@@ -158,12 +167,28 @@ class Arena:
         riders = dict.fromkeys(each for key in first.values() for each in self._free_riders(key))
         # Those that ask the same run afterwards: side by side, each would ask.
         for wave in (list(first.values())[::-1], list(riders)):
-            side_by_side = max(_SIDE_BY_SIDE, self.matrix.concurrency // 8)
-            with ThreadPoolExecutor(side_by_side, thread_name_prefix="progspace-arena") as pool:
-                bought = [pool.submit(copy_context().run, self.buy, key, until) for key in wave]
+            with self._taking_turns({key: until - len(self.standings[key].cells) for key in wave}) as turns:
+                side_by_side = 1 if turns else max(_SIDE_BY_SIDE, self.matrix.concurrency // 8)
+                with ThreadPoolExecutor(side_by_side, thread_name_prefix="progspace-arena") as pool:
+                    bought = [pool.submit(copy_context().run, self._buy, key, until) for key in wave]
             for each in bought:
                 each.result()
         self.log.flush()
+
+    def _taking_turns(self, cells: Mapping[str, int]) -> AbstractContextManager[bool]:
+        """Lets cells run one after the other where the budget may end among them.
+
+        Side by side, it would hang on the threads which of them have the last calls; the same search again would buy
+        others.
+        """
+        left = self.matrix.meter.calls_left
+        most = sum(count * self._most_calls(key) for key, count in cells.items())
+        return nullcontext(False) if left is None or left >= most else self.matrix.in_turn()
+
+    def _most_calls(self, key: str) -> int:
+        """Calls of a candidate's dearest cell; before one is known, two for each predictor: it may ask anew."""
+        known = [len(cell.asked) for cell in self.standings[key].cells]
+        return max(known, default=2 * max(1, len(self.task.program.predictors())) * self.repeats)
 
     def _free_riders(self, key: str) -> list[str]:
         """Candidates that ask the very same: those that differ in what is taken off the scores afterwards."""

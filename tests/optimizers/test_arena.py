@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+import time
 from typing import Any
 
 import dspy
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 import progspace as ps
+from progspace.errors import BudgetExceeded
 from progspace.evaluation.matrix import Matrix
 from progspace.lms.budget import Meter
 from progspace.optimizers.arena import Arena
@@ -107,6 +110,43 @@ def test_a_race_ends_with_its_calls_or_the_budget_and_keeps_what_was_bought(
     assert "30 calls" in str(ended)
     assert there.matrix.meter.spent.calls == 30
     assert store.count("answers") == 30
+
+
+class Twice(dspy.Module):
+    """Asks twice."""
+
+    def __init__(self, mood: Any) -> None:
+        super().__init__()
+        self.first, self.second = dspy.Predict(mood), dspy.Predict(mood.with_instructions("Once more."))
+
+    def forward(self, text: str) -> Any:
+        self.first(text=text)
+        return self.second(text=text)
+
+
+def test_which_cells_have_the_last_calls_hangs_on_no_thread(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    waits = random.Random(0)
+
+    def late(prompt: str) -> str:
+        time.sleep(waits.random() / 100)
+        return rule(prompt)
+
+    task = ps.Task(program=Twice(mood), examples=mood_rows, inputs=["text"], metric=ps.metrics.choice("mood"), test=())
+    plain = Candidate.declared(task.program).with_choice(format=Format(kind="compact"))
+    candidates = [plain.with_choice(instruction=f"Do it in {right} of 4.") for right in (1, 2)]
+    bought = []
+    for budget in (21, 21, 21):
+        matrix = Matrix(store, task.metric, rule_engine(late).lm(), Meter(ps.Budget(calls=budget)), workers=8)
+        there = Arena(task, task.dev, matrix)
+        keys = there.add(candidates, "me")
+        there.run(Everything(), keys, calls=None)
+        with pytest.raises(BudgetExceeded):
+            there.confirm(keys[0])
+        assert matrix.meter.spent.calls == budget
+        bought.append(matrix.meter.spent.bought)
+    assert bought == [21, 0, 0]
 
 
 def test_prompts_that_are_too_long_are_dropped_with_the_reason_and_not_kept(
