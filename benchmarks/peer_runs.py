@@ -83,7 +83,7 @@ class Setup:
 def run(key: Key, setup: Setup) -> dict[str, Any]:
     """Gives the line that is kept of a run."""
     task = real_task(key.task, setup.data, seed=key.seed, rows=setup.rows, test_rows=setup.test_rows)
-    searched = _progspace(key, task, setup) if key.optimizer == PROGSPACE else _peer(key, task, setup)
+    searched = (_progspace if key.optimizer == PROGSPACE else _peer)(key, task, setup)
     return {
         "task": key.task,
         "optimizer": key.optimizer,
@@ -198,8 +198,12 @@ def _scored(program: dspy.Module, task: ps.Task, setup: Setup, *, best: bool, se
             }
             decoding = max(dev, key=lambda name: dev[name])
             runnable = (fitted if decoding == "calibrated" else plain).apply(program)
-        test = task.unseal_test("the peers' benchmark scores what a search came to")
-        evaluation = evaluate_cells(matrix.fill(runnable, test), test, seed=seed)
+        return {**_tested(runnable, task, matrix, seed), **({"decoding": decoding} if decoding else {})}
+
+
+def _tested(program: dspy.Module, task: ps.Task, matrix: Matrix, seed: int) -> dict[str, Any]:
+    test = task.unseal_test("the peers' benchmark scores what a search came to")
+    evaluation = evaluate_cells(matrix.fill(program, test), test, seed=seed)
     return {
         "score": evaluation.score,
         "low": evaluation.interval.low,
@@ -207,7 +211,6 @@ def _scored(program: dspy.Module, task: ps.Task, setup: Setup, *, best: bool, se
         "n_test": evaluation.n,
         "errors": evaluation.errors,
         "test_calls": evaluation.calls,
-        **({"decoding": decoding} if decoding else {}),
     }
 
 
@@ -216,22 +219,18 @@ def _mean(cells: Sequence[Cell]) -> float:
 
 
 def _progspace(key: Key, task: ps.Task, setup: Setup) -> dict[str, Any]:
+    # A report reads the sealed test with every rung; here the winner's score alone is wanted.
+    sealed = real_task(key.task, setup.data, seed=key.seed, rows=setup.rows, test_rows=0)
     started = time.monotonic()
     compiled = ps.compile(
-        task, lm=setup.lm, writer=setup.prompt_lm, budget=Budget(calls=key.budget), seed=key.seed, store=setup.store
+        sealed, lm=setup.lm, writer=setup.prompt_lm, budget=Budget(calls=key.budget), seed=key.seed, store=setup.store
     )
     seconds = time.monotonic() - started
-    report = compiled.report
-    winner, spent = report.winner, report.rungs
-    test = winner.test
-    if test is None:
-        raise RuntimeError(f"the report of {key} holds no test score of the winner")
+    winner, spent = compiled.report.winner, compiled.report.rungs
     baseline = winner is spent[0]
+    matrix = Matrix(setup.store, task.metric, setup.lm, Meter())
     return {
-        "score": test.score,
-        "low": test.low,
-        "high": test.high,
-        "n_test": test.n,
+        **_tested(compiled.program, task, matrix, key.seed),
         "calls": sum(rung.calls for rung in spent),
         "input_tokens": sum(rung.input_tokens for rung in spent),
         "output_tokens": sum(rung.output_tokens for rung in spent),

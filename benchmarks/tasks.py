@@ -201,7 +201,7 @@ def real_task(name: str, data: Path, *, seed: int, rows: int = 200, test_rows: i
     return ps.Task(
         program=known.program(),
         examples=train[:rows],
-        test=test[:test_rows],
+        test=test[:test_rows] or (),
         inputs=list(known.inputs),
         metric=known.metric,
         name=name,
