@@ -68,8 +68,8 @@ def default_plans(
     if trains:
         _check_trainable(lm)
     if (formats := len(space.formats_for(signatures, lm))) > 1:
-        # Of a chain, those of all predictors at once first; one by one they are tried on the best of these.
-        places = formats if len(signatures) > 1 else None
+        # Of a chain, those of all predictors at once first, bare and shown; one by one on the best of these.
+        places = 2 * formats if len(signatures) > 1 else None
         plans.append(RungPlan("formats", (FormatProposer(),), share=0.3, places=places))
     if space.retrieval is not None and retrievers_of(module):
         plans.append(RungPlan("retrieval", (RetrievalProposer(), CombinationProposer()), share=0.4, places=_RETRIEVALS))

@@ -27,6 +27,7 @@ from progspace.optimizers.proposers.demonstrations import (
     label_pools,
     propose_demonstrations,
 )
+from progspace.optimizers.proposers.formats import FormatProposer
 from progspace.optimizers.proposers.pools import runs_on_train
 from progspace.optimizers.space import Space
 from progspace.optimizers.standing import Standing
@@ -419,3 +420,43 @@ def test_pools_show_every_step_of_what_was_solved(rule_engine: Any, store: Store
     assert pools["tell"] == [{"text": "fine", "mood": "glad"}] * 5
     assert meter.spent.calls == 12  # ten first steps, and two different second ones
     assert label_pools(module, examples(mood_rows[:3]), partial=True)["find"] == []
+
+
+def test_each_format_is_also_shown_with_the_same_few_labelled_examples(make_state: MakeState) -> None:
+    state = make_state()
+    proposed = FormatProposer().propose(state, 1000)
+    assert state.matrix.meter.spent.calls == 0
+    bare, with_examples = proposed[: len(proposed) // 2], proposed[len(proposed) // 2 :]
+    assert [each.predictors["self"].format for each in bare] == [
+        each.predictors["self"].format for each in with_examples
+    ]
+    assert not any(each.predictors["self"].demonstrations for each in bare)
+    draws = {str(shown(each)) for each in with_examples}
+    assert len(draws) == 1
+    assert len(shown(with_examples[0])) == 4
+    assert all(row in train_rows(state) for row in shown(with_examples[0]))
+    assert Counter(row["mood"] for row in shown(with_examples[0])) == {"glad": 2, "sad": 2}
+    assert with_examples[0].origin == f"{bare[0].origin}; demonstrations: 4 labelled"
+
+
+@pytest.mark.parametrize("space", [{"demonstrations": (0,)}, {"selections": ("bootstrapped",)}], ids=str)
+def test_formats_are_bare_where_the_space_shows_nothing_labelled(make_state: MakeState, space: dict[str, Any]) -> None:
+    assert not any(
+        each.predictors["self"].demonstrations for each in FormatProposer().propose(make_state(**space), 1000)
+    )
+
+
+def test_formats_of_a_chain_are_bare_then_shown_then_one_by_one(make_state: MakeState, mood: Any) -> None:
+    state = make_state(program=Chain(mood), rule=by_weather)
+    proposed = FormatProposer().propose(state, 1000)
+    formats = len(state.space.formats_for([each.signature for each in Chain(mood).predictors()], state.matrix.lm))
+    shows = [bool(each.predictors["tell"].demonstrations) for each in proposed]
+    assert shows[: 2 * formats] == [False] * formats + [True] * formats
+    assert not any(shows[2 * formats :])
+    assert all(len({str(c.format) for c in each.predictors.values()}) == 1 for each in proposed[: 2 * formats])
+
+
+def test_where_examples_stand_in_the_prompt_already_formats_leave_them(make_state: MakeState, mood: Any) -> None:
+    own = ({"text": "sun on day 1000", "mood": "glad"},)
+    state = make_state(candidate=Candidate.declared(dspy.Predict(mood)).with_choice(demonstrations=own))
+    assert all(shown(each) == own for each in FormatProposer().propose(state, 1000))

@@ -60,7 +60,7 @@ def test_formats_of_a_chain_are_tried_on_all_predictors_before_one_by_one(rule_e
 
     lm = rule_engine(str).lm()
     chain, single = (default_plans(Space(), module, lm)[0] for module in (Twice(), dspy.Predict(mood)))
-    assert (chain.name, chain.places) == ("formats", len(Space().formats_for([mood], lm)))
+    assert (chain.name, chain.places) == ("formats", 2 * len(Space().formats_for([mood], lm)))
     assert single.places is None
 
 
