@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ..errors import ProgramError
 from ..programs.answering import Answering
 from ..programs.compact import offers
-from ..programs.fields import choices_of
+from ..programs.fields import choices_of, type_hint
 from ..programs.formats import Decoding, Format, FormatKind
 from ..programs.retrieval import retrievers_of
 from .finetuning_space import FineTuning
@@ -100,6 +100,10 @@ class Space(BaseModel):
             for signature in signatures
         )
 
+        # Hints of plain text say nothing: the prompts would be the same.
+        hinted = any(type_hint(info.annotation) for each in signatures for info in each.output_fields.values())
+        with_hints = (False, True) if hinted else (False,)
+
         def can(parameter: str) -> bool:
             return lm is None or offers(lm, parameter)
 
@@ -110,7 +114,7 @@ class Space(BaseModel):
             ("calibrated", scorable), ("scored", scorable), ("constrained", structured), ("free", True)
         ):  # fmt: skip
             if served_here:
-                served += [Format(kind="compact", decoding=decoding, hints=hints) for hints in (False, True)]
+                served += [Format(kind="compact", decoding=decoding, hints=hints) for hints in with_hints]
         if can("response_format"):
             served.append(Format(kind="json", decoding="constrained"))
         served.append(Format(kind="json", decoding="free"))

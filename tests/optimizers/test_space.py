@@ -68,3 +68,12 @@ def test_formats_of_a_chain_are_tried_on_all_predictors_before_one_by_one(rule_e
 def test_what_is_no_choice_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"(?i)space"):
         Space(**wrong)
+
+
+def test_formats_that_would_ask_the_same_are_one(mood: Any) -> None:
+    def hints(signature: Any) -> set[bool]:
+        return {each.hints for each in Space().formats_for([signature], None)}
+
+    assert hints(mood) == {False, True}
+    assert hints(dspy.Signature("question -> answer")) == {False}
+    assert hints(dspy.Signature("question -> count: int")) == {False, True}
