@@ -10,6 +10,7 @@ from ..evaluation.evaluation import evaluate_cells
 from ..evaluation.power import Headroom, advice
 from ..programs.candidate import Candidate
 from .arena import FIRST
+from .promotion import Verdict
 from .rung import Climb, Rung, RungPlan
 from .rung_search import RungSearch, SearchMeans
 from .standing import Standing
@@ -55,6 +56,8 @@ class Ladder:
         headroom = self._headroom()
         ended = None if headroom.worth_it else "no gain could be told from luck"
         for plan in plans:
+            if plan.proven and not ended and self._climbed:
+                self._against_baseline()
             ended = ended or self._nothing_left()
             if ended:
                 ended = f"{plan.name}: not searched: {ended}."
@@ -63,7 +66,7 @@ class Ladder:
             rung = RungSearch(self.means, plan, self._key, len(self.rungs)).run()
             if rung is not None:
                 self._keep(rung)
-        if any(rung.kept for rung in self.rungs[1:]):
+        if self._climbed:
             self._prove()
         return Climb(tuple(self.rungs), headroom, ended, tuple(self.means.notes))
 
@@ -90,23 +93,32 @@ class Ladder:
                 pass
         return advice(self.incumbent.scores, rows, max(rows, self.arena.task.test_size))
 
+    @property
+    def _climbed(self) -> bool:
+        return any(rung.kept for rung in self.rungs[1:])
+
     def _prove(self) -> None:
         """Keeps the program as declared after all, where the winner's gain over it cannot be told from luck."""
         best = next(rung for rung in reversed(self.rungs) if rung.kept)
-        order = self.rungs[0].best.order
-        keys = sorted(self.arena.measured, key=lambda key: self.arena.standings[key].order != order)
-        declared = next(key for key, each in self.arena.standings.items() if each.order == order)
-        keys = [declared, *(key for key in keys if key != declared)]
-        if self._key not in keys:
-            keys.append(self._key)
-        kept, verdict = self.means.promotion.against_baseline(self.arena, keys, self._key)
+        kept, verdict = self._against_baseline()
         if not kept:
             for index, rung in enumerate(self.rungs[1:], 1):
                 reason = f"{verdict.reason}: no gain over the program as declared that can be told from luck"
                 shown = replace(verdict, reason=reason) if rung is best else rung.verdict
                 self.rungs[index] = replace(rung, kept=False, verdict=shown)
-        baseline = self.arena.standings[declared]
-        self.rungs[0] = replace(self.rungs[0], best=baseline, standings=(baseline,))
+
+    def _against_baseline(self) -> tuple[bool, Verdict]:
+        """Tells whether the incumbent is better than the program as declared, which is run on more where that helps."""
+        order = self.rungs[0].best.order
+        declared = next(key for key, each in self.arena.standings.items() if each.order == order)
+        keys = [declared, *(key for key in self.arena.measured if key != declared)]
+        if self._key not in keys:
+            keys.append(self._key)
+        before = self.arena.matrix.meter.spent
+        told = self.means.promotion.against_baseline(self.arena, keys, self._key)
+        baseline, took = self.arena.standings[declared], self.arena.matrix.meter.spent - before
+        self.rungs[0] = replace(self.rungs[0], best=baseline, standings=(baseline,), spent=self.rungs[0].spent + took)
+        return told
 
     def _keep(self, rung: Rung) -> None:
         self.rungs.append(rung)

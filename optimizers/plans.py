@@ -82,10 +82,11 @@ def default_plans(
         chains.append(LMProposer())
     if chains:
         # One way of each at a time, the cheaper first: votes on reasoning ask ten times what the winner asks.
-        plans.append(RungPlan("chaining", tuple(chains), share=0.5 if trains else 1.0, places=len(chains)))
+        share = 0.5 if trains else 1.0
+        plans.append(RungPlan("chaining", tuple(chains), share=share, places=len(chains), proven=True))
     if trains:
-        tuning = RungPlan("fine-tuning", (FineTuningProposer(on_training),), share=1.0, rematch=False, sure=_SURE)
-        plans.append(tuning)
+        tuner = FineTuningProposer(on_training)
+        plans.append(RungPlan("fine-tuning", (tuner,), share=1.0, rematch=False, sure=_SURE, proven=True))
     return tuple(plans)
 
 

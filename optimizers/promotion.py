@@ -113,13 +113,14 @@ class Promotion:
     def against_baseline(self, arena: Arena, keys: Sequence[str], winner: str) -> tuple[bool, Verdict]:
         """Says at the end whether the winner is better than the program as declared, the first key, beyond luck.
 
-        Where what is known does not suffice to say so, the declared program runs on all of dev, if the budget holds it.
+        Where what is known does not suffice to say so, the declared program runs on what the winner ran on, as far as
+        the budget holds it.
         """
         row = list(keys).index(winner)
         kept, verdict = self._verdict(arena, keys, row, posterior(arena.board(keys, fresh=True)), self.beyond_luck)
         if not kept:
             try:
-                arena.buy(keys[0], len(arena.standings[winner].cells))
+                _level(arena, keys[0], len(arena.standings[winner].cells))
                 arena.confirm(keys[0])
             except BudgetExceeded:
                 pass
@@ -179,6 +180,13 @@ class Promotion:
             fresh,
             f"better with a probability of {100 * better:.0f} % only" + (", and dearer" if dearer else ""),
         )
+
+
+def _level(arena: Arena, key: str, until: int) -> None:
+    """Buys a candidate's cells some at a time: those count that were bought before the budget ended."""
+    while (have := len(arena.standings[key].cells)) < until:
+        some, left = max(4, arena.matrix.concurrency), arena.affordable([key])
+        arena.buy(key, min(until, have + (some if left is None else max(1, min(some, left)))))
 
 
 def _part(quality: Quality, rows: Sequence[int]) -> Quality:

@@ -26,6 +26,8 @@ class RungPlan:
         places: Candidates a round; None for all that there are, in one round.
         rematch: Whether what earlier rungs measured runs on: not where what is new was dear, and is to be looked at.
         sure: How probable it has to be that its best is better than the rung below, or no worse and cheaper.
+        proven: Whether what stands below it is first proven to be better than the program as declared: where calls end
+            on this rung, they would be missing for that, and all that was won before would be given up.
     """
 
     name: str
@@ -34,6 +36,7 @@ class RungPlan:
     places: int | None = None
     rematch: bool = True
     sure: float = 0.5
+    proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,6 +208,15 @@ def test_a_gain_of_a_lucky_draw_is_not_taken_for_one(rule_engine: Any, store: St
     assert verdict.better == pytest.approx(0.5, abs=0.05)
 
 
+def test_what_the_budget_holds_of_a_proof_counts(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    there = arena(rule_engine, store, mood, mood_rows, calls=41)
+    keys = there.add([candidate(mood, 2), candidate(mood, 3)], "me")
+    there.buy(keys[0], 4)
+    there.buy(keys[1], 24)
+    Promotion().against_baseline(there, keys, keys[1])
+    assert len(there.standings[keys[0]].cells) == 4 + (41 - 4 - 24)
+
+
 def test_what_asks_the_same_runs_along_for_nothing(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
     task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), test=())
     engine = rule_engine(str, logprobs=lambda prompt, choice: float(choice.strip() == "glad"))
