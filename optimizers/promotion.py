@@ -172,7 +172,9 @@ class Promotion:
         enough = float(quality.probability_better(0, by=self.objectives.tolerance)[row]) if dearer else better
         if enough > sure + _ROUNDING:
             return True, Verdict(better, fresh, f"better with a probability of {100 * better:.0f} %")
-        if one["tokens"] < _CHEAPER * other["tokens"] and no_worse > sure:
+        # The model draws both towards each other: what is taken for its tokens must not have been seen to lose.
+        lost = fresh is not None and fresh.difference < -self.objectives.tolerance
+        if one["tokens"] < _CHEAPER * other["tokens"] and no_worse > sure and not lost:
             told = f"no worse with a probability of {100 * no_worse:.0f} %, and cheaper"
             return True, Verdict(better, fresh, told)
         return False, Verdict(

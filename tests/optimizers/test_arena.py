@@ -191,6 +191,24 @@ def test_of_equals_the_cheaper_is_kept_and_a_dearer_one_is_not(
     assert not Promotion().decide(there, keys, sure=0.99).kept
 
 
+def test_a_cheaper_one_that_is_worse_on_fresh_examples_is_not_kept(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    lost: set[str] = set()
+
+    def worse(prompt: str) -> str:
+        return "?" if "indeed" not in prompt and prompt.rsplit("day ", 1)[-1].split()[0] in lost else rule(prompt)
+
+    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), test=())
+    there = Arena(task, task.dev, Matrix(store, task.metric, rule_engine(worse).lm(), Meter()))
+    keys = there.add([candidate(mood, 3, words=30), candidate(mood, 3)], "me")
+    right = [each.text.split()[-1] for each in there.fresh if (int(each.text.split()[-1]) // 2) % 4 < 3]
+    lost.update(right[:1])
+    outcome = decided(there, keys)
+    assert outcome.verdict.fresh.difference < 0
+    assert not outcome.kept
+
+
 def test_limits_are_kept_to_whatever_the_score(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
     there = arena(rule_engine, store, mood, mood_rows)
     keys = there.add([candidate(mood, 1), candidate(mood, 4, words=60), candidate(mood, 3)], "me")
