@@ -11,11 +11,9 @@ runs: 0 for a rule that keeps every incumbent.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +21,12 @@ from numpy.typing import NDArray
 
 from ..evaluation.quality import posterior
 from ..optimizers.board import Board
+from ..optimizers.objectives import Objectives
+from ..optimizers.promotion import CHEAPER
 from ..optimizers.races.posterior_halving import PosteriorHalving
-from .replay import Recording, recordings, workers
-from .results import RESULTS, write_results
+from .replay import Recording, recordings
+from .results import write_results
+from .simulations import half_width, simulation_parser, workers
 
 __all__ = ["RULES", "Meeting", "meet"]
 
@@ -33,7 +34,7 @@ RACED, FRESH = 86, 24
 BELOW, ABOVE = 10, 18
 FIRST = 110
 CELLS = (60, 250)
-TOLERANCE, CHEAPER = 0.01, 0.9
+TOLERANCE = Objectives().tolerance
 
 Array = NDArray[np.float64]
 
@@ -132,7 +133,7 @@ def _lines(task: str, cells: int, meetings: Sequence[Meeting]) -> list[dict[str,
     for name, rule in RULES.items():
         kept = np.array([rule(each) for each in meetings])
         gains: Array = np.array([each.gain for each in meetings]) * kept
-        half = 1.96 * float(gains.std(ddof=1)) / math.sqrt(gains.size) if gains.size > 1 else 0.0
+        half = half_width(gains)
         lines.append(
             {
                 "task": task, "rule": name, "cells": cells, "runs": len(meetings), "kept": round(float(kept.mean()), 4),
@@ -157,11 +158,7 @@ def summary(lines: Sequence[dict[str, Any]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Replays the rules; writes ``results/promotion.jsonl``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=500)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    arguments = parser.parse_args(argv)
+    arguments = simulation_parser(__doc__, runs=500).parse_args(argv)
     lines: list[dict[str, Any]] = []
     with workers(arguments.workers) as pool:
         for cells in CELLS:

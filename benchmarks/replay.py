@@ -16,15 +16,11 @@ been seen before that number was fixed, and ``boolean-expressions`` was replayed
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import multiprocessing
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +32,10 @@ from ..optimizers.races.base import Race, RaceMaker
 from ..optimizers.races.registry import DEFAULT_RACE, RACES
 from ..optimizers.races.wilcoxon import Wilcoxon
 from .bounds import BOUNDS, Told
-from .results import RESULTS, read_results, write_results
+from .results import read_results, write_results
+from .simulations import half_width, simulation_parser, workers
 
-__all__ = ["Recording", "recordings", "replay", "summary", "workers"]
+__all__ = ["Recording", "recordings", "replay", "summary"]
 
 RECORDINGS = Path(__file__).parent / "recordings"
 CELLS = (250, 500, 1000, 2000, 4000)
@@ -158,16 +155,6 @@ def _chunk(job: tuple[Recording, str, int, int, tuple[int, ...]]) -> list[tuple[
     return outcomes
 
 
-def workers(count: int) -> Pool:
-    """Starts so many processes for simulations, which let others go first.
-
-    Their matrices are small: more threads of BLAS than one only stand in their way.
-    """
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
-    return multiprocessing.get_context("spawn").Pool(count, os.nice, (10,))
-
-
 def _run(matrix: Recording, names: Sequence[str], runs: int, pool: Any) -> Iterator[dict[str, Any]]:
     full = []
     for seed in range(runs):
@@ -197,8 +184,7 @@ def _keep(lines: list[dict[str, Any]], folder: Path, name: str) -> None:
 
 
 def _line(task: str, race: str, cells: int, regret: Array, regret_all: Array, spent: Array) -> dict[str, Any]:
-    half = 1.96 * float(regret.std(ddof=1)) / math.sqrt(regret.size) if regret.size > 1 else 0.0
-    half_all = 1.96 * float(regret_all.std(ddof=1)) / math.sqrt(regret_all.size) if regret_all.size > 1 else 0.0
+    half, half_all = half_width(regret), half_width(regret_all)
     mean, mean_all = float(regret.mean()), float(regret_all.mean())
     return {
         "task": task, "race": race, "cells": cells, "runs": int(regret.size), "dev": DEV,
@@ -283,12 +269,9 @@ def plot(lines: Sequence[dict[str, Any]], path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Replays the races; writes ``results/replay.jsonl`` and a chart."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000)
+    parser = simulation_parser(__doc__, runs=1000)
     parser.add_argument("--tasks", nargs="*", help="recordings; all that there are by default")
     parser.add_argument("--races", nargs="*", default=list(RACES), choices=list(RACES))
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--plot", action="store_true", help="draw the chart of the results that there are, and no more")
     parser.add_argument(
         "--bounds", action="store_true",

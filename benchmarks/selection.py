@@ -24,11 +24,8 @@ that are a candidate's own, and examples of different difficulty, some of it for
 
 from __future__ import annotations
 
-import argparse
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,8 +33,9 @@ import numpy as np
 from ..evaluation.quality import posterior
 from ..optimizers.arena import RACED
 from ..optimizers.races.registry import DEFAULT_RACE, RACES
-from .replay import DEV, Array, Recording, recordings, replay, workers
-from .results import RESULTS, write_results
+from .replay import DEV, Array, Recording, recordings, replay
+from .results import write_results
+from .simulations import half_width, simulation_parser, workers
 
 __all__ = ["simulate", "synthetic_matrix"]
 
@@ -124,7 +122,7 @@ def _lines(task: str, outcomes: Sequence[tuple[str, int, float, float]], runs: i
     for way, cells in dict.fromkeys((way, cells) for way, cells, _, _ in outcomes):
         off: Array = np.array([each[2] for each in outcomes if each[:2] == (way, cells)])
         true = np.mean([each[3] for each in outcomes if each[:2] == (way, cells)])
-        half = 1.96 * float(off.std(ddof=1)) / math.sqrt(off.size) if off.size > 1 else 0.0
+        half = half_width(off)
         lines.append(
             {
                 "task": task, "way": way, "cells": cells, "runs": runs, "bias": round(float(off.mean()), 5),
@@ -137,11 +135,7 @@ def _lines(task: str, outcomes: Sequence[tuple[str, int, float, float]], runs: i
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the simulation; writes ``results/selection.jsonl``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    arguments = parser.parse_args(argv)
+    arguments = simulation_parser(__doc__, runs=1000).parse_args(argv)
     lines: list[dict[str, Any]] = []
     print(f"{'told minus true, points':26}{'cells':>6}{'bias':>8}{'95 %':>16}{'rmse':>8}{'held out':>10}")
     with workers(arguments.workers) as pool:

@@ -15,11 +15,13 @@ from .board import Board
 from .objectives import Objectives
 from .standing import Standing
 
-__all__ = ["Outcome", "Promotion", "Verdict"]
+__all__ = ["CHEAPER", "Outcome", "Promotion", "Verdict"]
+
+CHEAPER = 0.9
+"""A program of a smaller share of another one's tokens is cheaper."""
 
 _FINALISTS = 2
 _BEYOND_DOUBT = 0.97
-_CHEAPER = 0.9  # of the tokens
 _ROUNDING = 1e-6
 
 
@@ -168,13 +170,13 @@ class Promotion:
             )
             return gain > 0, Verdict(better, fresh, f"worth {100 * gain:+.1f} points by the stated preference")
         # A dearer one has to be better by more than the tolerance: else the other is no worse, and cheaper.
-        dearer = one["tokens"] > other["tokens"] / _CHEAPER
+        dearer = one["tokens"] > other["tokens"] / CHEAPER
         enough = float(quality.probability_better(0, by=self.objectives.tolerance)[row]) if dearer else better
         if enough > sure + _ROUNDING:
             return True, Verdict(better, fresh, f"better with a probability of {100 * better:.0f} %")
         # The model draws both towards each other: what is taken for its tokens must not have been seen to lose.
         lost = fresh is not None and fresh.difference < -self.objectives.tolerance
-        if one["tokens"] < _CHEAPER * other["tokens"] and no_worse > sure and not lost:
+        if one["tokens"] < CHEAPER * other["tokens"] and no_worse > sure and not lost:
             told = f"no worse with a probability of {100 * no_worse:.0f} %, and cheaper"
             return True, Verdict(better, fresh, told)
         return False, Verdict(
