@@ -182,7 +182,7 @@ class Arena:
         others.
         """
         left = self.matrix.meter.calls_left
-        most = sum(count * self._most_calls(key) for key, count in cells.items())
+        most = sum(max(0, count) * self._most_calls(key) for key, count in cells.items())
         return nullcontext(False) if left is None or left >= most else self.matrix.in_turn()
 
     def _most_calls(self, key: str) -> int:

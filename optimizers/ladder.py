@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from ..errors import BudgetExceeded
@@ -39,8 +40,10 @@ class Ladder:
 
     @property
     def _key(self) -> str:
-        best = next(rung for rung in reversed(self.rungs) if rung.kept).best
-        return next(key for key, each in self.arena.standings.items() if each.order == best.order)
+        return self._key_of(next(rung for rung in reversed(self.rungs) if rung.kept))
+
+    def _key_of(self, rung: Rung) -> str:
+        return next(key for key, each in self.arena.standings.items() if each.order == rung.best.order)
 
     def climb(self, plans: Sequence[RungPlan]) -> Climb:
         """Climbs the baseline and the planned rungs.
@@ -87,8 +90,8 @@ class Ladder:
         rows, standing = len(self.arena.dev), self.rungs[0].best
         if standing.mean >= _GOOD and rows >= 2 * FIRST:
             try:
-                self.arena.buy(self._key, len(self.arena.raced))
-                self.rungs[0] = replace(self.rungs[0], best=self.incumbent, standings=(self.incumbent,))
+                with self._measuring_baseline():
+                    self.arena.buy(self._key, len(self.arena.raced))
             except BudgetExceeded:
                 pass
         return advice(self.incumbent.scores, rows, max(rows, self.arena.task.test_size))
@@ -109,16 +112,23 @@ class Ladder:
 
     def _against_baseline(self) -> tuple[bool, Verdict]:
         """Tells whether the incumbent is better than the program as declared, which is run on more where that helps."""
-        order = self.rungs[0].best.order
-        declared = next(key for key, each in self.arena.standings.items() if each.order == order)
+        declared = self._key_of(self.rungs[0])
         keys = [declared, *(key for key in self.arena.measured if key != declared)]
         if self._key not in keys:
             keys.append(self._key)
+        with self._measuring_baseline():
+            return self.means.promotion.against_baseline(self.arena, keys, self._key)
+
+    @contextmanager
+    def _measuring_baseline(self) -> Iterator[None]:
+        """Lets the program as declared run on more: its rung stands as it does afterwards, those calls included."""
         before = self.arena.matrix.meter.spent
-        told = self.means.promotion.against_baseline(self.arena, keys, self._key)
-        baseline, took = self.arena.standings[declared], self.arena.matrix.meter.spent - before
-        self.rungs[0] = replace(self.rungs[0], best=baseline, standings=(baseline,), spent=self.rungs[0].spent + took)
-        return told
+        try:
+            yield
+        finally:
+            rung, took = self.rungs[0], self.arena.matrix.meter.spent - before
+            standing = self.arena.standings[self._key_of(rung)]
+            self.rungs[0] = replace(rung, best=standing, standings=(standing,), spent=rung.spent + took)
 
     def _keep(self, rung: Rung) -> None:
         self.rungs.append(rung)

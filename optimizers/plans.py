@@ -100,7 +100,7 @@ def _prompts(space: Space, others: Sequence[Proposer]) -> tuple[Proposer, ...]:
             "bootstrapped": BootstrappedProposer(),
             "hard": HardProposer(),
         }
-        proposers += [each for kind, each in kinds.items() if space.selections is None or kind in space.selections]
+        proposers += [each for kind, each in kinds.items() if space.selects(kind)]
     if "rules" in space.instructions:
         proposers.append(RuleProposer())
     if "writer" in space.instructions:

@@ -125,6 +125,10 @@ class Space(BaseModel):
             and (self.decodings is None or each.decoding in self.decodings)
         ]
 
+    def selects(self, kind: str) -> bool:
+        """Tells whether demonstrations may be chosen in a way."""
+        return self.selections is None or kind in self.selections
+
     def answerings(self) -> list[Answering]:
         """The ways to answer, the cheaper ones first."""
         return [

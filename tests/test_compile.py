@@ -70,7 +70,8 @@ def test_each_rung_is_searched_measured_and_kept_only_if_it_pays(rule_engine: An
     assert [point.tokens for point in compiled.front] == sorted(point.tokens for point in compiled.front)
     assert compiled.front[-1].score == 1.0
     told = str(report)
-    assert "prompts: " in told
+    assert f"prompts: {report.winner.choice.split()[0]}" in told
+    assert f"Winner: {report.winner.choice}" in " ".join(told.split())
     assert "sealed test" in " ".join(told.split())
 
 

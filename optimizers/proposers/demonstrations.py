@@ -19,6 +19,7 @@ from ...programs.candidate import Candidate
 from ...programs.nearest import Nearest, PoolIndex, pool_index
 from .base import SearchState
 from .draws import (
+    HANDFUL,
     Order,
     class_of,
     fitting,
@@ -52,7 +53,6 @@ __all__ = [
 
 _ATTEMPTS = 8  # draws for each candidate that is wanted: some have been measured already
 _WRONG = 0.5
-_HANDFUL = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ class NearestProposer:
         longest = {name: max(pool, key=lambda each: len(str(each))) for name, pool in pools.items()}
         # Whether neighbours help at all is told by a handful of them sooner than by two.
         sizes = mixed_sizes(state.space.demonstrations, generator)
-        sizes.sort(key=lambda size: abs(math.log2(size / _HANDFUL)))
+        sizes.sort(key=lambda size: abs(math.log2(size / HANDFUL)))
         for order in ("nearest_last", "nearest_first"):
             for size in sizes:
                 candidate, largest = state.incumbent.candidate, 0

@@ -15,6 +15,7 @@ from ...programs.fields import choices_of, write_field
 from .base import SearchState
 
 __all__ = [
+    "HANDFUL",
     "SIZES",
     "Order",
     "balanced",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 SIZES = (2, 4, 8, 16)
+HANDFUL = 4
+"""Demonstrations by which a first look tells whether they help at all."""
 Order = Literal["shuffled", "interleaved", "typical last"]
 """How drawn demonstrations stand in the prompt: by chance; class by class in turn; those most like the rest last."""
 

@@ -9,13 +9,11 @@ from itertools import chain
 from ...programs.candidate import Candidate
 from ...programs.formats import Format
 from .base import SearchState
-from .draws import balanced, fitting, room_for_demonstrations
+from .draws import HANDFUL, balanced, fitting, room_for_demonstrations
 from .novelty import novel, retold
 from .pools import labelled_demonstrations
 
 __all__ = ["FormatProposer"]
-
-_HANDFUL = 4
 
 
 class FormatProposer:
@@ -62,9 +60,9 @@ def _shows(candidate: Candidate) -> bool:
 def _shown(candidates: Sequence[Candidate], state: SearchState) -> Iterator[Candidate]:
     """Gives candidates with a few labelled demonstrations, one draw for all: formats are compared, not draws."""
     sizes = [size for size in state.space.demonstrations if size]
-    if not sizes or "labelled" not in (state.space.selections or ("labelled",)):
+    if not sizes or not state.space.selects("labelled"):
         return
-    size = min(sizes, key=lambda each: abs(each - _HANDFUL))
+    size = min(sizes, key=lambda each: abs(each - HANDFUL))
     room, generator = room_for_demonstrations(state), random.Random(state.seed)  # noqa: S311 — reproducible, not secret
     signatures = {name: each.signature for name, each in state.space.searched(state.task.program).items()}
     drawn = {

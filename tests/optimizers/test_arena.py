@@ -137,14 +137,14 @@ def test_which_cells_have_the_last_calls_hangs_on_no_thread(
     plain = Candidate.declared(task.program).with_choice(format=Format(kind="compact"))
     candidates = [plain.with_choice(instruction=f"Do it in {right} of 4.") for right in (1, 2)]
     bought = []
-    for budget in (21, 21, 21):
-        matrix = Matrix(store, task.metric, rule_engine(late).lm(), Meter(ps.Budget(calls=budget)), workers=8)
+    for _ in range(3):
+        matrix = Matrix(store, task.metric, rule_engine(late).lm(), Meter(ps.Budget(calls=21)), workers=8)
         there = Arena(task, task.dev, matrix)
         keys = there.add(candidates, "me")
         there.run(Everything(), keys, calls=None)
         with pytest.raises(BudgetExceeded):
             there.confirm(keys[0])
-        assert matrix.meter.spent.calls == budget
+        assert matrix.meter.spent.calls == 21
         bought.append(matrix.meter.spent.bought)
     assert bought == [21, 0, 0]
 
