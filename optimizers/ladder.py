@@ -19,6 +19,7 @@ from .standing import Standing
 __all__ = ["Ladder"]
 
 _GOOD = 0.9
+_FEWEST = 3 * FIRST  # cells of a rung above one that was kept: what fewer bring is as often lost as won
 _CONFIRMATION = 0.08  # of all calls, that one candidate's promotion may take
 
 
@@ -75,8 +76,11 @@ class Ladder:
 
     def _nothing_left(self) -> str | None:
         """Says why there is no point in the next rung, if there is none."""
-        if self.arena.matrix.meter.calls_left == 0:
+        left = self.arena.matrix.meter.calls_left
+        if left == 0:
             return "the budget is spent"
+        if self._climbed and left is not None and left < _FEWEST * self.arena.calls_a_cell([]):
+            return f"the {left} calls that are left would tell little"
         best = self.incumbent
         if len(best.scores) >= len(self.arena.raced) and min(best.scores) >= 1.0:
             return f"all {len(best.scores)} dev examples that the winner ran on are right: nothing is left to gain"
@@ -103,21 +107,21 @@ class Ladder:
     def _prove(self) -> None:
         """Keeps the program as declared after all, where the winner's gain over it cannot be told from luck."""
         best = next(rung for rung in reversed(self.rungs) if rung.kept)
-        kept, verdict = self._against_baseline()
+        kept, verdict = self._against_baseline(to_the_end=True)
         if not kept:
             for index, rung in enumerate(self.rungs[1:], 1):
                 reason = f"{verdict.reason}: no gain over the program as declared that can be told from luck"
                 shown = replace(verdict, reason=reason) if rung is best else rung.verdict
                 self.rungs[index] = replace(rung, kept=False, verdict=shown)
 
-    def _against_baseline(self) -> tuple[bool, Verdict]:
+    def _against_baseline(self, *, to_the_end: bool = False) -> tuple[bool, Verdict]:
         """Tells whether the incumbent is better than the program as declared, which is run on more where that helps."""
         declared = self._key_of(self.rungs[0])
         keys = [declared, *(key for key in self.arena.measured if key != declared)]
         if self._key not in keys:
             keys.append(self._key)
         with self._measuring_baseline():
-            return self.means.promotion.against_baseline(self.arena, keys, self._key)
+            return self.means.promotion.against_baseline(self.arena, keys, self._key, to_the_end=to_the_end)
 
     @contextmanager
     def _measuring_baseline(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import BudgetExceeded
 from ..evaluation.quality import Quality, posterior
 from ..evaluation.statistics import PairedTest, paired_test
-from .arena import Arena
+from .arena import FIRST, Arena
 from .board import Board
 from .objectives import Objectives
 from .standing import Standing
@@ -23,6 +23,8 @@ CHEAPER = 0.9
 _FINALISTS = 2
 _BEYOND_DOUBT = 0.97
 _ROUNDING = 1e-6
+_KNOWN_WELL = 2 * FIRST
+_WORTH_PROVING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +114,48 @@ class Promotion:
         kept, verdict = self._verdict(arena, keys, best, quality, sure if confirmed else self.beyond_luck)
         return Outcome(keys[best], float(quality.mean[best]), kept, verdict, stopped)
 
-    def against_baseline(self, arena: Arena, keys: Sequence[str], winner: str) -> tuple[bool, Verdict]:
-        """Says at the end whether the winner is better than the program as declared, the first key, beyond luck.
+    def against_baseline(
+        self, arena: Arena, keys: Sequence[str], winner: str, *, to_the_end: bool = False
+    ) -> tuple[bool, Verdict]:
+        """Says whether the winner is better than the program as declared, the first key, beyond luck.
 
         Where what is known does not suffice to say so, the declared program runs on what the winner ran on, as far as
         the budget holds it.
+
+        Args:
+            arena: Where they are measured.
+            keys: The declared program's, and those of all that the quality model should look at.
+            winner: Among them.
+            to_the_end: Whether both then run on more, for as long as that may tell.
         """
-        row = list(keys).index(winner)
-        kept, verdict = self._verdict(arena, keys, row, posterior(arena.board(keys, fresh=True)), self.beyond_luck)
+        kept, verdict = self._beyond_luck(arena, keys, winner)
         if not kept:
             try:
+                if arena.standings[winner].fresh:
+                    arena.confirm(keys[0])
                 _level(arena, keys[0], len(arena.standings[winner].cells))
-                arena.confirm(keys[0])
+                kept, verdict = self._beyond_luck(arena, keys, winner)
+                while to_the_end and not kept and verdict.better > _WORTH_PROVING:
+                    if not _both_on_more(arena, keys[0], winner):
+                        break
+                    kept, verdict = self._beyond_luck(arena, keys, winner)
             except BudgetExceeded:
-                pass
-            kept, verdict = self._verdict(arena, keys, row, posterior(arena.board(keys, fresh=True)), self.beyond_luck)
+                kept, verdict = self._beyond_luck(arena, keys, winner)
         return kept, verdict
+
+    def proven(self, arena: Arena, keys: Sequence[str]) -> bool:
+        """Tells whether the last key's gain over the first one's is beyond luck already."""
+        return self._beyond_luck(arena, keys, keys[-1])[0]
+
+    def proof(self, arena: Arena, declared: str) -> float:
+        """Calls that it takes to know the program as declared well enough for a gain over it to be told."""
+        standing = arena.standings[declared]
+        cells = max(0, min(_KNOWN_WELL, len(arena.raced)) - len(standing.cells))
+        return (cells + len(arena.fresh) - len(standing.fresh)) * arena.calls_a_cell([declared])
+
+    def _beyond_luck(self, arena: Arena, keys: Sequence[str], winner: str) -> tuple[bool, Verdict]:
+        quality = posterior(arena.board(keys, fresh=True))
+        return self._verdict(arena, keys, list(keys).index(winner), quality, self.beyond_luck)
 
     def values(self, arena: Arena, key: str) -> dict[str, float]:
         """What a candidate costs, and what other metrics say of it, as far as it ran."""
@@ -191,6 +219,15 @@ def _level(arena: Arena, key: str, until: int) -> None:
     while (have := len(arena.standings[key].cells)) < until:
         some, left = max(4, arena.matrix.concurrency), arena.affordable([key])
         arena.buy(key, min(until, have + (some if left is None else max(1, min(some, left)))))
+
+
+def _both_on_more(arena: Arena, one: str, other: str) -> bool:
+    """Buys the next few cells of both; tells whether there were any."""
+    have = len(arena.standings[one].cells)
+    until = min(have + max(4, arena.matrix.concurrency // 2), len(arena.raced))
+    for key in (other, one):
+        _level(arena, key, until)
+    return until > have
 
 
 def _part(quality: Quality, rows: Sequence[int]) -> Quality:

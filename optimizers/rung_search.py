@@ -24,6 +24,7 @@ __all__ = ["RungSearch", "SearchMeans"]
 ROUNDS_WITHOUT_GAIN = 2
 _LEAST = 120  # calls of a rung, where there are so many
 _ASIDE = 0.4
+_SEEN = 4  # examples that a round's candidates are looked at, on average: where calls are few, so are they
 _NEAR = 0.1
 
 
@@ -70,6 +71,7 @@ class RungSearch:
         self.means, self.arena, self.plan, self.number = means, means.arena, plan, number
         self.before = self.arena.matrix.meter.spent
         left = self.arena.matrix.meter.calls_left
+        self.proof = 0.0 if left is None else min(self._proof(incumbent), _ASIDE * left)
         self.calls = None if left is None else min(left, max(int(left * plan.share), _LEAST))
         # What earlier rungs measured runs on: what was second without demonstrations may be first with them.
         earlier = [
@@ -96,7 +98,7 @@ class RungSearch:
 
     def _round(self, turn: int) -> str | None:
         """Gives why the search should stop, if it should."""
-        places = self.plan.places or 10_000
+        places = self._places()
         shares = self.bandit.shares(places, np.random.default_rng(self._seed(2 * turn)))
         joined = 0
         try:
@@ -127,14 +129,30 @@ class RungSearch:
         """What a round with so many new candidates may ask for: most are given up early, and what is left goes deep."""
         return int(FIRST * joined * self.arena.calls_a_cell(self.keys))
 
+    def _places(self) -> int:
+        """Candidates of a round."""
+        places = self.plan.places or 10_000
+        if self._left is None:
+            return places
+        return min(places, max(2, int(self._left / (_SEEN * self.arena.calls_a_cell([])))))
+
     @property
     def _left(self) -> int | None:
-        """Calls that the rounds may still ask for: what the confirmation takes is put aside."""
-        if self.calls is None:
+        """Calls that the rounds may still ask for: what confirmation and proof take is put aside."""
+        meter = self.arena.matrix.meter
+        if self.calls is None or meter.calls_left is None:
             return None
         confirmation = len(self.arena.fresh) * self.arena.calls_a_cell(self.keys[1:])
-        aside = int(min(2 * confirmation, _ASIDE * self.calls))
-        return max(0, self.calls - aside - (self.arena.matrix.meter.spent.calls - self.before.calls))
+        aside = min(2 * confirmation, _ASIDE * self.calls)
+        own = self.calls - (meter.spent.calls - self.before.calls)
+        return max(0, int(min(own, meter.calls_left - self.proof) - aside))
+
+    def _proof(self, incumbent: str) -> float:
+        """Calls that it takes to tell a gain over the program as declared, where what is known does not tell it yet."""
+        declared = next(iter(self.arena.standings))
+        if incumbent != declared and self.means.promotion.proven(self.arena, [declared, incumbent]):
+            return 0.0
+        return self.means.promotion.proof(self.arena, declared)
 
     def _bases(self) -> list[str]:
         """Whom to build on: the leader and, where it is near, the best one of another format."""

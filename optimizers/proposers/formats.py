@@ -31,8 +31,10 @@ class FormatProposer:
         incumbent, searched = state.incumbent.candidate, state.space.searched(state.task.program)
         formats = state.space.formats_for([each.signature for each in searched.values()], state.matrix.lm)
         bare = list(_alike(incumbent, list(searched), formats))
-        shown = [] if _shows(incumbent) else _shown(bare, state)
-        return novel(chain(bare, shown, _one_by_one(state)), state, count)
+        shown = [] if _shows(incumbent) else list(_shown(bare, state))
+        # Side by side, so that where there is room for few, the likeliest formats stand there in both ways.
+        both = chain.from_iterable(zip(bare, shown, strict=True)) if shown else bare
+        return novel(chain(both, _one_by_one(state)), state, count)
 
 
 def _alike(incumbent: Candidate, predictors: Sequence[str], formats: Sequence[Format]) -> Iterator[Candidate]:

@@ -426,7 +426,7 @@ def test_each_format_is_also_shown_with_the_same_few_labelled_examples(make_stat
     state = make_state()
     proposed = FormatProposer().propose(state, 1000)
     assert state.matrix.meter.spent.calls == 0
-    bare, with_examples = proposed[: len(proposed) // 2], proposed[len(proposed) // 2 :]
+    bare, with_examples = proposed[::2], proposed[1::2]
     assert [each.predictors["self"].format for each in bare] == [
         each.predictors["self"].format for each in with_examples
     ]
@@ -446,12 +446,12 @@ def test_formats_are_bare_where_the_space_shows_nothing_labelled(make_state: Mak
     )
 
 
-def test_formats_of_a_chain_are_bare_then_shown_then_one_by_one(make_state: MakeState, mood: Any) -> None:
+def test_formats_of_a_chain_are_bare_and_shown_then_one_by_one(make_state: MakeState, mood: Any) -> None:
     state = make_state(program=Chain(mood), rule=by_weather)
     proposed = FormatProposer().propose(state, 1000)
     formats = len(state.space.formats_for([each.signature for each in Chain(mood).predictors()], state.matrix.lm))
     shows = [bool(each.predictors["tell"].demonstrations) for each in proposed]
-    assert shows[: 2 * formats] == [False] * formats + [True] * formats
+    assert shows[: 2 * formats] == [False, True] * formats
     assert not any(shows[2 * formats :])
     assert all(len({str(c.format) for c in each.predictors.values()}) == 1 for each in proposed[: 2 * formats])
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import dspy
@@ -13,7 +14,7 @@ from progspace.optimizers.ladder import Ladder
 from progspace.optimizers.promotion import Promotion
 from progspace.optimizers.proposers.base import SearchState
 from progspace.optimizers.races.registry import DEFAULT_RACE, RACES
-from progspace.optimizers.rung import Listener, RungPlan
+from progspace.optimizers.rung import Listener, Rung, RungPlan
 from progspace.optimizers.rung_search import SearchMeans
 from progspace.programs.candidate import Candidate
 from progspace.store.database import Store
@@ -23,6 +24,13 @@ def rule(prompt: str) -> str:
     """Right on three days of five, and on four where it is told to look."""
     day, sunny = int(prompt.rsplit("day ", 1)[-1].split()[0]), "sun" in prompt.rsplit("## text ##", 1)[-1]
     right = (day // 2) % 5 < (4 if "Look." in prompt else 3)
+    return f"[[ ## mood ## ]]\n{'glad' if sunny == right else 'sad'}"
+
+
+def all_or_half(prompt: str) -> str:
+    """Right on every day where it is told to look, and else on every other one."""
+    day, sunny = int(prompt.rsplit("day ", 1)[-1].split()[0]), "sun" in prompt.rsplit("## text ##", 1)[-1]
+    right = "Look." in prompt or (day // 2) % 2 == 0
     return f"[[ ## mood ## ]]\n{'glad' if sunny == right else 'sad'}"
 
 
@@ -40,24 +48,77 @@ class Once:
         return given
 
 
-@pytest.mark.parametrize("proven", [False, True])
-def test_a_gain_is_proven_before_a_rung_that_may_take_the_last_calls(
-    rule_engine: Any, store: Store, mood: Any, *, proven: bool
-) -> None:
+@pytest.fixture
+def weather(mood: Any) -> ps.Task:
     rows = [
         {"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(400)
     ]
-    task = ps.Task(program=dspy.Predict(mood), examples=rows, metric=ps.metrics.choice("mood"), test=())
-    lm = rule_engine(rule).lm()
-    arena = Arena(task, task.dev, Matrix(store, task.metric, lm, Meter(ps.Budget(calls=200)), workers=1))
-    means = SearchMeans(arena, ps.Space(), lm, Promotion(beyond_luck=0.999), RACES[DEFAULT_RACE], 0, Listener())
+    return ps.Task(program=dspy.Predict(mood), examples=rows, metric=ps.metrics.choice("mood"), test=())
+
+
+def means(
+    task: ps.Task, store: Store, lm: dspy.BaseLM, calls: int, *, told: Listener | None = None, **promotion: Any
+) -> SearchMeans:
+    arena = Arena(task, task.dev, Matrix(store, task.metric, lm, Meter(ps.Budget(calls=calls)), workers=1))
+    return SearchMeans(arena, ps.Space(), lm, Promotion(**promotion), RACES[DEFAULT_RACE], 0, told or Listener())
+
+
+def looking(task: ps.Task, openings: Sequence[str]) -> list[Candidate]:
+    """Candidates that are told to look."""
     declared = Candidate.declared(task.program)
-    first = Once("first", [declared.with_choice(instruction=f"{word} Look.") for word in ("Now", "Please", "Stop.")])
-    last = Once("last", [declared.with_choice(instruction=f"{number}. Look.") for number in range(8)])
-    climb = Ladder(means).climb(
+    return [declared.with_choice(instruction=f"{opening} Look.") for opening in openings]
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_a_gain_is_proven_before_a_rung_that_may_take_the_last_calls(
+    rule_engine: Any, store: Store, weather: ps.Task, *, proven: bool
+) -> None:
+    given = means(weather, store, rule_engine(rule).lm(), 200, beyond_luck=0.999999)
+    first = Once("first", looking(weather, ("Now", "Please", "Stop.")))
+    last = Once("last", looking(weather, [f"{number}." for number in range(8)]))
+    climb = Ladder(given).climb(
         [RungPlan("first", (first,), share=0.5), RungPlan("last", (last,), share=1.0, proven=proven)]
     )
     winner = climb.rungs[1].best
     assert len(winner.cells) > FIRST
     assert (last.declared[0] >= len(winner.cells)) is proven
-    assert sum(rung.spent.calls for rung in climb.rungs) == arena.matrix.meter.spent.calls
+    assert sum(rung.spent.calls for rung in climb.rungs) == given.arena.matrix.meter.spent.calls
+
+
+def test_where_calls_are_few_so_are_candidates_and_what_proves_a_gain_is_put_aside(
+    rule_engine: Any, store: Store, weather: ps.Task
+) -> None:
+    asked_for: list[int] = []
+
+    class Counted(Once):
+        def propose(self, state: SearchState, count: int) -> list[Candidate]:
+            asked_for.append(count)
+            return super().propose(state, count)[:count]
+
+    given = means(weather, store, rule_engine(all_or_half).lm(), 60)
+    many = Counted("many", looking(weather, [f"{number}." for number in range(30)]))
+    climb = Ladder(given).climb([RungPlan("many", (many,), share=1.0), RungPlan("more", (), share=1.0)])
+    assert 2 <= asked_for[0] <= 10
+    assert climb.rungs[1].kept
+    left = given.arena.matrix.meter.calls_left
+    assert left is not None
+    assert left >= given.promotion.proof(given.arena, next(iter(given.arena.standings))) >= FIRST
+    assert climb.ended == f"more: not searched: the {left} calls that are left would tell little."
+
+
+def test_what_is_left_in_the_end_goes_on_proving_for_as_long_as_it_may_tell(
+    rule_engine: Any, store: Store, weather: ps.Task
+) -> None:
+    climbed: list[Rung] = []
+    given = means(
+        weather, store, rule_engine(rule).lm(), 1_000, told=Listener(kept=climbed.append), beyond_luck=0.999999
+    )
+    climb = Ladder(given).climb([RungPlan("first", (Once("first", looking(weather, ["Now"])),), share=0.1)])
+    was, at_first = climbed[1].verdict, climbed[1].best
+    assert was is not None
+    assert 0.9 < was.better < 0.999999
+    declared, winner = list(given.arena.standings.values())
+    assert len(declared.cells) == len(winner.cells) > len(at_first.cells)
+    proven = given.promotion.proven(given.arena, list(given.arena.standings))
+    assert climb.rungs[1].kept is proven
+    assert proven or len(winner.cells) == len(given.arena.raced)
