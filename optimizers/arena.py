@@ -188,7 +188,7 @@ class Arena:
     def _most_calls(self, key: str) -> int:
         """Calls of a candidate's dearest cell; before one is known, two for each predictor: it may ask anew."""
         known = [len(cell.asked) for cell in self.standings[key].cells]
-        return max(known, default=2 * max(1, len(self.task.program.predictors())) * self.repeats)
+        return max(known, default=2 * self.plain_calls)
 
     def _free_riders(self, key: str) -> list[str]:
         """Candidates that ask the very same: those that differ in what is taken off the scores afterwards."""
@@ -200,7 +200,12 @@ class Arena:
     def calls_a_cell(self, keys: Iterable[str]) -> float:
         """How many calls one more cell takes, a judge's included: a mean over these candidates, as far as is known."""
         known = [each.asked / len(each.cells) for key in keys if (each := self.standings[key]).cells]
-        return max(1.0, sum(known) / len(known)) if known else float(len(self.task.program.predictors())) * self.repeats
+        return max(1.0, sum(known) / len(known)) if known else float(self.plain_calls)
+
+    @property
+    def plain_calls(self) -> int:
+        """Calls of a cell whose predictors each ask once."""
+        return max(1, len(self.task.program.predictors())) * self.repeats
 
     def affordable(self, keys: Sequence[str], calls: int | None = None) -> int | None:
         """How many more cells the budget, or so many calls of it, hold; None without a limit."""

@@ -79,7 +79,7 @@ class Ladder:
         left = self.arena.matrix.meter.calls_left
         if left == 0:
             return "the budget is spent"
-        if self._climbed and left is not None and left < _FEWEST * self.arena.calls_a_cell([]):
+        if self._climbed and left is not None and left < _FEWEST * self.arena.plain_calls:
             return f"the {left} calls that are left would tell little"
         best = self.incumbent
         if len(best.scores) >= len(self.arena.raced) and min(best.scores) >= 1.0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -129,26 +129,21 @@ class Promotion:
             to_the_end: Whether both then run on more, for as long as that may tell.
         """
         kept, verdict = self._beyond_luck(arena, keys, winner)
-        if not kept:
-            try:
-                if arena.standings[winner].fresh:
-                    arena.confirm(keys[0])
-                _level(arena, keys[0], len(arena.standings[winner].cells))
-                kept, verdict = self._beyond_luck(arena, keys, winner)
-                while to_the_end and not kept and verdict.better > _WORTH_PROVING:
-                    if not _both_on_more(arena, keys[0], winner):
-                        break
-                    kept, verdict = self._beyond_luck(arena, keys, winner)
-            except BudgetExceeded:
-                kept, verdict = self._beyond_luck(arena, keys, winner)
+        for _ in () if kept else _catching_up(arena, keys[0], winner):
+            kept, verdict = self._beyond_luck(arena, keys, winner)
+            if kept or not to_the_end or verdict.better <= _WORTH_PROVING:
+                break
         return kept, verdict
 
     def proven(self, arena: Arena, keys: Sequence[str]) -> bool:
         """Tells whether the last key's gain over the first one's is beyond luck already."""
         return self._beyond_luck(arena, keys, keys[-1])[0]
 
-    def proof(self, arena: Arena, declared: str) -> float:
-        """Calls that it takes to know the program as declared well enough for a gain over it to be told."""
+    def proof(self, arena: Arena, incumbent: str) -> float:
+        """Calls to know the program as declared well enough for a gain to be told; 0 where one is told already."""
+        declared = next(iter(arena.standings))
+        if incumbent != declared and self.proven(arena, [declared, incumbent]):
+            return 0.0
         standing = arena.standings[declared]
         cells = max(0, min(_KNOWN_WELL, len(arena.raced)) - len(standing.cells))
         return (cells + len(arena.fresh) - len(standing.fresh)) * arena.calls_a_cell([declared])
@@ -221,13 +216,19 @@ def _level(arena: Arena, key: str, until: int) -> None:
         arena.buy(key, min(until, have + (some if left is None else max(1, min(some, left)))))
 
 
-def _both_on_more(arena: Arena, one: str, other: str) -> bool:
-    """Buys the next few cells of both; tells whether there were any."""
-    have = len(arena.standings[one].cells)
-    until = min(have + max(4, arena.matrix.concurrency // 2), len(arena.raced))
-    for key in (other, one):
-        _level(arena, key, until)
-    return until > have
+def _catching_up(arena: Arena, declared: str, winner: str) -> Iterator[None]:
+    """Runs the declared program on what the winner ran on, then both on more; stops each time that more is known."""
+    try:
+        if arena.standings[winner].fresh:
+            arena.confirm(declared)
+        _level(arena, declared, len(arena.standings[winner].cells))
+        while (have := len(arena.standings[declared].cells)) < len(arena.raced):
+            yield
+            for key in (winner, declared):
+                _level(arena, key, min(have + max(4, arena.matrix.concurrency // 2), len(arena.raced)))
+    except BudgetExceeded:
+        pass
+    yield
 
 
 def _part(quality: Quality, rows: Sequence[int]) -> Quality:

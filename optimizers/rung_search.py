@@ -71,7 +71,7 @@ class RungSearch:
         self.means, self.arena, self.plan, self.number = means, means.arena, plan, number
         self.before = self.arena.matrix.meter.spent
         left = self.arena.matrix.meter.calls_left
-        self.proof = 0.0 if left is None else min(self._proof(incumbent), _ASIDE * left)
+        self.proof = 0.0 if left is None else min(means.promotion.proof(self.arena, incumbent), _ASIDE * left)
         self.calls = None if left is None else min(left, max(int(left * plan.share), _LEAST))
         # What earlier rungs measured runs on: what was second without demonstrations may be first with them.
         earlier = [
@@ -131,10 +131,8 @@ class RungSearch:
 
     def _places(self) -> int:
         """Candidates of a round."""
-        places = self.plan.places or 10_000
-        if self._left is None:
-            return places
-        return min(places, max(2, int(self._left / (_SEEN * self.arena.calls_a_cell([])))))
+        places, left = self.plan.places or 10_000, self._left
+        return places if left is None else min(places, max(2, left // (_SEEN * self.arena.plain_calls)))
 
     @property
     def _left(self) -> int | None:
@@ -146,13 +144,6 @@ class RungSearch:
         aside = min(2 * confirmation, _ASIDE * self.calls)
         own = self.calls - (meter.spent.calls - self.before.calls)
         return max(0, int(min(own, meter.calls_left - self.proof) - aside))
-
-    def _proof(self, incumbent: str) -> float:
-        """Calls that it takes to tell a gain over the program as declared, where what is known does not tell it yet."""
-        declared = next(iter(self.arena.standings))
-        if incumbent != declared and self.means.promotion.proven(self.arena, [declared, incumbent]):
-            return 0.0
-        return self.means.promotion.proof(self.arena, declared)
 
     def _bases(self) -> list[str]:
         """Whom to build on: the leader and, where it is near, the best one of another format."""

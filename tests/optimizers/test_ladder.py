@@ -73,7 +73,7 @@ def looking(task: ps.Task, openings: Sequence[str]) -> list[Candidate]:
 def test_a_gain_is_proven_before_a_rung_that_may_take_the_last_calls(
     rule_engine: Any, store: Store, weather: ps.Task, *, proven: bool
 ) -> None:
-    given = means(weather, store, rule_engine(rule).lm(), 200, beyond_luck=0.999999)
+    given = means(weather, store, rule_engine(rule).lm(), 200, beyond_luck=0.999)
     first = Once("first", looking(weather, ("Now", "Please", "Stop.")))
     last = Once("last", looking(weather, [f"{number}." for number in range(8)]))
     climb = Ladder(given).climb(
