@@ -25,10 +25,12 @@ from .races.base import Race
 from .search_log import SearchLog
 from .standing import Standing
 
-__all__ = ["FIRST", "Arena", "Dropped"]
+__all__ = ["BLOCK", "FIRST", "Arena", "Dropped"]
 
 FIRST = 10
 """Examples of a first look."""
+BLOCK = 4
+"""Examples that are bought together: single cells leave the LM's batches empty."""
 RACED = 0.75
 _FEWEST_FRESH = 4
 _SIDE_BY_SIDE = 8
@@ -36,8 +38,6 @@ _SIDE_BY_SIDE = 8
 
 Where more than 64 cells run at a time, on a cluster say, more candidates do: one for each eight cells.
 """
-
-_BLOCK = 4
 
 Dropped = Callable[[Standing, str], None]
 """Is told who a race gave up, and why."""
@@ -203,6 +203,11 @@ class Arena:
         return max(1.0, sum(known) / len(known)) if known else float(self.plain_calls)
 
     @property
+    def declared(self) -> str:
+        """Hash of the program as declared, the first to join."""
+        return next(iter(self.standings))
+
+    @property
     def plain_calls(self) -> int:
         """Calls of a cell whose predictors each ask once."""
         return max(1, len(self.task.program.predictors())) * self.repeats
@@ -318,8 +323,8 @@ class Arena:
 
 
 def _whole_block(until: int) -> int:
-    """Rounds up what is bought of a candidate that has been looked at: single cells leave the LM's batches empty."""
-    return until if until < _BLOCK else -(-until // _BLOCK) * _BLOCK
+    """Rounds up what is bought of a candidate that has been looked at."""
+    return until if until < BLOCK else -(-until // BLOCK) * BLOCK
 
 
 def prompt_tokens(standing: Standing) -> float:

@@ -41,10 +41,8 @@ class Ladder:
 
     @property
     def _key(self) -> str:
-        return self._key_of(next(rung for rung in reversed(self.rungs) if rung.kept))
-
-    def _key_of(self, rung: Rung) -> str:
-        return next(key for key, each in self.arena.standings.items() if each.order == rung.best.order)
+        best = next(rung.best for rung in reversed(self.rungs) if rung.kept)
+        return next(key for key, each in self.arena.standings.items() if each.order == best.order)
 
     def climb(self, plans: Sequence[RungPlan]) -> Climb:
         """Climbs the baseline and the planned rungs.
@@ -116,7 +114,7 @@ class Ladder:
 
     def _against_baseline(self, *, to_the_end: bool = False) -> tuple[bool, Verdict]:
         """Tells whether the incumbent is better than the program as declared, which is run on more where that helps."""
-        declared = self._key_of(self.rungs[0])
+        declared = self.arena.declared
         keys = [declared, *(key for key in self.arena.measured if key != declared)]
         if self._key not in keys:
             keys.append(self._key)
@@ -131,7 +129,7 @@ class Ladder:
             yield
         finally:
             rung, took = self.rungs[0], self.arena.matrix.meter.spent - before
-            standing = self.arena.standings[self._key_of(rung)]
+            standing = self.arena.standings[self.arena.declared]
             self.rungs[0] = replace(rung, best=standing, standings=(standing,), spent=rung.spent + took)
 
     def _keep(self, rung: Rung) -> None:

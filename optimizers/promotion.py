@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import BudgetExceeded
 from ..evaluation.quality import Quality, posterior
 from ..evaluation.statistics import PairedTest, paired_test
-from .arena import FIRST, Arena
+from .arena import BLOCK, FIRST, Arena
 from .board import Board
 from .objectives import Objectives
 from .standing import Standing
@@ -141,12 +141,11 @@ class Promotion:
 
     def proof(self, arena: Arena, incumbent: str) -> float:
         """Calls to know the program as declared well enough for a gain to be told; 0 where one is told already."""
-        declared = next(iter(arena.standings))
-        if incumbent != declared and self.proven(arena, [declared, incumbent]):
+        if incumbent != arena.declared and self.proven(arena, [arena.declared, incumbent]):
             return 0.0
-        standing = arena.standings[declared]
+        standing = arena.standings[arena.declared]
         cells = max(0, min(_KNOWN_WELL, len(arena.raced)) - len(standing.cells))
-        return (cells + len(arena.fresh) - len(standing.fresh)) * arena.calls_a_cell([declared])
+        return (cells + len(arena.fresh) - len(standing.fresh)) * arena.calls_a_cell([arena.declared])
 
     def _beyond_luck(self, arena: Arena, keys: Sequence[str], winner: str) -> tuple[bool, Verdict]:
         quality = posterior(arena.board(keys, fresh=True))
@@ -212,7 +211,7 @@ class Promotion:
 def _level(arena: Arena, key: str, until: int) -> None:
     """Buys a candidate's cells some at a time: those count that were bought before the budget ended."""
     while (have := len(arena.standings[key].cells)) < until:
-        some, left = max(4, arena.matrix.concurrency), arena.affordable([key])
+        some, left = max(BLOCK, arena.matrix.concurrency), arena.affordable([key])
         arena.buy(key, min(until, have + (some if left is None else max(1, min(some, left)))))
 
 
@@ -225,7 +224,7 @@ def _catching_up(arena: Arena, declared: str, winner: str) -> Iterator[None]:
         while (have := len(arena.standings[declared].cells)) < len(arena.raced):
             yield
             for key in (winner, declared):
-                _level(arena, key, min(have + max(4, arena.matrix.concurrency // 2), len(arena.raced)))
+                _level(arena, key, min(have + max(BLOCK, arena.matrix.concurrency // 2), len(arena.raced)))
     except BudgetExceeded:
         pass
     yield
