@@ -68,8 +68,7 @@ class Ladder:
             rung = RungSearch(self.means, plan, self._key, len(self.rungs)).run()
             if rung is not None:
                 self._keep(rung)
-        if self._climbed:
-            self._prove()
+        self._prove()
         return Climb(tuple(self.rungs), headroom, ended, tuple(self.means.notes))
 
     def _nothing_left(self) -> str | None:
@@ -103,14 +102,17 @@ class Ladder:
         return any(rung.kept for rung in self.rungs[1:])
 
     def _prove(self) -> None:
-        """Keeps the program as declared after all, where the winner's gain over it cannot be told from luck."""
-        best = next(rung for rung in reversed(self.rungs) if rung.kept)
-        kept, verdict = self._against_baseline(to_the_end=True)
-        if not kept:
-            for index, rung in enumerate(self.rungs[1:], 1):
-                reason = f"{verdict.reason}: no gain over the program as declared that can be told from luck"
-                shown = replace(verdict, reason=reason) if rung is best else rung.verdict
-                self.rungs[index] = replace(rung, kept=False, verdict=shown)
+        """Gives up rungs from above until the gain over the program as declared can be told from luck, or none is left.
+
+        (The best of a higher rung may have run on too few examples where the one below it is known well enough.)
+        """
+        while self._climbed:
+            kept, verdict = self._against_baseline(to_the_end=True)
+            if kept:
+                return
+            index = max(index for index, rung in enumerate(self.rungs) if rung.kept)
+            reason = f"{verdict.reason}: no gain over the program as declared that can be told from luck"
+            self.rungs[index] = replace(self.rungs[index], kept=False, verdict=replace(verdict, reason=reason))
 
     def _against_baseline(self, *, to_the_end: bool = False) -> tuple[bool, Verdict]:
         """Tells whether the incumbent is better than the program as declared, which is run on more where that helps."""

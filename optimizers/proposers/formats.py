@@ -21,7 +21,8 @@ class FormatProposer:
 
     A predictor that cannot use a decoding (no single choice to score, say) decodes as freely as it must. A format that
     an LM cannot follow when it is told may be the best when it is shown: so each is also given with a few labelled
-    demonstrations, the same for all formats, where the space has any.
+    demonstrations, where the space has any, and last with others. What is drawn for one format is not drawn for the
+    next (but where both ask the same): a poor draw would speak against all of them.
     """
 
     name = "formats"
@@ -31,10 +32,9 @@ class FormatProposer:
         incumbent, searched = state.incumbent.candidate, state.space.searched(state.task.program)
         formats = state.space.formats_for([each.signature for each in searched.values()], state.matrix.lm)
         bare = list(_alike(incumbent, list(searched), formats))
-        shown = [] if _shows(incumbent) else list(_shown(bare, state))
         # Side by side, so that where there is room for few, the likeliest formats stand there in both ways.
-        both = chain.from_iterable(zip(bare, shown, strict=True)) if shown else bare
-        return novel(chain(both, _one_by_one(state)), state, count)
+        both = chain.from_iterable(zip(bare, _shown(bare, state, 1), strict=True))
+        return novel(chain(both, _one_by_one(state), _shown(bare, state, 2)), state, count)
 
 
 def _alike(incumbent: Candidate, predictors: Sequence[str], formats: Sequence[Format]) -> Iterator[Candidate]:
@@ -59,22 +59,27 @@ def _shows(candidate: Candidate) -> bool:
     return any(choice.demonstrations or choice.nearest for choice in candidate.predictors.values())
 
 
-def _shown(candidates: Sequence[Candidate], state: SearchState) -> Iterator[Candidate]:
-    """Gives candidates with a few labelled demonstrations, one draw for all: formats are compared, not draws."""
+def _shown(candidates: Sequence[Candidate], state: SearchState, draw: int) -> Iterator[Candidate]:
+    """Gives the candidates with a few labelled demonstrations, or as they are where there are none to show."""
     sizes = [size for size in state.space.demonstrations if size]
-    if not sizes or not state.space.selects("labelled"):
+    if not sizes or not state.space.selects("labelled") or _shows(state.incumbent.candidate):
+        yield from candidates
         return
     size = min(sizes, key=lambda each: abs(each - HANDFUL))
-    room, generator = room_for_demonstrations(state), random.Random(state.seed)  # noqa: S311 — reproducible, not secret
+    room, pools = room_for_demonstrations(state), labelled_demonstrations(state)
     signatures = {name: each.signature for name, each in state.space.searched(state.task.program).items()}
-    drawn = {
-        name: tuple(fitting(balanced(pool, signatures[name], size, generator), room))
-        for name, pool in labelled_demonstrations(state).items()
-    }
-    largest = max(map(len, drawn.values()), default=0)
-    for candidate in candidates if largest else ():
-        origin = retold(candidate.origin, "demonstrations", f"{largest} labelled")
-        for name, shown in drawn.items():
-            if shown:
-                candidate = candidate.with_choice(predictor=name, demonstrations=shown)
-        yield candidate.model_copy(update={"origin": origin})
+    for candidate in candidates:
+        counts = []
+        for name, pool in pools.items():
+            asks = _asks(candidate.predictors[name].format)
+            generator = random.Random(f"{state.seed} {draw} {asks}")  # noqa: S311 — reproducible, not secret
+            if drawn := fitting(balanced(pool, signatures[name], size, generator), room):
+                candidate = candidate.with_choice(predictor=name, demonstrations=tuple(drawn))
+                counts.append(len(drawn))
+        told = f"{max(counts, default=0)} labelled" + (f" (draw {draw})" if draw > 1 else "")
+        yield candidate.model_copy(update={"origin": retold(candidate.origin, "demonstrations", told)})
+
+
+def _asks(layout: Format | None) -> str:
+    """What formats have alike that ask the same of an LM: calibration changes no prompt."""
+    return layout.label.replace("calibrated", "scored") if layout else ""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -11,7 +12,7 @@ from progspace.evaluation.matrix import Matrix
 from progspace.lms.budget import Meter
 from progspace.optimizers.arena import FIRST, Arena
 from progspace.optimizers.ladder import Ladder
-from progspace.optimizers.promotion import Promotion
+from progspace.optimizers.promotion import Promotion, Verdict
 from progspace.optimizers.proposers.base import SearchState
 from progspace.optimizers.races.registry import DEFAULT_RACE, RACES
 from progspace.optimizers.rung import Listener, Rung, RungPlan
@@ -122,3 +123,37 @@ def test_what_is_left_in_the_end_goes_on_proving_for_as_long_as_it_may_tell(
     proven = given.promotion.proven(given.arena, list(given.arena.standings))
     assert climb.rungs[1].kept is proven
     assert proven or len(winner.cells) == len(given.arena.raced)
+
+
+class Doubting(Promotion):
+    """Finds no gain over the program as declared in what is told to wait, and one in all else, unless it doubts all."""
+
+    all_of_it = False
+
+    def against_baseline(
+        self, arena: Arena, keys: Sequence[str], winner: str, *, to_the_end: bool = False
+    ) -> tuple[bool, Verdict]:
+        kept, verdict = super().against_baseline(arena, keys, winner, to_the_end=to_the_end)
+        instruction = str(arena.standings[winner].candidate.predictors["self"].instruction)
+        return kept and not self.all_of_it and "Wait" not in instruction, verdict
+
+
+class DoubtingAll(Doubting):
+    all_of_it = True
+
+
+@pytest.mark.parametrize(("promotion", "kept"), [(Doubting, [True, True, False]), (DoubtingAll, [True, False, False])])
+def test_where_the_last_gain_cannot_be_told_from_luck_the_one_below_stays(
+    rule_engine: Any, store: Store, weather: ps.Task, promotion: type[Promotion], kept: list[bool]
+) -> None:
+    def better_and_better(prompt: str) -> str:
+        """Right on every other day, on four of five where it is told to look, and always where it is to wait."""
+        return all_or_half(prompt) if "Wait" in prompt or "Look." not in prompt else rule(prompt)
+
+    given = replace(means(weather, store, rule_engine(better_and_better).lm(), 500), promotion=promotion())
+    first, last = Once("first", looking(weather, ["Now."])), Once("last", looking(weather, ["Wait."]))
+    climb = Ladder(given).climb([RungPlan("first", (first,), share=0.4), RungPlan("last", (last,), share=0.5)])
+    assert [rung.kept for rung in climb.rungs] == kept
+    told = [rung.verdict.reason for rung in climb.rungs[1:] if rung.verdict and not rung.kept]
+    assert all("told from luck" in reason for reason in told)
+    assert len(told) == kept.count(False)
