@@ -135,13 +135,9 @@ class Promotion:
                 break
         return kept, verdict
 
-    def proven(self, arena: Arena, keys: Sequence[str]) -> bool:
-        """Tells whether the last key's gain over the first one's is beyond luck already."""
-        return self._beyond_luck(arena, keys, keys[-1])[0]
-
     def proof(self, arena: Arena, incumbent: str) -> float:
-        """Calls to know the program as declared well enough for a gain to be told; 0 where one is told already."""
-        if incumbent != arena.declared and self.proven(arena, [arena.declared, incumbent]):
+        """Calls to know the program as declared well enough for a gain to be told; 0 where one is beyond doubt."""
+        if self.chances(arena.board([arena.declared, incumbent], fresh=True))[1] >= _BEYOND_DOUBT:
             return 0.0
         standing = arena.standings[arena.declared]
         cells = max(0, min(_KNOWN_WELL, len(arena.raced)) - len(standing.cells))

@@ -120,9 +120,7 @@ def test_what_is_left_in_the_end_goes_on_proving_for_as_long_as_it_may_tell(
     assert 0.9 < was.better < 0.999999
     declared, winner = list(given.arena.standings.values())
     assert len(declared.cells) == len(winner.cells) > len(at_first.cells)
-    proven = given.promotion.proven(given.arena, list(given.arena.standings))
-    assert climb.rungs[1].kept is proven
-    assert proven or len(winner.cells) == len(given.arena.raced)
+    assert climb.rungs[1].kept or len(winner.cells) == len(given.arena.raced)
 
 
 class Doubting(Promotion):
