@@ -33,7 +33,7 @@ def rule(prompt: str, wanted: int = 2) -> str:
     if not prompt.endswith("Mood:"):
         return "what?"
     sunny = "sun" in prompt.rsplit("Text:", 1)[-1]
-    shown = prompt.count("Mood: ") >= wanted and "Mood: glad or" not in prompt
+    shown = prompt.count("Mood: ") - prompt.count("Mood: glad or") >= wanted
     return "glad" if sunny or not shown else "sad"
 
 
@@ -106,7 +106,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_end(rule_engine: Any, tmp_path:
         whole = outcome(ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=300), store=store))
         total = len(engine.prompts)
 
-    for stop_after in (5, 100, 250):
+    for stop_after in (5, total // 3, total - 20):
         calls: list[str] = []
 
         def stopping(prompt: str, calls: list[str] = calls, stop_after: int = stop_after) -> str:
