@@ -15,14 +15,16 @@ from .pools import labelled_demonstrations
 
 __all__ = ["FormatProposer"]
 
+_FEW = 6  # formats: of choices that an LM scores there are more, and much the same
+
 
 class FormatProposer:
     """Gives the incumbent in every format that the LM can serve: first the same for all predictors, then one by one.
 
     A predictor that cannot use a decoding (no single choice to score, say) decodes as freely as it must. A format that
     an LM cannot follow when it is told may be the best when it is shown: so each is also given with a few labelled
-    demonstrations, where the space has any, and last with others. What is drawn for one format is not drawn for the
-    next (but where both ask the same): a poor draw would speak against all of them.
+    demonstrations, where the space has any, and where formats are few, with others once more. What is drawn for one
+    format is not drawn for the next (but where both ask the same): a poor draw would speak against all of them.
     """
 
     name = "formats"
@@ -34,7 +36,8 @@ class FormatProposer:
         bare = list(_alike(incumbent, list(searched), formats))
         # Side by side, so that where there is room for few, the likeliest formats stand there in both ways.
         both = chain.from_iterable(zip(bare, _shown(bare, state, 1), strict=True))
-        return novel(chain(both, _one_by_one(state), _shown(bare, state, 2)), state, count)
+        again = _shown(bare, state, 2) if len(bare) <= _FEW else ()
+        return novel(chain(both, again, _one_by_one(state)), state, count)
 
 
 def _alike(incumbent: Candidate, predictors: Sequence[str], formats: Sequence[Format]) -> Iterator[Candidate]:
