@@ -334,13 +334,12 @@ def prompt_tokens(standing: Standing) -> float:
 
 
 def _asked(candidate: Candidate) -> str | None:
-    """What a candidate asks of its LM, where another one may ask the same: calibration changes no prompt."""
+    """What a candidate asks of its LM, where another one may ask the same."""
     choices = [choice for _, choice in sorted(candidate.predictors.items())]
     # In a chain, what one predictor answers is asked of the next.
     if len(choices) != 1 or choices[0].format is None or choices[0].format.decoding not in ("scored", "calibrated"):
         return None
-    alike = choices[0].format.model_copy(update={"decoding": "scored", "biases": ()})
-    return choices[0].model_copy(update={"format": alike}).model_dump_json()
+    return choices[0].model_copy(update={"format": choices[0].format.asked}).model_dump_json()
 
 
 def _parts(candidate: Candidate) -> tuple[str, ...]:

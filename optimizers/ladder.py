@@ -41,8 +41,13 @@ class Ladder:
 
     @property
     def _key(self) -> str:
-        best = next(rung.best for rung in reversed(self.rungs) if rung.kept)
+        best = self.rungs[self._top].best
         return next(key for key, each in self.arena.standings.items() if each.order == best.order)
+
+    @property
+    def _top(self) -> int:
+        """The number of the highest rung that was kept; 0 for the baseline."""
+        return max(number for number, rung in enumerate(self.rungs) if rung.kept)
 
     def climb(self, plans: Sequence[RungPlan]) -> Climb:
         """Climbs the baseline and the planned rungs.
@@ -99,7 +104,7 @@ class Ladder:
 
     @property
     def _climbed(self) -> bool:
-        return any(rung.kept for rung in self.rungs[1:])
+        return self._top > 0
 
     def _prove(self) -> None:
         """Gives up rungs from above until the gain over the program as declared can be told from luck, or none is left.
@@ -110,9 +115,9 @@ class Ladder:
             kept, verdict = self._against_baseline(to_the_end=True)
             if kept:
                 return
-            index = max(index for index, rung in enumerate(self.rungs) if rung.kept)
             reason = f"{verdict.reason}: no gain over the program as declared that can be told from luck"
-            self.rungs[index] = replace(self.rungs[index], kept=False, verdict=replace(verdict, reason=reason))
+            given_up = replace(self.rungs[self._top], kept=False, verdict=replace(verdict, reason=reason))
+            self.rungs[self._top] = given_up
 
     def _against_baseline(self, *, to_the_end: bool = False) -> tuple[bool, Verdict]:
         """Tells whether the incumbent is better than the program as declared, which is run on more where that helps."""

@@ -42,6 +42,15 @@ class Format(BaseModel):
         """What a person reads."""
         return ", ".join([self.kind, *(["hints"] if self.hints else []), self.decoding])
 
+    @property
+    def asked(self) -> Format:
+        """The format that asks an LM the same, before anything is taken off its scores: calibration changes no prompt.
+
+        >>> Format(decoding="calibrated", biases=(("positive", 0.5),)).asked == Format(decoding="scored").asked
+        True
+        """
+        return self.model_copy(update={"decoding": "scored", "biases": ()}) if self.decoding == "calibrated" else self
+
     def adapter(self) -> dspy.Adapter:
         """Makes the ``dspy.Adapter`` that this format is."""
         if self.kind == "chat":

@@ -74,15 +74,11 @@ def _shown(candidates: Sequence[Candidate], state: SearchState, draw: int) -> It
     for candidate in candidates:
         counts = []
         for name, pool in pools.items():
-            asks = _asks(candidate.predictors[name].format)
-            generator = random.Random(f"{state.seed} {draw} {asks}")  # noqa: S311 — reproducible, not secret
+            layout = candidate.predictors[name].format
+            asked = layout.asked.label if layout else ""
+            generator = random.Random(f"{state.seed} {draw} {asked}")  # noqa: S311 — reproducible, not secret
             if drawn := fitting(balanced(pool, signatures[name], size, generator), room):
                 candidate = candidate.with_choice(predictor=name, demonstrations=tuple(drawn))
                 counts.append(len(drawn))
         told = f"{max(counts, default=0)} labelled" + (f" (draw {draw})" if draw > 1 else "")
         yield candidate.model_copy(update={"origin": retold(candidate.origin, "demonstrations", told)})
-
-
-def _asks(layout: Format | None) -> str:
-    """What formats have alike that ask the same of an LM: calibration changes no prompt."""
-    return layout.label.replace("calibrated", "scored") if layout else ""
