@@ -28,11 +28,12 @@ from .peer_dspy import DSPY_OPTIMIZERS, NEVER
 from .peer_search import Found, Search, same_program
 from .tasks import real_task
 
-__all__ = ["OPTIMIZERS", "PEERS", "PROGSPACE", "Key", "Setup", "run"]
+__all__ = ["OPTIMIZERS", "PEERS", "PROGSPACE", "SURE", "Key", "Setup", "run"]
 
 PEERS = (*DSPY_OPTIMIZERS, "CAPO")
 PROGSPACE = "progspace"
 OPTIMIZERS = (*PEERS, PROGSPACE)
+SURE = ps.Objectives().sure
 
 _PROBED = 16  # examples on which the calls of one program run are counted
 _CALIBRATED = 50  # of dev, on which a found program's biases are fitted
@@ -69,6 +70,7 @@ class Setup:
         logs: A folder for the optimizers' own logs.
         rows: For train and dev.
         test_rows: Of the sealed test.
+        sure: How sure progspace has to be of a gain; peers take the highest score of dev.
     """
 
     data: Path
@@ -78,6 +80,7 @@ class Setup:
     logs: Path
     rows: int = 200
     test_rows: int = 200
+    sure: float = SURE
 
 
 def run(key: Key, setup: Setup) -> dict[str, Any]:
@@ -223,7 +226,13 @@ def _progspace(key: Key, task: ps.Task, setup: Setup) -> dict[str, Any]:
     sealed = real_task(key.task, setup.data, seed=key.seed, rows=setup.rows, test_rows=0)
     started = time.monotonic()
     compiled = ps.compile(
-        sealed, lm=setup.lm, writer=setup.prompt_lm, budget=Budget(calls=key.budget), seed=key.seed, store=setup.store
+        sealed,
+        lm=setup.lm,
+        writer=setup.prompt_lm,
+        budget=Budget(calls=key.budget),
+        seed=key.seed,
+        store=setup.store,
+        objectives=ps.Objectives(sure=setup.sure),
     )
     seconds = time.monotonic() - started
     winner, spent = compiled.report.winner, compiled.report.rungs

@@ -57,6 +57,10 @@ def compile(  # noqa: A001
     limits: Annotated[
         list[str] | None, typer.Option("--limit", help="What a program must keep to: `tokens=300`, `seconds=1`.")
     ] = None,
+    sure: Annotated[
+        float,
+        typer.Option("--sure", min=0.5, max=0.999, help="How probable a gain over the program as declared has to be."),
+    ] = 0.9,
     race: Annotated[str | None, typer.Option("--race", help="The racing strategy, by its name.")] = None,
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Train the LM, too, as the last rung; says first what that takes.")
@@ -104,7 +108,7 @@ def compile(  # noqa: A001
                 progress=progress,
                 space=chosen,
                 race=race or DEFAULT_RACE,
-                objectives=_objectives(limits),
+                objectives=_objectives(limits, sure),
             )
     except KeyboardInterrupt:
         _interrupted(progress, store)
@@ -138,13 +142,13 @@ def _with_finetuning(space: Any, progress: Any, yes: bool) -> Any:
     return space.model_copy(update={"finetuning": how.model_copy(update={"confirm": confirmed})})
 
 
-def _objectives(limits: list[str] | None) -> Any:
+def _objectives(limits: list[str] | None, sure: float) -> Any:
     from pydantic import ValidationError
 
     from ..optimizers.objectives import Objectives
 
     try:
-        return Objectives(limits={name: float(value) for name, value in given(limits or []).items()})
+        return Objectives(limits={name: float(value) for name, value in given(limits or []).items()}, sure=sure)
     except (ValidationError, ValueError) as error:
         raise DataError(f"--limit: {error}") from error
 

@@ -37,6 +37,8 @@ class Objectives(BaseModel):
             outputs and ask no LM.
         maximise: Those of the metrics that are the better the higher; the others, the lower.
         tolerance: By how much quality may be below the best one for a cheaper program.
+        sure: How probably the winner has to be better than the program as declared, by dev, or else that stays. 0.5
+            takes what is probably better: more is won on average, and what is no better is shipped more often.
         weights: A stated preference: what one unit of a cost or metric is worth in quality. A program's value is then
             its quality less the sum of weight × cost (plus, for what is maximised), and decides alone.
         axes: What the Pareto front is over.
@@ -52,6 +54,7 @@ class Objectives(BaseModel):
     metrics: Mapping[str, Callable[..., Any]] = Field(default_factory=dict)
     maximise: tuple[str, ...] = ()
     tolerance: float = Field(default=0.01, ge=0)
+    sure: float = Field(default=0.9, ge=0.5, lt=1)
     weights: Mapping[str, float] = Field(default_factory=dict)
     axes: tuple[str, ...] = (QUALITY, "tokens")
 

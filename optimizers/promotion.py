@@ -71,12 +71,10 @@ class Promotion:
     as well. What breaks a limit is not kept.
 
     Attributes:
-        objectives: Limits, tolerance, and what is preferred.
-        beyond_luck: How probable, at the end, that the winner is better than the program as declared.
+        objectives: Limits, tolerance, what is preferred, and how sure a gain has to be in the end.
     """
 
     objectives: Objectives = field(default_factory=Objectives)
-    beyond_luck: float = 0.9
 
     def quality(self, board: Board) -> Quality:
         """What is known of how good each row is."""
@@ -111,7 +109,7 @@ class Promotion:
         best = finalists[0 if chosen is None else chosen]
         # What was not confirmed has to be the surer: the best of many on a few examples is mostly the luckiest.
         confirmed = len(arena.standings[keys[best]].fresh) == len(arena.fresh) > 0
-        kept, verdict = self._verdict(arena, keys, best, quality, sure if confirmed else self.beyond_luck)
+        kept, verdict = self._verdict(arena, keys, best, quality, sure if confirmed else self.objectives.sure)
         return Outcome(keys[best], float(quality.mean[best]), kept, verdict, stopped)
 
     def against_baseline(
@@ -145,7 +143,7 @@ class Promotion:
 
     def _beyond_luck(self, arena: Arena, keys: Sequence[str], winner: str) -> tuple[bool, Verdict]:
         quality = posterior(arena.board(keys, fresh=True))
-        return self._verdict(arena, keys, list(keys).index(winner), quality, self.beyond_luck)
+        return self._verdict(arena, keys, list(keys).index(winner), quality, self.objectives.sure)
 
     def values(self, arena: Arena, key: str) -> dict[str, float]:
         """What a candidate costs, and what other metrics say of it, as far as it ran."""

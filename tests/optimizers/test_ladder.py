@@ -58,10 +58,11 @@ def weather(mood: Any) -> ps.Task:
 
 
 def means(
-    task: ps.Task, store: Store, lm: dspy.BaseLM, calls: int, *, told: Listener | None = None, **promotion: Any
+    task: ps.Task, store: Store, lm: dspy.BaseLM, calls: int, *, told: Listener | None = None, **wanted: Any
 ) -> SearchMeans:
     arena = Arena(task, task.dev, Matrix(store, task.metric, lm, Meter(ps.Budget(calls=calls)), workers=1))
-    return SearchMeans(arena, ps.Space(), lm, Promotion(**promotion), RACES[DEFAULT_RACE], 0, told or Listener())
+    promotion = Promotion(ps.Objectives(**wanted))
+    return SearchMeans(arena, ps.Space(), lm, promotion, RACES[DEFAULT_RACE], 0, told or Listener())
 
 
 def looking(task: ps.Task, openings: Sequence[str]) -> list[Candidate]:
@@ -74,7 +75,7 @@ def looking(task: ps.Task, openings: Sequence[str]) -> list[Candidate]:
 def test_a_gain_is_proven_before_a_rung_that_may_take_the_last_calls(
     rule_engine: Any, store: Store, weather: ps.Task, *, proven: bool
 ) -> None:
-    given = means(weather, store, rule_engine(rule).lm(), 200, beyond_luck=0.999)
+    given = means(weather, store, rule_engine(rule).lm(), 200, sure=0.999)
     first = Once("first", looking(weather, ("Now", "Please", "Stop.")))
     last = Once("last", looking(weather, [f"{number}." for number in range(8)]))
     climb = Ladder(given).climb(
@@ -111,9 +112,7 @@ def test_what_is_left_in_the_end_goes_on_proving_for_as_long_as_it_may_tell(
     rule_engine: Any, store: Store, weather: ps.Task
 ) -> None:
     climbed: list[Rung] = []
-    given = means(
-        weather, store, rule_engine(rule).lm(), 1_000, told=Listener(kept=climbed.append), beyond_luck=0.999998
-    )
+    given = means(weather, store, rule_engine(rule).lm(), 1_000, told=Listener(kept=climbed.append), sure=0.999998)
     climb = Ladder(given).climb([RungPlan("first", (Once("first", looking(weather, ["Now"])),), share=0.1)])
     was, at_first = climbed[1].verdict, climbed[1].best
     assert was is not None
@@ -123,6 +122,18 @@ def test_what_is_left_in_the_end_goes_on_proving_for_as_long_as_it_may_tell(
     proven = given.promotion.chances(given.arena.board(list(given.arena.standings), fresh=True))[1] > 0.999999
     assert climb.rungs[1].kept is proven
     assert proven or len(winner.cells) == len(given.arena.raced)
+
+
+@pytest.mark.parametrize(("sure", "kept"), [(0.5, True), (0.9999, False)])
+def test_how_sure_a_gain_has_to_be_is_for_the_user_to_say(
+    rule_engine: Any, store: Store, weather: ps.Task, *, sure: float, kept: bool
+) -> None:
+    given = means(weather, store, rule_engine(rule).lm(), 100, sure=sure)
+    climb = Ladder(given).climb([RungPlan("first", (Once("first", looking(weather, ["Now"])),), share=0.5)])
+    verdict = climb.rungs[1].verdict
+    assert verdict is not None
+    assert 0.5 < verdict.better < 0.9999
+    assert climb.rungs[1].kept is kept
 
 
 @dataclass(frozen=True)
