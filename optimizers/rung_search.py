@@ -9,7 +9,6 @@ import dspy
 import numpy as np
 
 from ..errors import BudgetExceeded
-from ..programs.candidate import Candidate
 from .arena import FIRST, Arena
 from .bandit import Bandit
 from .promotion import Promotion, Verdict
@@ -25,7 +24,6 @@ ROUNDS_WITHOUT_GAIN = 2
 _LEAST = 120  # calls of a rung, where there are so many
 _ASIDE = 0.4
 _SEEN = 4  # examples that a round's candidates are looked at, on average: where calls are few, so are they
-_NEAR = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +49,6 @@ class SearchMeans:
     seed: int
     told: Listener
     notes: list[str] = field(default_factory=list)
-
-
-def _formats(candidate: Candidate) -> tuple[str, ...]:
-    return tuple(choice.format.label if choice.format else "" for choice in candidate.predictors.values())
 
 
 class RungSearch:
@@ -99,15 +93,12 @@ class RungSearch:
     def _round(self, turn: int) -> str | None:
         """Gives why the search should stop, if it should."""
         places = self._places()
-        shares = self.bandit.shares(places, np.random.default_rng(self._seed(2 * turn)))
+        generator = np.random.default_rng(self._seed(2 * turn))
+        shares = self.bandit.shares(places, generator)
         joined = 0
         try:
             asked = [proposer for proposer in self.plan.proposers if shares.get(proposer.name)]
-            # What is built on a second base is looked at less, and costs runs on train: not where calls are scarce.
-            scarce = self._left is not None and self._left < 3 * self._round_calls(min(places, len(asked)))
-            bases = [self._leader()] if scarce else self._bases()
-            for index, proposer in enumerate(asked):
-                base = bases[(turn + index) % len(bases)]
+            for proposer, base in zip(asked, self._bases(len(asked), generator), strict=True):
                 joined += self._propose(proposer, shares[proposer.name], self._state(turn, base))
         except BudgetExceeded as error:
             return str(error)
@@ -145,19 +136,14 @@ class RungSearch:
         own = self.calls - (meter.spent.calls - self.before.calls)
         return max(0, int(min(own, meter.calls_left - self.proof) - aside))
 
-    def _bases(self) -> list[str]:
-        """Whom to build on: the leader and, where it is near, the best one of another format."""
-        leader = self._leader()
-        quality = self.means.promotion.quality(self.arena.board(self.keys))
-        formats = [_formats(self.arena.standings[key].candidate) for key in self.keys]
-        at = self.keys.index(leader)
-        rivals = [row for row in range(len(self.keys)) if formats[row] != formats[at] and self._bought(self.keys[row])]
-        if not rivals:
-            return [leader]
-        rival = max(rivals, key=lambda row: quality.mean[row])
-        near = quality.probability_better(at)[rival] > _NEAR
-        # The leader first, and more often.
-        return [leader, self.keys[rival], leader] if near else [leader]
+    def _bases(self, count: int, generator: np.random.Generator) -> list[str]:
+        """Whom so many proposers build on: each on one drawn by its chance to be the best (Thompson sampling).
+
+        On the leader alone, a wrong one would cost a whole round.
+        """
+        measured = [key for key in self.keys if self._bought(key)]
+        quality = self.means.promotion.quality(self.arena.board(measured))
+        return [measured[row] for row in quality.draws(count, generator).argmax(axis=1)]
 
     def _bought(self, key: str) -> int:
         return len(self.arena.standings[key].cells)
