@@ -109,7 +109,8 @@ class Promotion:
         best = finalists[0 if chosen is None else chosen]
         # What was not confirmed has to be the surer: the best of many on a few examples is mostly the luckiest.
         confirmed = len(arena.standings[keys[best]].fresh) == len(arena.fresh) > 0
-        kept, verdict = self._verdict(arena, keys, best, quality, sure if confirmed else self.objectives.sure)
+        needed = sure if confirmed else max(sure, self.objectives.sure)
+        kept, verdict = self._verdict(arena, keys, best, quality, needed)
         return Outcome(keys[best], float(quality.mean[best]), kept, verdict, stopped)
 
     def against_baseline(

@@ -209,6 +209,19 @@ def test_a_cheaper_one_that_is_worse_on_fresh_examples_is_not_kept(
     assert not outcome.kept
 
 
+@pytest.mark.parametrize(("sure", "kept"), [(0.5, True), (0.9, False)])
+def test_what_could_not_be_confirmed_has_to_be_no_less_sure(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, *, sure: float, kept: bool
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows, calls=16)
+    keys = there.add([candidate(mood, 2), candidate(mood, 3)], "me")
+    there.buy_all(keys, 8)
+    outcome = Promotion(Objectives(sure=0.5)).decide(there, keys, sure=sure)
+    assert not there.standings[keys[1]].fresh
+    assert 0.5 < outcome.verdict.better < 0.9
+    assert outcome.kept is kept
+
+
 def test_limits_are_kept_to_whatever_the_score(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
     there = arena(rule_engine, store, mood, mood_rows)
     keys = there.add([candidate(mood, 1), candidate(mood, 4, words=60), candidate(mood, 3)], "me")
