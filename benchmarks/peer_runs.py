@@ -28,12 +28,11 @@ from .peer_dspy import DSPY_OPTIMIZERS, NEVER
 from .peer_search import Found, Search, same_program
 from .tasks import real_task
 
-__all__ = ["OPTIMIZERS", "PEERS", "PROGSPACE", "SURE", "Key", "Setup", "run"]
+__all__ = ["OPTIMIZERS", "PEERS", "PROGSPACE", "Key", "Setup", "run"]
 
 PEERS = (*DSPY_OPTIMIZERS, "CAPO")
 PROGSPACE = "progspace"
 OPTIMIZERS = (*PEERS, PROGSPACE)
-SURE = ps.Objectives().sure
 
 _PROBED = 16  # examples on which the calls of one program run are counted
 _CALIBRATED = 50  # of dev, on which a found program's biases are fitted
@@ -70,7 +69,7 @@ class Setup:
         logs: A folder for the optimizers' own logs.
         rows: For train and dev.
         test_rows: Of the sealed test.
-        sure: How sure progspace has to be of a gain; peers take the highest score of dev.
+        objectives: Of progspace: how sure it has to be of a gain. Peers take the highest score of dev.
     """
 
     data: Path
@@ -80,7 +79,7 @@ class Setup:
     logs: Path
     rows: int = 200
     test_rows: int = 200
-    sure: float = SURE
+    objectives: ps.Objectives | None = None
 
 
 def run(key: Key, setup: Setup) -> dict[str, Any]:
@@ -232,7 +231,7 @@ def _progspace(key: Key, task: ps.Task, setup: Setup) -> dict[str, Any]:
         budget=Budget(calls=key.budget),
         seed=key.seed,
         store=setup.store,
-        objectives=ps.Objectives(sure=setup.sure),
+        objectives=setup.objectives,
     )
     seconds = time.monotonic() - started
     winner, spent = compiled.report.winner, compiled.report.rungs

@@ -27,7 +27,7 @@ import progspace as ps
 
 from ..evaluation import numbers
 from ..store.database import open_store
-from .peer_runs import OPTIMIZERS, PEERS, PROGSPACE, SURE, Key, Setup, run
+from .peer_runs import OPTIMIZERS, PEERS, PROGSPACE, Key, Setup, run
 from .peer_table import table
 from .results import RESULTS, read_results
 from .tasks import TASKS
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--formats", nargs="*", default=["best", "default"], choices=["best", "default"])
     parser.add_argument("--store", type=Path, default=Path(".progspace/peers.db"))
     parser.add_argument("--results", type=Path, default=RESULTS / "peers.jsonl")
-    parser.add_argument("--sure", type=float, default=SURE, help="how sure progspace has to be of a gain")
+    parser.add_argument("--sure", type=float, default=0.9, help="how sure progspace has to be of a gain")
     parser.add_argument("--table", action="store_true", help="print what the results say, and run nothing")
     arguments = parser.parse_args(argv)
     if arguments.table:
@@ -101,10 +101,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     done = known(arguments.results)
     left = [key for key in keys if astuple(key) not in done]
     print(f"{len(keys)} runs, {len(left)} to do", flush=True)
-    _run(left, arguments.data, arguments.store, arguments.results, arguments.sure)
+    _run(left, arguments.data, arguments.store, arguments.results, ps.Objectives(sure=arguments.sure))
 
 
-def _run(keys: Iterable[Key], data: Path, store: Path, results: Path, sure: float) -> None:
+def _run(keys: Iterable[Key], data: Path, store: Path, results: Path, objectives: ps.Objectives) -> None:
     results.parent.mkdir(parents=True, exist_ok=True)
     with open_store(store) as opened:
         setup = Setup(
@@ -114,7 +114,7 @@ def _run(keys: Iterable[Key], data: Path, store: Path, results: Path, sure: floa
             # At temperature 0 an LM that is asked for one more idea gives the same one.
             prompt_lm=ps.lm("local", max_tokens=PROMPT_TOKENS, temperature=1.0),
             logs=store.parent / "peers",
-            sure=sure,
+            objectives=objectives,
         )
         for key in keys:
             started = time.monotonic()
