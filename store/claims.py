@@ -25,8 +25,9 @@ _NOW = {
 class Claims:
     """One worker's claims; safe to share between threads.
 
-    A claim is a lease that is renewed while its worker lives. Where a worker was killed, others of the same machine see
-    that at once, and those of other machines when the lease has run out.
+    A claim is a lease that is renewed while its worker lives. Where a worker was killed, or closed while its claims
+    could not be ended, others of the same machine see that at once, and those of other machines when the lease has run
+    out.
 
     Args:
         run: Runs a statement with ``?`` for values, and gives how many rows it changed.
@@ -55,6 +56,7 @@ class Claims:
 
     def take(self, key: str) -> bool:
         """Claims a key; False where another one has it, or this worker already."""
+        self._renew_from_now()  # by this, others of this process see that the worker lives
         if not self._run(self._take, [(key, self.owner, _LEASE, "")]):
             owner = self._owner_of(key)
             if owner is None or not self._is_dead(owner):
@@ -63,9 +65,6 @@ class Claims:
                 return False
         with self._changed:
             self._held.add(key)
-            if self._beating is None:
-                self._beating = threading.Thread(target=self._beat, name="progspace-claims", daemon=True)
-                self._beating.start()
         return True
 
     def give_back(self, key: str) -> None:
@@ -83,10 +82,18 @@ class Claims:
         if beating is not None:
             beating.join()
 
+    def _renew_from_now(self) -> None:
+        with self._changed:
+            if self._beating is None:
+                self._beating = threading.Thread(target=self._beat, name=_beat_of(self.owner), daemon=True)
+                self._beating.start()
+
     def _is_dead(self, owner: str) -> bool:
         host, pid, _ = owner.rsplit(":", 2)
         if host != self._host or not pid.isdigit():
             return False
+        if int(pid) == os.getpid():
+            return not any(thread.name == _beat_of(owner) for thread in threading.enumerate())
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:
@@ -108,3 +115,8 @@ class Claims:
                     self._run(self._renew, [(_LEASE, self.owner)])
                 except StoreError:
                     continue  # who uses the store finds out; a lease that runs out costs one answer at most
+
+
+def _beat_of(owner: str) -> str:
+    """The name of the thread that renews a worker's claims."""
+    return f"progspace-claims {owner}"

@@ -41,6 +41,15 @@ def test_the_claim_of_a_dead_worker_is_taken_over_at_once(where: str, store: Sto
     assert store.claims.take("k")
 
 
+def test_the_claim_of_a_worker_that_was_closed_before_it_could_end_it_is_taken_over_at_once(
+    where: str, store: Store
+) -> None:
+    with open_store(where) as other:
+        assert other.claims.take("k")
+        assert not store.claims.take("k")
+    assert store.claims.take("k")
+
+
 def test_the_claim_of_a_machine_that_is_gone_runs_out(store: Store) -> None:
     store.run("INSERT INTO claims VALUES (?, ?, ?)", [("k", "elsewhere:1:x", time.time() + 1000)])
     assert not store.claims.take("k")
