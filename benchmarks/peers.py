@@ -32,11 +32,9 @@ from .peer_table import table
 from .results import RESULTS, read_results
 from .tasks import TASKS
 
-__all__ = ["BUDGETS", "EARLY", "grid", "main"]
+__all__ = ["BUDGETS", "grid", "main"]
 
 BUDGETS = (500, 1000, 2000)
-EARLY = (100, 200, 400)
-"""Smaller budgets of progspace, to see with how few calls it reaches the best peer."""
 
 TASK_TOKENS, PROMPT_TOKENS = 48, 300
 

@@ -11,6 +11,7 @@ compact prompt, demonstrations), as they meet late in a search. The recordings a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import random
@@ -25,7 +26,7 @@ import progspace as ps
 from ..evaluation.matrix import Matrix
 from ..lms.budget import Meter
 from ..optimizers.calibration import calibrate
-from ..optimizers.proposers.draws import propose_demonstrations
+from ..optimizers.proposers.draws import balanced
 from ..optimizers.proposers.pools import label_pools
 from ..programs.candidate import Candidate
 from ..programs.fields import choices_of
@@ -42,8 +43,8 @@ def candidates(task: ps.Task, pool: list[dspy.Example], seed: int) -> list[Candi
     """Draws different candidates of a task with one predictor."""
     generator = random.Random(seed)  # noqa: S311 — reproducible, not secret
     module = task.program
-    (predictor,) = module.predictors()
-    signature = predictor.signature
+    ((predictor, declared),) = module.named_predictors()
+    signature = declared.signature
     labels = choices_of(next(iter(signature.output_fields.values())).annotation)
     inputs, outputs = " and ".join(signature.input_fields), " and ".join(signature.output_fields)
     instructions = [
@@ -60,7 +61,7 @@ def candidates(task: ps.Task, pool: list[dspy.Example], seed: int) -> list[Candi
         *good, *good, Format(kind="compact"), Format(kind="compact", hints=True),
         Format(kind="json", decoding="constrained"), Format(kind="json"), Format(),
     ]  # fmt: skip
-    pools = {"labelled": label_pools(module, pool)}
+    labelled = label_pools(module, pool)[predictor]
     sizes = (1, 2, 4) if "passage" in signature.input_fields else (2, 4, 8)
     drawn: dict[str, Candidate] = {}
     while len(drawn) < CANDIDATES:
@@ -70,10 +71,12 @@ def candidates(task: ps.Task, pool: list[dspy.Example], seed: int) -> list[Candi
             format=chosen, instruction=generator.choice(instructions), origin=chosen.label
         )
         if generator.random() < (0.9 if late else 0.4):
-            proposed = propose_demonstrations(
-                [candidate], module, pools, draws=1, seed=generator.randrange(10**9), sizes=[generator.choice(sizes)]
-            )
-            candidate = proposed[0]
+            named, size = generator.randrange(10**9), generator.choice(sizes)
+            draws = random.Random(hashlib.sha256(f"{named}:labelled:0:{size}:{predictor}".encode()).digest())  # noqa: S311
+            shown = balanced(labelled, signature, size, draws)
+            draws.shuffle(shown)
+            origin = f"{chosen.label}, {size} labelled demonstrations"
+            candidate = candidate.with_choice(demonstrations=tuple(shown), origin=origin)
         drawn.setdefault(candidate.hash, candidate)
     return list(drawn.values())
 

@@ -22,7 +22,6 @@ _WIDE = 0.02  # how sure the usual variance of effects is: as if it was this one
 _LEAST = 0.02  # of it: no kind of effect is ever taken to be nothing at all
 _DIFFICULT, _TASTE = 0.25, 0.05  # shares of the scores' variance that are the examples', before any was seen
 _PRIOR_EXAMPLES = 4.0  # what these shares are worth
-_DRAWS = 512
 
 
 class Scored(Protocol):
@@ -79,12 +78,6 @@ class Quality:
             self._root.append(np.asarray(dpotrf(self.covariance + floor * np.eye(size), lower=1)[0]))
         drawn: Array = self.mean + generator.standard_normal((count, self.mean.size)) @ self._root[0].T
         return drawn
-
-    def probability_best(self, generator: np.random.Generator, draws: int = _DRAWS) -> Array:
-        """How probably each candidate is the best of all, by so many draws; they sum to 1."""
-        best = self.draws(draws, generator).argmax(axis=1)
-        shares: Array = np.bincount(best, minlength=self.mean.size) / draws
-        return shares
 
     def probability_better(self, than: int = 0, by: float = 0.0) -> Array:
         """How probably each candidate is better than one of them, by more than a margin; its own entry is 0."""

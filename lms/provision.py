@@ -21,7 +21,7 @@ from ..errors import LMError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["GRAPH", "copy_tokenizers", "provision", "relative_weight_error"]
+__all__ = ["GRAPH", "copy_tokenizers", "provision"]
 
 GRAPH = "openvino_model.xml"
 _Q4_1_BLOCK_BYTES = 20  # float16 d, float16 m, 32 codes of 4 bits
@@ -113,24 +113,6 @@ def copy_tokenizers(source: Path, target: Path) -> None:
     """Copies the tokenizers of an OpenVINO folder into another one."""
     for tokenizer_file in source.glob("openvino_*tokenizer.*"):
         shutil.copy(tokenizer_file, target)
-
-
-def relative_weight_error(gguf_file: Path) -> float:
-    """Measures what the stock reader of openvino-genai loses: the mean of ‖stock − exact‖ / ‖exact‖ over the weights.
-
-    Zero would mean that a newer release reads GGUF without loss, and that this module has done its work.
-    """
-    rows = _rows_by_codes(gguf_file)
-    with tempfile.TemporaryDirectory() as scratch:
-        model = _stock_graph(gguf_file, Path(scratch))
-        errors = []
-        for codes, zero_points, scales, _ in _quantized_weights(model):
-            if (exact := _exact_weights(codes, rows, gguf_file)) is None:
-                continue
-            centred = _unpack_u4(codes).astype(np.float32) - _unpack_u4(zero_points)
-            stock = (centred * np.asarray(scales.data, np.float32)).reshape(exact.shape)
-            errors.append(np.linalg.norm(stock - exact) / np.linalg.norm(exact))
-    return float(np.mean(errors)) if errors else 0.0
 
 
 def provision(gguf_file: Path, folder: Path) -> Path:

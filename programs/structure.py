@@ -24,8 +24,7 @@ from .types import NotEncodable, TypeCode, decode_type, encode_type
 
 __all__ = ["describe", "restore", "structure_hash"]
 
-# Values whose text is the same in every process; and what DSPy itself keeps in a module, and changes as it runs.
-_PLAIN = (str, int, float, tuple, list)
+# What DSPy itself keeps in a module, and changes as it runs.
 _DSPYS_OWN = frozenset({"_compiled", "callbacks", "history"})
 _BUILT_IN: dict[str, type[dspy.Module]] = {"Predict": dspy.Predict, "ChainOfThought": dspy.ChainOfThought}
 _REASONING = "reasoning"

@@ -174,10 +174,6 @@ class Passages(list[Passage]):
         """Other passages, laid out as these are."""
         return Passages(passages, self.layout, best_last=self.best_last)
 
-    def laid_out(self, layout: Layout, *, best_last: bool = False) -> Passages:
-        """The same passages in another layout."""
-        return Passages(self, layout, best_last=best_last)
-
     def ids(self) -> Iterator[str]:
         """The passages' ids, best first."""
         return (passage.id for passage in self)

@@ -26,15 +26,12 @@ from .draws import (
     has_classes,
     interleaved,
     mixed_sizes,
-    propose_demonstrations,
     room_for_demonstrations,
 )
 from .novelty import novel, retold
 from .pools import (
     MOST_RUNS,
-    bootstrap_pools,
     bootstrapped_demonstrations,
-    label_pools,
     labelled_demonstrations,
     labelled_or_bootstrapped,
     runs_on_train,
@@ -46,9 +43,6 @@ __all__ = [
     "HardProposer",
     "LabelledProposer",
     "NearestProposer",
-    "bootstrap_pools",
-    "label_pools",
-    "propose_demonstrations",
 ]
 
 _ATTEMPTS = 8  # draws for each candidate that is wanted: some have been measured already

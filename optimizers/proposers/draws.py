@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 import dspy
 
-from ...programs.candidate import Candidate, PredictorChoice
+from ...programs.candidate import PredictorChoice
 from ...programs.fields import choices_of, write_field
 from .base import SearchState
 
@@ -24,7 +23,6 @@ __all__ = [
     "has_classes",
     "interleaved",
     "mixed_sizes",
-    "propose_demonstrations",
     "room_for_demonstrations",
 ]
 
@@ -113,56 +111,3 @@ def fitting(shown: Sequence[dict[str, Any]], room: float) -> list[dict[str, Any]
             break
         kept.append(each)
     return kept
-
-
-def propose_demonstrations(
-    incumbents: Sequence[Candidate],
-    module: dspy.Module,
-    pools: Mapping[str, Mapping[str, Sequence[dict[str, Any]]]],
-    *,
-    draws: int,
-    seed: int,
-    sizes: Sequence[int] = SIZES,
-) -> list[Candidate]:
-    """Gives each incumbent with sets of demonstrations, several draws of each size from each pool.
-
-    Where a predictor's output is a choice, a set shows each choice equally often, as far as the pool allows. A draw is
-    an order as well. What is drawn depends on the seed, the draw and the pool's content alone.
-
-    Args:
-        incumbents: The candidates to add to, the best first.
-        module: Theirs.
-        pools: Pools by what they are called in a candidate's origin: ``labelled``, ``bootstrapped``.
-        draws: Sets of each size from each pool.
-        seed: Of the draws.
-        sizes: Demonstrations a predictor.
-    """
-    signatures = {name: predictor.signature for name, predictor in module.named_predictors()}
-    proposals = []
-    for draw in range(draws):
-        for size in sizes:
-            for kind, pool in pools.items():
-                for incumbent in incumbents:
-                    candidate = incumbent
-                    for name, available in pool.items():
-                        shown = _draw(available, signatures[name], size, f"{seed}:{kind}:{draw}:{size}:{name}")
-                        if shown:
-                            candidate = candidate.with_choice(predictor=name, demonstrations=shown)
-                    if candidate != incumbent:
-                        origin = f"{_format_label(incumbent)}, {size} {kind} demonstrations (draw {draw + 1})"
-                        proposals.append(candidate.model_copy(update={"origin": origin}))
-    return proposals
-
-
-def _draw(
-    pool: Sequence[dict[str, Any]], signature: type[dspy.Signature], size: int, seed: str
-) -> tuple[dict[str, Any], ...]:
-    generator = random.Random(hashlib.sha256(seed.encode()).digest())  # noqa: S311 — reproducible, not secret
-    shown = balanced(pool, signature, size, generator)
-    generator.shuffle(shown)
-    return tuple(shown)
-
-
-def _format_label(candidate: Candidate) -> str:
-    formats = {choice.format.label if choice.format else "as declared" for choice in candidate.predictors.values()}
-    return " / ".join(sorted(formats))

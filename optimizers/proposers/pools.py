@@ -9,10 +9,9 @@ from typing import Any
 import dspy
 
 from ...errors import MetricError
-from ...evaluation.matrix import Matrix
 from ...evaluation.runner import Run
 from ...programs.answering import REASONING
-from ...programs.candidate import Candidate, PredictorChoice, demonstration
+from ...programs.candidate import PredictorChoice, demonstration
 from ...programs.examples import example_hash
 from ...retrievers.recording import holds_passage
 from .base import SearchState
@@ -21,7 +20,6 @@ from .draws import balanced
 __all__ = [
     "MOST_RUNS",
     "Pool",
-    "bootstrap_pools",
     "bootstrapped_demonstrations",
     "label_pools",
     "labelled_demonstrations",
@@ -104,36 +102,6 @@ def traced(program: dspy.Module, runs: Sequence[Run], *, passages: bool = False)
     return pools
 
 
-def bootstrap_pools(
-    teacher: Candidate,
-    module: dspy.Module,
-    examples: Sequence[dspy.Example],
-    matrix: Matrix,
-    *,
-    threshold: float = 1.0,
-    passages: bool = False,
-) -> Pool:
-    """Gives what a teacher's predictors did on the examples that it solved: for chains, with all steps between.
-
-    (Khattab et al. 2023, `DSPy <https://arxiv.org/abs/2310.03714>`_.)
-
-    Args:
-        teacher: The program that shows how it is done.
-        module: What the teacher is a candidate for.
-        examples: Of train; never of dev or test.
-        matrix: Runs the teacher, and counts it.
-        threshold: The least score of a run that is worth showing.
-        passages: Whether values that hold retrieved passages stay.
-
-    Raises:
-        BudgetExceeded: Nothing is left to spend.
-    """
-    program = teacher.apply(module)
-    runs = matrix.traces(program, examples)
-    solved = [runs[key] for key in sorted(runs) if (runs[key].cell.score or 0.0) >= threshold]
-    return traced(program, solved, passages=passages)
-
-
 def runs_on_train(program: dspy.Module, state: SearchState, *, most: int) -> Iterator[list[tuple[dspy.Example, Run]]]:
     """Runs a program on train examples, some at a time, until the caller has seen enough; gives each with its run.
 
@@ -198,7 +166,9 @@ def _bounded(
 def bootstrapped_demonstrations(
     state: SearchState, wanted: int, teacher: dspy.Module | None = None, threshold: float = 1.0
 ) -> Pool:
-    """Gives traces of a program's successes on train for each predictor that may be changed.
+    """Gives traces of a program's successes on train for each predictor that may be changed: all steps of a chain.
+
+    (Khattab et al. 2023, `DSPy <https://arxiv.org/abs/2310.03714>`_.)
 
     Args:
         state: Its train examples are run, some at a time.

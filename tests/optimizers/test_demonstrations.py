@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,12 +24,10 @@ from progspace.optimizers.proposers.demonstrations import (
     HardProposer,
     LabelledProposer,
     NearestProposer,
-    bootstrap_pools,
-    label_pools,
-    propose_demonstrations,
 )
+from progspace.optimizers.proposers.draws import balanced
 from progspace.optimizers.proposers.formats import FormatProposer
-from progspace.optimizers.proposers.pools import runs_on_train
+from progspace.optimizers.proposers.pools import bootstrapped_demonstrations, label_pools, runs_on_train
 from progspace.optimizers.space import Space
 from progspace.optimizers.standing import Standing
 from progspace.programs.answering import Answering
@@ -393,33 +392,28 @@ def test_who_reasons_is_shown_reasoning(make_state: MakeState, mood: Any) -> Non
 def test_pools_and_draws_are_balanced_reproducible_and_from_the_pool(mood: Any, mood_rows: Any) -> None:
     module = dspy.Predict(mood)
     rows = examples([row for row in mood_rows if row["mood"] == "glad"] + mood_rows[:6])
-    pools = {"labelled": label_pools(module, rows)}
-    declared = Candidate.declared(module)
-    proposed = propose_demonstrations([declared], module, pools, draws=3, seed=1, sizes=(2, 6))
-    assert len({candidate.hash for candidate in proposed}) == 6
-    assert [c.hash for c in proposed] == [
-        c.hash for c in propose_demonstrations([declared], module, pools, draws=3, seed=1, sizes=(2, 6))
-    ]
-    for candidate in proposed:
-        counts = Counter(values["mood"] for values in shown(candidate))
-        assert counts["glad"] == counts["sad"]
-        assert all(values in [dict(row) for row in rows] for values in shown(candidate))
-        assert str(len(shown(candidate))) in candidate.origin
-    applied = proposed[0].apply(module)
-    assert len(applied.module.demos) == 2
-    assert module.demos == []
+    pool = label_pools(module, rows)["self"]
+    assert len(pool) == len(rows)
+    for size in (2, 6):
+        draws = [balanced(pool, module.signature, size, random.Random(seed)) for seed in (1, 2, 3)]
+        assert balanced(pool, module.signature, size, random.Random(1)) == draws[0]
+        assert len({str(drawn) for drawn in draws}) == 3
+        for drawn in draws:
+            counts = Counter(values["mood"] for values in drawn)
+            assert counts["glad"] == counts["sad"] == size / 2
+            assert all(values in [dict(row) for row in rows] for values in drawn)
 
 
-def test_pools_show_every_step_of_what_was_solved(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
-    module = Chain(mood)
-    meter = Meter()
-    matrix = Matrix(store, ps.metrics.choice("mood"), rule_engine(by_weather).lm(), meter)
-    pools = bootstrap_pools(Candidate.declared(module), module, examples(mood_rows[:10]), matrix)
-    assert [values["weather"] for values in pools["find"]] == ["fine"] * 5  # only what was solved
-    assert all(set(values) == {"text", "weather"} for values in pools["find"])
-    assert pools["tell"] == [{"text": "fine", "mood": "glad"}] * 5
-    assert meter.spent.calls == 12  # ten first steps, and two different second ones
-    assert label_pools(module, examples(mood_rows[:3]), partial=True)["find"] == []
+def test_pools_show_every_step_of_what_was_solved(make_state: MakeState, mood: Any) -> None:
+    state = make_state(program=Chain(mood), rule=by_weather)
+    pools = bootstrapped_demonstrations(state, 1)
+    glad = [row for row in train_rows(state)[:16] if row["mood"] == "glad"]
+    assert [values["text"] for values in pools["find"]] == [row["text"] for row in glad]  # only what was solved
+    assert all(values == {"text": values["text"], "weather": "fine"} for values in pools["find"])
+    assert pools["tell"] == [{"text": "fine", "mood": "glad"}] * len(glad)
+    assert 0 < len(glad) < 16
+    assert state.matrix.meter.spent.calls == 18  # sixteen first steps, and two different second ones
+    assert label_pools(state.task.program, state.task.train, partial=True)["find"] == []
 
 
 @pytest.mark.parametrize("scores", [False, True])

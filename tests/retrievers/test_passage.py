@@ -109,5 +109,5 @@ def test_a_slice_keeps_the_layout() -> None:
     assert isinstance(passages[:1], Passages)
     assert passages[:1].layout == "tagged"
     assert passages[0].text == "one"
-    assert passages.laid_out("plain").text() == "one\n\ntwo"
+    assert Passages(passages, "plain").text() == "one\n\ntwo"
     assert list(passages.ids()) == [each.id for each in passages]
