@@ -112,9 +112,9 @@ class Headroom:
         interval: Of that.
         headroom: How much can be gained at most; None before the baseline is known.
         dev_gain: The smallest gain that the dev examples tell from luck.
-        test_gain: The smallest gain that the sealed test tells from luck.
+        test_gain: The smallest gain that the sealed test tells from luck; None where that was not asked.
         dev_rows: Examples in dev.
-        test_rows: Examples in the sealed test.
+        test_rows: Examples in the sealed test; None where that was not asked.
         worth_it: False where even a perfect program could not be told from the baseline.
         text: All of this for a person.
     """
@@ -123,9 +123,9 @@ class Headroom:
     interval: Interval | None
     headroom: float | None
     dev_gain: float
-    test_gain: float
+    test_gain: float | None
     dev_rows: int
-    test_rows: int
+    test_rows: int | None
     worth_it: bool
     text: str
 
@@ -133,7 +133,7 @@ class Headroom:
 def advice(
     baseline: Sequence[float],
     dev_n: int,
-    test_n: int,
+    test_n: int | None = None,
     *,
     best: float = 1.0,
     discordance: float = DISCORDANCE,
@@ -151,7 +151,7 @@ def advice(
     Args:
         baseline: Scores of the program as declared on dev examples; empty where none are known yet.
         dev_n: Examples in dev.
-        test_n: Examples in the sealed test that will be read.
+        test_n: Examples in the sealed test that will be read; None to weigh dev alone.
         best: The highest score that the metric gives.
         discordance: See `detectable_gain`.
         level: Of the tests.
@@ -171,11 +171,13 @@ def advice(
         # Of other scores: two programs that spread alike and agree half way, at a correlation of 0.5.
         spread = None if binary or scores.size < 2 else float(scores.std(ddof=1))
         discordance = min(discordance, 2 * room)
-    dev_gain, test_gain = (
-        detectable_gain(n, discordance=discordance, level=level, power=power, spread=spread) for n in (dev_n, test_n)
-    )
-    needed = max(dev_gain, test_gain)
-    text = f"{_told(dev_n, 'dev', dev_gain)}, {_told(test_n, 'test', test_gain, short=True)}."
+    needed = dev_gain = detectable_gain(dev_n, discordance=discordance, level=level, power=power, spread=spread)
+    text, test_gain = _told(dev_n, "dev", dev_gain), None
+    if test_n is not None:
+        test_gain = detectable_gain(test_n, discordance=discordance, level=level, power=power, spread=spread)
+        needed = max(dev_gain, test_gain)
+        text += f", {_told(test_n, 'test', test_gain, short=True)}"
+    text += "."
     if mean is not None and room is not None:
         above = "nothing is" if room == 0 else f"there are {'' if scores.size >= dev_n else 'at most '}{_plain(room)}"
         text += f" The baseline is at {percent(mean)}, and {above} above it."

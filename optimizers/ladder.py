@@ -100,7 +100,7 @@ class Ladder:
                     self.arena.buy(self._key, len(self.arena.raced))
             except BudgetExceeded:
                 pass
-        return advice(self.incumbent.scores, rows, max(rows, self.arena.task.test_size))
+        return advice(self.incumbent.scores, rows)
 
     @property
     def _climbed(self) -> bool:
