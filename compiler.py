@@ -31,7 +31,7 @@ from .lms.budget import Budget, Meter, Spent
 from .lms.journal import lm_identity
 from .lms.training.jobs import Event
 from .optimizers.arena import Arena
-from .optimizers.calibration import calibrate
+from .optimizers.calibration import calibrate, is_calibrated
 from .optimizers.ladder import Ladder
 from .optimizers.objectives import Objectives
 from .optimizers.plans import default_plans
@@ -47,6 +47,7 @@ from .optimizers.standing import Standing
 from .optimizers.stored_log import StoredLog
 from .optimizers.study import record_study
 from .programs.candidate import Candidate
+from .programs.examples import example_hash
 from .programs.fields import choices_of
 from .programs.splits import stratified
 from .programs.structure import describe
@@ -193,6 +194,8 @@ def compile(  # noqa: A001 — the public name
     with threadpool_limits(limits=1, user_api="blas"):
         climbed = ladder.climb(default_plans(space, task.program, lm, proposers, told.training, known))
     winner = _refit(climbed, arena)
+    notes = _notes(climbed, arena)
+    climbed = _booked(climbed, meter.spent)
     record_study(store, task, seed, list(arena.standings.values()))
     test_meter = Meter()
     test: Sequence[dspy.Example] = ()
@@ -221,7 +224,7 @@ def compile(  # noqa: A001 — the public name
         lm=lm.model,
         seed=seed,
         sizes={"train": len(task.train), "dev": len(arena.dev), "test": len(test)},
-        notes=(*task.splits.notes, *_notes(climbed, arena), *unread),
+        notes=(*task.splits.notes, *notes, *unread),
         rungs=rung_reports(climbed.rungs, arena, compared, seed, paces),
         front=tuple(
             Point(choice=arena.standings[key].candidate.origin, score=point["quality"], tokens=point["tokens"])
@@ -298,13 +301,29 @@ def _class_of(task: Task) -> Callable[[dspy.Example], str]:
 
 
 def _refit(climbed: Climb, arena: Arena) -> Standing:
-    """Fits the winner's calibration on all inputs that are not sealed, if the budget still holds that."""
+    """Fits the winner's calibration on all inputs that are not sealed, or on as many as the budget holds."""
     winner = climbed.winner.best
+    if not is_calibrated(winner.candidate):
+        return winner
+    ran_on = [*arena.raced[: len(winner.cells)], *arena.fresh[: len(winner.fresh)]]
+    known = set(map(example_hash, ran_on))
+    others = [each for each in (*arena.task.train, *arena.dev) if example_hash(each) not in known]
+    key = next(key for key, each in arena.standings.items() if each.order == winner.order)
     try:
-        fitted = calibrate(winner.candidate, arena.apply, [*arena.task.train, *arena.dev], arena.matrix)
+        inputs = [*ran_on, *others[: arena.affordable([key])]]
+        fitted = calibrate(winner.candidate, arena.apply, inputs, arena.matrix)
     except BudgetExceeded:
         return winner
     return replace(winner, candidate=fitted.model_copy(update={"origin": winner.candidate.origin}))
+
+
+def _booked(climbed: Climb, spent: Spent) -> Climb:
+    """Books with the winner what was asked after the climb, so that the rungs add up to all that was spent."""
+    winner = climbed.winner
+    for rung in climbed.rungs:
+        spent -= rung.spent
+    told = replace(winner, spent=winner.spent + spent)
+    return replace(climbed, rungs=tuple(told if each is winner else each for each in climbed.rungs))
 
 
 def _program(rung: Rung, winner: Standing, climbed: Climb, arena: Arena) -> dspy.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,29 @@ def test_each_rung_is_searched_measured_and_kept_only_if_it_pays(rule_engine: An
     assert f"prompts: {report.winner.choice.split()[0]}" in told
     assert f"Winner: {report.winner.choice}" in " ".join(told.split())
     assert "sealed test" in " ".join(told.split())
+
+
+@pytest.mark.parametrize("calls", [150, 2000])
+def test_the_rungs_add_up_to_all_that_was_asked(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, calls: int
+) -> None:
+    """A calibrated winner is fitted once more after the climb, on what it has not run on; that is told, too."""
+
+    def logprob(prompt: str, choice: str) -> float:
+        prefers = 2.5 if choice.strip() == "glad" else 0.0
+        return prefers + (choice.strip() == ("glad" if "sun" in prompt.rsplit("Text:", 1)[-1] else "sad"))
+
+    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, test=(), metric=ps.metrics.choice("mood"))
+    compiled = ps.compile(
+        task, lm=rule_engine(lambda _: "glad", logprobs=logprob).lm(), budget=ps.Budget(calls=calls), store=store
+    )
+    (choice,) = compiled.candidate.predictors.values()
+    assert choice.format is not None
+    assert choice.format.decoding == "calibrated"
+    assert sum(rung.calls for rung in compiled.report.rungs) == store.count("answers") <= calls
+    climbed = store.read(sa.select(schema.search_events.c.value).where(schema.search_events.c.kind == "climbed"))
+    before = sum(json.loads(row.value)["spent"]["calls"] for row in climbed)
+    assert before < store.count("answers")
 
 
 def test_nothing_better_leaves_the_program_as_declared(rule_engine: Any, store: Store, task: ps.Task) -> None:

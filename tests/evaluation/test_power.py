@@ -78,8 +78,8 @@ def test_it_says_when_not_to_spend() -> None:
 def test_of_a_test_that_is_not_asked_for_nothing_is_said() -> None:
     alone = advice([1.0, 0.0] * 40, 80)
     assert alone.text == (
-        "80 dev rows tell a gain of 14.2 points or more from luck. The baseline is at 50.0 %, and there are 50.0 points "
-        "above it."
+        "80 dev rows tell a gain of 14.2 points or more from luck. The baseline is at 50.0 %, and there are 50.0 "
+        "points above it."
     )
     assert alone.test_gain is alone.test_rows is None
 
