@@ -21,8 +21,8 @@ WORKERS = $$($(BIN)/python -c "import os; print(2 + (os.cpu_count() or 1))")
 # One stamp for what is installed: made anew when the dependencies change; offline, it is not touched again.
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock --editable ".[dev]"
+	$(BIN)/python -m pip install -qq --upgrade "pip>=24"
+	$(BIN)/python -m pip install -qq --no-compile --constraint requirements.lock --editable ".[dev]"
 	@$(compile)
 	mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/progspace
 	touch $@
@@ -32,7 +32,7 @@ setup: $(VENV)/.installed
 
 # Of torch a CPU build is enough: what is installed already is left as it is.
 finetune: setup
-	$(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock --editable ".[dev,finetune]"
+	$(BIN)/python -m pip install -qq --no-compile --constraint requirements.lock --editable ".[dev,finetune]"
 	@$(compile)
 
 quickstart: setup
