@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import sqlalchemy as sa
 from ..errors import StoreError
 
 __all__ = ["sqlite_engine"]
+
+_TIMEOUT = 60.0  # seconds that a file may be locked by others
+_PAUSE = 0.01
 
 
 def sqlite_engine(path: str | Path, **settings: Any) -> sa.Engine:
@@ -34,14 +39,28 @@ def sqlite_engine(path: str | Path, **settings: Any) -> sa.Engine:
     engine = sa.create_engine(
         f"sqlite:///{path}",
         poolclass=sa.pool.StaticPool,
-        connect_args={"check_same_thread": False, "timeout": 60},
+        connect_args={"check_same_thread": False, "timeout": _TIMEOUT},
         **settings,
     )
 
     @sa.event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _: object) -> None:
         # WAL: readers and one writer side by side, and what is committed outlives a killed process.
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Turns to WAL, which two that open a new file at once refuse each other without the wait that they were given."""
+    ends = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > ends:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return

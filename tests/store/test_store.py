@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -56,6 +57,18 @@ def test_threads_and_processes_share_a_store(where: str) -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda i: (one, other)[i % 2].put_answer(Answer(f"k{i}", [i])), range(200)))
         assert one.count("answers") == other.count("answers") == 200
+
+
+def test_a_new_file_that_another_one_is_making_is_waited_for(tmp_path: Path) -> None:
+    """SQLite refuses the change to WAL at once, whatever wait it was given, while another one is about to write."""
+    maker = sqlite3.connect(tmp_path / "runs.db", isolation_level=None, check_same_thread=False)
+    maker.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(0.3, lambda: maker.execute("COMMIT"))
+    done.start()
+    with open_store(tmp_path / "runs.db") as store:
+        assert store.count("answers") == 0
+    done.join()
+    maker.close()
 
 
 def test_many_that_open_a_new_store_make_it_once(where: str) -> None:
