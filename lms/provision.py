@@ -54,16 +54,15 @@ def _source(node: Any, port: int) -> Any:
     return node.input(port).get_source_output().get_node()
 
 
-def _quantized_weights(model: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Finds each ``(Convert(codes) - Convert(zero points)) * scales -> Reshape``: all four but the converts."""
+def _quantized_weights(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Finds each ``(Convert(codes) - Convert(zero points)) * scales -> Reshape``: the codes and the last of it."""
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Subtract" or _source(node, 0).get_type_name() != "Convert":
             continue
         codes = _source(_source(node, 0), 0)
         if codes.get_type_name() != "Constant" or codes.get_element_type().get_type_name() != "u4":
             continue
-        multiply = _only_consumer(node)
-        yield codes, _source(_source(node, 1), 0), _source(multiply, 1), _only_consumer(multiply)
+        yield codes, _only_consumer(_only_consumer(node))
 
 
 def _rows_by_codes(gguf_file: Path) -> dict[bytes, NDArray[np.float32]]:
@@ -134,7 +133,7 @@ def provision(gguf_file: Path, folder: Path) -> Path:
         exact.mkdir()
         model = _stock_graph(gguf_file, stock)
         rows = _rows_by_codes(gguf_file)
-        for codes, _, _, reshape in list(_quantized_weights(model)):
+        for codes, reshape in list(_quantized_weights(model)):
             if (weights := _exact_weights(codes, rows, gguf_file)) is not None:
                 constant = ops.constant(weights.astype(np.float16))
                 for target in reshape.output(0).get_target_inputs():
