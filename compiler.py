@@ -308,9 +308,8 @@ def _refit(climbed: Climb, arena: Arena) -> Standing:
     ran_on = [*arena.raced[: len(winner.cells)], *arena.fresh[: len(winner.fresh)]]
     known = set(map(example_hash, ran_on))
     others = [each for each in (*arena.task.train, *arena.dev) if example_hash(each) not in known]
-    key = next(key for key, each in arena.standings.items() if each.order == winner.order)
     try:
-        inputs = [*ran_on, *others[: arena.affordable([key])]]
+        inputs = [*ran_on, *others[: arena.affordable([arena.key_of(winner)])]]
         fitted = calibrate(winner.candidate, arena.apply, inputs, arena.matrix)
     except BudgetExceeded:
         return winner

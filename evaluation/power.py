@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy import stats
@@ -171,10 +171,11 @@ def advice(
         # Of other scores: two programs that spread alike and agree half way, at a correlation of 0.5.
         spread = None if binary or scores.size < 2 else float(scores.std(ddof=1))
         discordance = min(discordance, 2 * room)
-    needed = dev_gain = detectable_gain(dev_n, discordance=discordance, level=level, power=power, spread=spread)
+    smallest = partial(detectable_gain, discordance=discordance, level=level, power=power, spread=spread)
+    needed = dev_gain = smallest(dev_n)
     text, test_gain = _told(dev_n, "dev", dev_gain), None
     if test_n is not None:
-        test_gain = detectable_gain(test_n, discordance=discordance, level=level, power=power, spread=spread)
+        test_gain = smallest(test_n)
         needed = max(dev_gain, test_gain)
         text += f", {_told(test_n, 'test', test_gain, short=True)}"
     text += "."

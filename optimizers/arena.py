@@ -202,6 +202,10 @@ class Arena:
         known = [each.asked / len(each.cells) for key in keys if (each := self.standings[key]).cells]
         return max(1.0, sum(known) / len(known)) if known else float(self.plain_calls)
 
+    def key_of(self, standing: Standing) -> str:
+        """The hash under which a standing's candidate joined; a fit of its biases gives it another."""
+        return next(key for key, each in self.standings.items() if each.order == standing.order)
+
     @property
     def declared(self) -> str:
         """Hash of the program as declared, the first to join."""

@@ -41,8 +41,7 @@ class Ladder:
 
     @property
     def _key(self) -> str:
-        best = self.rungs[self._top].best
-        return next(key for key, each in self.arena.standings.items() if each.order == best.order)
+        return self.arena.key_of(self.rungs[self._top].best)
 
     @property
     def _top(self) -> int:

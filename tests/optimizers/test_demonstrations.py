@@ -402,6 +402,9 @@ def test_pools_and_draws_are_balanced_reproducible_and_from_the_pool(mood: Any, 
             counts = Counter(values["mood"] for values in drawn)
             assert counts["glad"] == counts["sad"] == size / 2
             assert all(values in [dict(row) for row in rows] for values in drawn)
+    applied = Candidate.declared(module).with_choice(demonstrations=tuple(draws[0][:2])).apply(module)
+    assert len(applied.module.demos) == 2
+    assert module.demos == []
 
 
 def test_pools_show_every_step_of_what_was_solved(make_state: MakeState, mood: Any) -> None:
