@@ -18,7 +18,6 @@ from .artifacts.artifact import Provenance
 from .artifacts.compiled import Compiled, FrontPoint
 from .artifacts.weights import adapters_of
 from .errors import BudgetExceeded, LMError
-from .evaluation.evaluation import Comparison, compare_cells
 from .evaluation.executor import Workers, executor_of
 from .evaluation.findings import Point
 from .evaluation.judges import asks_an_lm, judge_variance
@@ -42,6 +41,7 @@ from .optimizers.races.registry import DEFAULT_RACE, RACES
 from .optimizers.rung import Climb, Listener, Rung
 from .optimizers.rung_report import rung_reports
 from .optimizers.rung_search import SearchMeans
+from .optimizers.sealed_test import read_sealed
 from .optimizers.space import Space
 from .optimizers.standing import Standing
 from .optimizers.stored_log import StoredLog
@@ -53,11 +53,9 @@ from .programs.splits import stratified
 from .programs.structure import describe
 from .programs.task import Task
 from .store.database import Store, open_store
-from .store.records import Cell
 
 __all__ = ["Progress", "compile"]
 
-_DEAR = 1.5
 _JUDGED = 10  # outputs on which a judge's own variance is measured
 
 
@@ -197,22 +195,16 @@ def compile(  # noqa: A001 — the public name
     notes = _notes(climbed, arena)
     climbed = _booked(climbed, meter.spent)
     record_study(store, task, seed, list(arena.standings.values()))
-    test_meter = Meter()
-    test: Sequence[dspy.Example] = ()
     if task.test_size:
         told.rung("sealed test")
-        test = task.unseal_test("final report")[: test_rows or None]
-    sealed = Matrix(store, task.metric, lm, test_meter, workers=workers, on_cells=told.cells)
-    programs = [
-        _program(rung, winner, climbed, arena) if _worth_reading(rung, climbed) else None for rung in climbed.rungs
-    ]
-    unread: list[str] = []
-    compared: Sequence[Comparison | None] = [None] * len(programs)
-    paces: Sequence[float | None] = [None] * len(programs)
-    try:
-        compared, paces = _compare_on_test(programs, test, sealed, seed)
-    except LMError as error:  # what the search found is paid for
-        unread.append(f"The sealed test could not be scored: {error}. Run the same again: only that is left to do.")
+    sealed = read_sealed(
+        climbed,
+        winner,
+        arena,
+        Matrix(store, task.metric, lm, Meter(), workers=workers, on_cells=told.cells),
+        test_rows=test_rows,
+        seed=seed,
+    )
     used = {name: each for name, each in arena.lms.items() if name in winner.candidate.lms}
     values = {key: promotion.values(arena, key) for key in arena.measured}
     indices = promotion.objectives.front(list(values.values()))
@@ -223,15 +215,15 @@ def compile(  # noqa: A001 — the public name
         task=task.name,
         lm=lm.model,
         seed=seed,
-        sizes={"train": len(task.train), "dev": len(arena.dev), "test": len(test)},
-        notes=(*task.splits.notes, *notes, *unread),
-        rungs=rung_reports(climbed.rungs, arena, compared, seed, paces),
+        sizes={"train": len(task.train), "dev": len(arena.dev), "test": sealed.rows},
+        notes=(*task.splits.notes, *notes, *([sealed.unread] if sealed.unread else [])),
+        rungs=rung_reports(climbed.rungs, arena, sealed.compared, seed, sealed.paces),
         front=tuple(
             Point(choice=arena.standings[key].candidate.origin, score=point["quality"], tokens=point["tokens"])
             for key, point in front
         ),
-        test_calls=test_meter.spent.calls,
-        test_seconds=test_meter.spent.seconds,
+        test_calls=sealed.spent.calls,
+        test_seconds=sealed.spent.seconds,
         test_reads=len(task.unsealed),
         seconds=meter.spent.seconds,
     )
@@ -323,43 +315,6 @@ def _booked(climbed: Climb, spent: Spent) -> Climb:
         spent -= rung.spent
     told = replace(winner, spent=winner.spent + spent)
     return replace(climbed, rungs=tuple(told if each is winner else each for each in climbed.rungs))
-
-
-def _program(rung: Rung, winner: Standing, climbed: Climb, arena: Arena) -> dspy.Module:
-    """Gives what of a rung is scored on the sealed test: the module itself, or its best candidate, refitted."""
-    if rung is climbed.rungs[0]:
-        return arena.task.program
-    return arena.apply((winner if rung is climbed.winner else rung.best).candidate)
-
-
-def _worth_reading(rung: Rung, climbed: Climb) -> bool:
-    """Tells whether a rung's best runs on the sealed test: not where it lost, and asks far more than the winner."""
-    if rung.kept or rung is climbed.rungs[0]:
-        return True
-
-    def asks(standing: Standing) -> float:
-        return sum(cell.calls for cell in standing.cells) / max(1, len(standing.cells))
-
-    return asks(rung.best) <= _DEAR * max(1.0, asks(climbed.winner.best))
-
-
-def _compare_on_test(
-    programs: Sequence[dspy.Module | None], test: Sequence[dspy.Example], matrix: Matrix, seed: int
-) -> tuple[Sequence[Comparison | None], Sequence[float | None]]:
-    """Compares each program with the first one, the baseline; with nothing where no test is sealed.
-
-    Gives also the seconds of the clock that each took an example, where all of its answers were bought now.
-    """
-    if not test or programs[0] is None:
-        return [None] * len(programs), [None] * len(programs)
-    cells, paces = list[list[Cell] | None](), list[float | None]()
-    for program in programs:
-        before = matrix.meter.spent
-        cells.append(None if program is None else matrix.fill(program, test))
-        took = matrix.meter.spent - before
-        paces.append(took.seconds / len(test) if took.calls and took.bought == took.calls else None)
-    declared = cells[0] or []
-    return [None if each is None else compare_cells(each, declared, test, seed=seed) for each in cells], paces
 
 
 def _provenance(task: Task, seed: int, budget: Budget) -> Provenance:

@@ -162,7 +162,7 @@ def _dry_run(task: Any, lm: Any, budget: Any, space: Any, store: str, test_rows:
 
     with open_store(store) as opened:
         expected = forecast(task, lm, budget, space, store=opened, test_rows=test_rows)
-    told = advice([], len(task.dev), min(task.test_size, test_rows or task.test_size))
+    told = advice([], len(task.dev), expected.test_rows)
     document = {"forecast": expected.to_dict(), "data": told.text, "worth_it": told.worth_it}
     show(document, Text(f"{expected.text}\n\n{told.text}"), as_json)
 

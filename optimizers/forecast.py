@@ -88,6 +88,7 @@ class Forecast:
     Attributes:
         search: The search, which the budget limits.
         test: The sealed test, which is read after it and is not part of the budget.
+        test_rows: Examples of it that are read.
         prompt_tokens: Of one example with the program as declared, all calls together.
         calls_per_example: Of the program as declared, a judge's included.
         notes: What it rests on, and what speaks against starting.
@@ -95,6 +96,7 @@ class Forecast:
 
     search: Bill
     test: Bill
+    test_rows: int
     prompt_tokens: float
     calls_per_example: float
     notes: tuple[str, ...] = ()
@@ -170,7 +172,7 @@ def forecast(
     notes.append("Calls that are in the store already cost nothing.")
     if (training := foreseen(task, lm, space)) is not None:
         notes.append(training)
-    return Forecast(search, test, declared.input_tokens, per_example, tuple(notes))
+    return Forecast(search, test, rows, declared.input_tokens, per_example, tuple(notes))
 
 
 def _typical(task: Task, lm: dspy.BaseLM, space: Space) -> list[Candidate]:
