@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 import numpy as np
 from scipy import stats
 
+from . import numbers
 from .numbers import count, percent
 from .statistics import Interval, mean_interval
 
@@ -179,9 +180,8 @@ def advice(
         needed = max(dev_gain, test_gain)
         text += f", {_told(test_n, 'test', test_gain, short=True)}"
     text += "."
-    if mean is not None and room is not None:
-        above = "nothing is" if room == 0 else f"there are {'' if scores.size >= dev_n else 'at most '}{_plain(room)}"
-        text += f" The baseline is at {percent(mean)}, and {above} above it."
+    if mean is not None and interval is not None and room is not None:
+        text += _told_room(scores.size, dev_n, mean, interval, room)
     worth_it = needed <= (best if room is None else room)
     if math.isinf(needed):
         text += " Do not spend: give more examples first."
@@ -223,6 +223,13 @@ def _told(n: int, name: str, gain: float, *, short: bool = False) -> str:
     if math.isinf(gain):
         return f"{rows} none" if short else f"{rows} tell no gain from luck"
     return f"{rows} one of {100 * gain:.1f}" if short else f"{rows} tell a gain of {_plain(gain)} or more from luck"
+
+
+def _told_room(n: int, dev_n: int, mean: float, interval: Interval, room: float) -> str:
+    if n < dev_n:
+        between = numbers.interval(interval)
+        return f" On {n} of them the baseline is at {percent(mean)} [{between}]: up to {_plain(room)} are left."
+    return f" The baseline is at {percent(mean)}, and {f'there are {_plain(room)}' if room else 'nothing is'} above it."
 
 
 def _plain(gain: float) -> str:

@@ -72,7 +72,7 @@ def test_it_says_when_not_to_spend() -> None:
     assert "nothing is above it" in perfect.text
     part = advice([1.0] * 19 + [0.0], 80, 400)
     assert part.worth_it  # twenty rows at 95 % leave room, which eighty at 94 % did not
-    assert "at most" in part.text
+    assert part.text.endswith(" On 20 of them the baseline is at 95.0 % [76.4–99.1]: up to 23.6 points are left.")
 
 
 def test_of_a_test_that_is_not_asked_for_nothing_is_said() -> None:
