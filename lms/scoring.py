@@ -121,20 +121,30 @@ class Scorer:
 
     @staticmethod
     def _continue(request: Any, past: int, continuations: list[list[int]], first: list[float]) -> list[float]:
-        """Adds the log-probabilities of the second and later tokens, all continuations in one batch."""
+        """Adds the log-probabilities of the second and later tokens, some continuations at a time.
+
+        The states of what came before are repeated for so many rows, and no more: of a prompt of 2,000 tokens, those of
+        one row take 90 MB. The next continuations run in the same rows, masked from those before them.
+        """
         longer = [index for index, continuation in enumerate(continuations) if len(continuation) > 1]
-        width = max(len(continuations[index]) for index in longer) - 1
-        ids = np.zeros((len(longer), width), np.int64)
-        targets = np.zeros((len(longer), width, 1), np.int64)
-        for row, index in enumerate(longer):
-            length = len(continuations[index]) - 1
-            ids[row, :length] = continuations[index][:-1]
-            targets[row, :length, 0] = continuations[index][1:]
-        positions = np.tile(np.arange(width), (len(longer), 1))
-        rest = _infer(request, ids, past, positions, targets, np.zeros(len(longer), np.int32))[..., 0]
+        longer.sort(key=lambda index: len(continuations[index]))
+        rows, masked = min(_ROWS, len(longer)), 0
+        beams = np.zeros(rows, np.int32)
         scores = list(first)
-        for row, index in enumerate(longer):
-            scores[index] += float(rest[row, : len(continuations[index]) - 1].sum())
+        for start in range(0, len(longer), rows):
+            some = longer[start : start + rows]
+            width = len(continuations[some[-1]]) - 1
+            ids = np.zeros((rows, width), np.int64)
+            targets = np.zeros((rows, width, 1), np.int64)
+            for row, index in enumerate(some):
+                length = len(continuations[index]) - 1
+                ids[row, :length] = continuations[index][:-1]
+                targets[row, :length, 0] = continuations[index][1:]
+            positions = np.tile(np.arange(width), (rows, 1))
+            rest = _infer(request, ids, past, positions, targets, beams, masked)[..., 0]
+            for row, index in enumerate(some):
+                scores[index] += float(rest[row, : len(continuations[index]) - 1].sum())
+            beams, masked = np.arange(rows, dtype=np.int32), masked + width
         return scores
 
     def _restore(self, request: Any, prefix: tuple[int, ...]) -> int:
@@ -171,13 +181,19 @@ def _infer(
     positions: NDArray[np.int64],
     targets: NDArray[np.int64],
     beams: NDArray[np.int32],
+    masked: int = 0,
 ) -> NDArray[np.float32]:
-    """Runs rows after ``past`` tokens; gives the log-probabilities of ``targets`` (rows, positions, tokens)."""
+    """Runs rows after ``past`` tokens; gives the log-probabilities of ``targets`` (rows, positions, tokens).
+
+    To so many later tokens that ran after ``past``, ``masked``, no row attends.
+    """
     rows, width = ids.shape
+    mask = np.ones((rows, past + masked + width), np.int64)
+    mask[:, past : past + masked] = 0
     outputs = request.infer(
         {
             "input_ids": ids,
-            "attention_mask": np.ones((rows, past + width), np.int64),
+            "attention_mask": mask,
             "position_ids": np.tile(np.arange(past, past + width), (rows, 1)),
             "beam_idx": beams,
             "positions": positions,

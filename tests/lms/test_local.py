@@ -88,6 +88,17 @@ def test_scores_do_not_depend_on_what_runs_beside_them(local_lm: dspy.LM) -> Non
         assert one == pytest.approx(other, abs=1e-3)
 
 
+def test_many_continuations_score_as_each_one_alone(local_lm: dspy.LM) -> None:
+    """They run some at a time in the same rows, masked from those before them."""
+    own = engine(local_lm)
+    prompt = own.encode("The customer asks about")
+    words = own.encode(" a card payment that was declined in a shop abroad, and when the money will be back")
+    continuations = [words[start : start + 1 + start % 6] for start in range(12)] + [words[:7], words[:2], words[:1]]
+    together = own.score(prompt[:2], prompt[2:], continuations).result()
+    alone = [own.score([], prompt, [each]).result()[0] for each in continuations]
+    assert together == pytest.approx(alone, abs=1e-3)
+
+
 def test_usage_and_finish_reason_are_true(local_lm: dspy.LM) -> None:
     prompt = "Count: one, two, three,"
     cut = local_lm(request(local_lm, prompt, max_tokens=3))
