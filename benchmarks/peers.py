@@ -87,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--formats", nargs="*", default=["best", "default"], choices=["best", "default"])
     parser.add_argument("--store", type=Path, default=Path(".progspace/peers.db"))
     parser.add_argument("--results", type=Path, default=RESULTS / "peers.jsonl")
-    parser.add_argument("--sure", type=float, default=0.9, help="how sure progspace has to be of a gain")
+    parser.add_argument(
+        "--sure", type=float, default=ps.Objectives().sure, help="how sure progspace has to be of a gain"
+    )
     parser.add_argument("--table", action="store_true", help="print what the results say, and run nothing")
     arguments = parser.parse_args(argv)
     if arguments.table:
