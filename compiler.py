@@ -49,6 +49,7 @@ from .optimizers.study import record_study
 from .programs.candidate import Candidate
 from .programs.examples import example_hash
 from .programs.fields import choices_of
+from .programs.retrieval import retrievers_of
 from .programs.splits import stratified
 from .programs.structure import describe
 from .programs.task import Task
@@ -167,6 +168,9 @@ def compile(  # noqa: A001 — the public name
         lms=space.lms,
         repeats=repeats,
         max_prompt_tokens=space.max_prompt_tokens,
+        # The last first: who writes instructions or bootstraps looks at the first. What is found elsewhere, by others
+        # or by training, and ways to search, may have been chosen on all of them.
+        spare=[] if proposers or known or space.finetuning or retrievers_of(task.program) else task.train[::-1],
     )
 
     def round_begins(examples: int, candidates: int, leader: Standing | None) -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ..errors import BudgetExceeded
 from ..evaluation.matrix import Matrix
-from ..programs.candidate import Candidate
+from ..programs.candidate import Candidate, unshown
+from ..programs.examples import example_hash
 from ..programs.task import Task
 from ..store.records import Cell
 from .board import Board
@@ -54,6 +55,7 @@ class Arena:
         lms: LMs that predictors may run on instead of the task's, by name.
         repeats: How often a program runs on an example; its scores are averaged.
         max_prompt_tokens: A candidate whose calls have longer prompts, on average, leaves the race.
+        spare: Train examples on which no candidate was chosen. Where all of dev cannot tell a gain from luck, they may.
 
     Attributes:
         log: Is told who joins, what is bought and who is dropped.
@@ -68,8 +70,9 @@ class Arena:
         lms: Mapping[str, dspy.BaseLM] | None = None,
         repeats: int = 1,
         max_prompt_tokens: int | None = None,
+        spare: Sequence[dspy.Example] = (),
     ) -> None:
-        self.task, self.dev, self.matrix = task, list(dev), matrix
+        self.task, self.dev, self.matrix, self.spare = task, list(dev), matrix, list(spare)
         self.lms, self.repeats, self.max_prompt_tokens = dict(lms or {}), repeats, max_prompt_tokens
         raced = max(min(len(self.dev), FIRST), round(RACED * len(self.dev)))
         self.raced, self.fresh = self.dev[:raced], self.dev[raced:]
@@ -154,6 +157,22 @@ class Arena:
             self.log.flush()
         return self.standings[key]
 
+    def buy_spare(self, key: str, until: int) -> Standing:
+        """Buys a candidate's cells on the spare examples before ``until``, but for those that its own prompts show.
+
+        Raises:
+            BudgetExceeded: Nothing is left to buy one; what was bought is stored.
+        """
+        standing = self.standings[key]
+        some = self.spare[len(standing.spare) : until]
+        with self._taking_turns({key: len(some)}):
+            program = self.apply(standing.candidate)
+            own = unshown(some, program)
+            bought = dict(zip(map(example_hash, own), self._fill(program, own), strict=True))
+        cells = (*standing.spare, *(bought.get(example_hash(each)) for each in some))
+        self.standings[key] = replace(standing, spare=cells)
+        return self.standings[key]
+
     def _fill(self, program: dspy.Module, examples: Sequence[dspy.Example]) -> list[Cell]:
         return self.matrix.fill(program, examples, repeats=self.repeats)
 
@@ -228,19 +247,23 @@ class Arena:
 
         Args:
             keys: Of the candidates, row by row.
-            fresh: Whether to show the fresh examples as well, after the others. A race must not see them.
+            fresh: Whether to show the fresh and the spare examples as well, after the others. A race must not see them.
             affordable: How many more cells may be bought.
         """
-        shown = [(self.standings[key].cells, self.standings[key].fresh if fresh else ()) for key in keys]
-        width = len(self.raced) + (len(self.fresh) if fresh else 0)
+        standings = [self.standings[key] for key in keys]
+        spare = max((len(each.spare) for each in standings), default=0) if fresh else 0
+        width = len(self.raced) + (len(self.fresh) + spare if fresh else 0)
         scores = np.full((len(keys), width), np.nan)
-        for row, (raced, confirmed) in enumerate(shown):
-            for start, cells in ((0, raced), (len(self.raced), confirmed)):
+        for row, standing in enumerate(standings):
+            shown: list[tuple[int, Sequence[Cell | None]]] = [(0, standing.cells)]
+            if fresh:
+                shown += [(len(self.raced), standing.fresh), (len(self.raced) + len(self.fresh), standing.spare)]
+            for start, cells in shown:
                 for column, cell in enumerate(cells, start):
-                    if cell.score is not None:
+                    if cell is not None and cell.score is not None:
                         # What may not be chosen has nothing to win.
                         scores[row, column] = 0.0 if keys[row] in self._too_long else cell.score
-        bought = np.array([len(raced) for raced, _ in shown], np.int64)
+        bought = np.array([len(each.cells) for each in standings], np.int64)
         tokens = [self.standings[key].tokens if self.standings[key].cells else np.nan for key in keys]
         return Board(scores, bought, np.array(tokens), self._groups(keys), affordable)
 

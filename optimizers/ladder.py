@@ -113,6 +113,12 @@ class Ladder:
         while self._climbed:
             kept, verdict = self._against_baseline(to_the_end=True)
             if kept:
+                if told := sum(each is not None for each in self.incumbent.spare):
+                    self.means.notes.append(
+                        f"All of dev could not tell the winner's gain over the program as declared from luck; {told} "
+                        "train examples on which no candidate was chosen do, with a probability of "
+                        f"{100 * verdict.better:.0f} %."
+                    )
                 return
             reason = f"{verdict.reason}: no gain over the program as declared that can be told from luck"
             given_up = replace(self.rungs[self._top], kept=False, verdict=replace(verdict, reason=reason))

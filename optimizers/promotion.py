@@ -125,7 +125,8 @@ class Promotion:
             arena: Where they are measured.
             keys: The declared program's, and those of all that the quality model should look at.
             winner: Among them.
-            to_the_end: Whether both then run on more, for as long as that may tell.
+            to_the_end: Whether both then run on more, for as long as that may tell: on the rest of dev, and on those
+                examples of train on which no candidate was chosen.
         """
         kept, verdict = self._beyond_luck(arena, keys, winner)
         for _ in () if kept else _catching_up(arena, keys[0], winner):
@@ -216,10 +217,17 @@ def _catching_up(arena: Arena, declared: str, winner: str) -> Iterator[None]:
         if arena.standings[winner].fresh:
             arena.confirm(declared)
         _level(arena, declared, len(arena.standings[winner].cells))
-        while (have := len(arena.standings[declared].cells)) < len(arena.raced):
+        some = max(BLOCK, arena.matrix.concurrency // 2)
+        while (have := len(arena.standings[winner].cells)) < len(arena.raced):
             yield
             for key in (winner, declared):
-                _level(arena, key, min(have + max(BLOCK, arena.matrix.concurrency // 2), len(arena.raced)))
+                _level(arena, key, min(have + some, len(arena.raced)))
+        while (have := len(arena.standings[winner].spare)) < len(arena.spare):
+            yield
+            left = arena.affordable([winner, declared])
+            each = some if left is None else max(1, min(some, left // 2))
+            for key in (winner, declared):
+                arena.buy_spare(key, have + each)
     except BudgetExceeded:
         pass
     yield

@@ -19,6 +19,7 @@ class Standing:
         candidate: As it was measured last.
         cells: On a prefix of the examples that races look at.
         fresh: On the examples that no race looks at; empty before the candidate was up for promotion.
+        spare: On a prefix of the train examples that may prove a gain; None for one that its prompts show.
         order: Its place among the proposals: what decides a tie in everything else.
         proposer: Who proposed it.
     """
@@ -28,10 +29,11 @@ class Standing:
     order: int = 0
     proposer: str = ""
     fresh: tuple[Cell, ...] = ()
+    spare: tuple[Cell | None, ...] = ()
 
     @property
     def scores(self) -> list[float]:
-        """The scores of the cells that have one, fresh ones too."""
+        """The scores on dev of the cells that have one, fresh ones too."""
         return [cell.score for cell in (*self.cells, *self.fresh) if cell.score is not None]
 
     @property

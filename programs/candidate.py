@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -160,3 +160,14 @@ def demonstration(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     plain: dict[str, Any] = serialize_for_json(dict(values))
     return plain
+
+
+def unshown(examples: Sequence[dspy.Example], program: dspy.Module) -> list[dspy.Example]:
+    """Gives the examples whose inputs stand in none of a program's own demonstrations, where their answers do, too."""
+    shown = [demonstration(dict(each)) for predictor in program.predictors() for each in predictor.demos]
+
+    def stands_there(example: dspy.Example) -> bool:
+        inputs = demonstration(example.inputs().toDict())
+        return any(all(each.get(name) == value for name, value in inputs.items()) for each in shown)
+
+    return [each for each in examples if not stands_there(each)]

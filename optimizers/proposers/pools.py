@@ -11,7 +11,7 @@ import dspy
 from ...errors import MetricError
 from ...evaluation.runner import Run
 from ...programs.answering import REASONING
-from ...programs.candidate import PredictorChoice, demonstration
+from ...programs.candidate import PredictorChoice, demonstration, unshown
 from ...programs.examples import example_hash
 from ...retrievers.recording import holds_passage
 from .base import SearchState
@@ -123,8 +123,7 @@ def runs_on_train(program: dspy.Module, state: SearchState, *, most: int) -> Ite
         most = min(most, int(_SHARE * left / max(1.0, each)))
         if most < _FEWEST:
             return
-    shown = [demonstration(dict(each)) for predictor in program.predictors() for each in predictor.demos]
-    fresh = [each for each in state.task.train if not _is_shown(each, shown)][:most]
+    fresh = unshown(state.task.train, program)[:most]
     for start in range(0, len(fresh), _AT_A_TIME):
         examples = fresh[start : start + _AT_A_TIME]
         try:
@@ -132,11 +131,6 @@ def runs_on_train(program: dspy.Module, state: SearchState, *, most: int) -> Ite
         except MetricError:  # the race meets it too, and says so
             return
         yield [(example, runs[example_hash(example)]) for example in examples if example_hash(example) in runs]
-
-
-def _is_shown(example: dspy.Example, shown: Sequence[Mapping[str, Any]]) -> bool:
-    inputs = demonstration(example.inputs().toDict())
-    return any(all(each.get(name) == value for name, value in inputs.items()) for each in shown)
 
 
 def labelled_demonstrations(state: SearchState, examples: Sequence[dspy.Example] | None = None) -> Pool:

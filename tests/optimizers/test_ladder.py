@@ -15,9 +15,9 @@ from progspace.optimizers.ladder import Ladder
 from progspace.optimizers.promotion import Promotion, Verdict
 from progspace.optimizers.proposers.base import SearchState
 from progspace.optimizers.races.registry import DEFAULT_RACE, RACES
-from progspace.optimizers.rung import Listener, Rung, RungPlan
+from progspace.optimizers.rung import Climb, Listener, Rung, RungPlan
 from progspace.optimizers.rung_search import SearchMeans
-from progspace.programs.candidate import Candidate
+from progspace.programs.candidate import Candidate, demonstration
 from progspace.store.database import Store
 
 
@@ -164,3 +164,32 @@ def test_where_the_last_gain_cannot_be_told_from_luck_the_one_below_stays(
     told = [rung.verdict.reason for rung in climb.rungs[1:] if rung.verdict and not rung.kept]
     assert all("told from luck" in reason for reason in told)
     assert len(told) == kept.count(False)
+
+
+def test_where_dev_cannot_tell_a_gain_train_examples_do_that_no_candidate_was_chosen_on(
+    rule_engine: Any, store: Store, mood: Any
+) -> None:
+    rows = [{"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(80)]
+    weather = ps.Task(program=dspy.Predict(mood), examples=rows, metric=ps.metrics.choice("mood"), test=())
+
+    def climb(spare: bool) -> tuple[SearchMeans, Climb]:
+        given = means(weather, store, rule_engine(rule).lm(), 2_000, sure=0.9995)
+        given.arena.spare = list(weather.train[::-1]) if spare else []
+        shown = Candidate.declared(weather.program).with_choice(
+            instruction="Look.", demonstrations=tuple(demonstration(dict(each)) for each in weather.train[-3:])
+        )
+        return given, Ladder(given).climb([RungPlan("first", (Once("first", [shown]),), share=0.1)])
+
+    without, kept_without = climb(spare=False)
+    declared, winner = list(without.arena.standings.values())
+    assert len(declared.cells) == len(winner.cells) == len(without.arena.raced)
+    assert not kept_without.rungs[1].kept
+    given, kept = climb(spare=True)
+    declared, winner = list(given.arena.standings.values())
+    assert kept.rungs[1].kept
+    assert winner.spare[:3] == (None, None, None)  # its own demonstrations
+    assert all(cell is not None for cell in (*winner.spare[3:], *declared.spare))
+    assert 0 < len(winner.spare) == len(declared.spare) < len(weather.train)
+    assert f"{len(winner.spare) - 3} train examples" in kept.notes[-1]
+    assert winner.scores == [cell.score for cell in (*winner.cells, *winner.fresh)]  # the dev score is of dev alone
+    assert sum(rung.spent.calls for rung in kept.rungs) == given.arena.matrix.meter.spent.calls
