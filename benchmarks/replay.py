@@ -20,7 +20,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,14 @@ class Recording:
         scores: Candidates × examples.
         tokens: Of each candidate, an example.
         groups: Candidates × what they are made of: format, hints, instruction, number of demonstrations.
+        shown: How many demonstrations each has; empty where that is not known.
     """
 
     task: str
     scores: Array
     tokens: Array
     groups: NDArray[np.int64]
+    shown: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def recordings(tasks: Sequence[str] | None = None, folder: Path = RECORDINGS) -> list[Recording]:
@@ -84,6 +86,7 @@ def recordings(tasks: Sequence[str] | None = None, folder: Path = RECORDINGS) ->
                 np.array([each["scores"] for each in candidates], np.float64),
                 np.array([each["tokens"] for each in candidates], np.float64),
                 np.array([[code[value] for code, value in zip(codes, row, strict=True)] for row in parts], np.int64),
+                np.array([each["demonstrations"] for each in candidates], np.int64),
             )
         )
     return read

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from progspace.benchmarks.bounds import expected
-from progspace.benchmarks.promotion import RULES, meet
+from progspace.benchmarks.promotion import RULES, meet, prove
 from progspace.benchmarks.replay import CELLS, DEV, Recording, drawn, main, recordings, replay, summary
 from progspace.benchmarks.selection import simulate, synthetic_matrix
 from progspace.evaluation.quality import Spread
@@ -103,3 +103,13 @@ def test_where_one_candidate_is_always_right_every_rule_of_promotion_ends_with_i
         rules = {name: rule for name, rule in RULES.items() if "raced on" not in name}
         assert [rule(meeting) for rule in rules.values()] == [meeting.gain > 0] * len(rules)
     assert gains == {1.0, -1.0}  # it joined after the incumbent, or was the incumbent
+
+
+def test_the_last_word_of_a_search_ships_what_is_right_and_asks_train_only_where_dev_leaves_it_open() -> None:
+    scores = np.zeros((29, 200))
+    scores[5] = 1.0
+    right = Recording("made-up", scores, np.full(29, 50.0), np.zeros((29, 0), np.int64), np.arange(29))
+    assert prove((right, 0)) == (True, True, 1.0)
+    ends = [prove((recording, seed)) for recording in recordings() for seed in range(8)]
+    assert all(in_all for by_dev, in_all, _ in ends if by_dev)
+    assert 0 < sum(in_all for _, in_all, _ in ends) < len(ends)
