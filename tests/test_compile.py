@@ -213,6 +213,30 @@ def test_what_is_asked_for_nothing_stands_in_the_bill(
     assert "nothing new was measured" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("own", [(), (Looks(),)], ids=["ours alone", "with one of the user's"])
+def test_train_settles_what_dev_leaves_open_where_nothing_was_chosen_on_all_of_it(
+    rule_engine: Any, store: Store, mood: Any, own: tuple[Looks, ...]
+) -> None:
+    """A proposer of the user's own may have chosen on any train example."""
+
+    def somewhat_better(prompt: str) -> str:
+        compact, text = prompt.endswith("Mood:"), prompt.rsplit("day ", 1)[-1]
+        day, sunny = int(text.split()[0]), "sun" in prompt.rsplit(" on day", 1)[0][-5:]
+        answer = "glad" if sunny == ((day // 2) % 5 < (4 if compact else 3)) else "sad"
+        return answer if compact else f"[[ ## mood ## ]]\n{answer}"
+
+    rows = [{"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(80)]
+    weather = ps.Task(program=dspy.Predict(mood), examples=rows, metric=ps.metrics.choice("mood"), test=())
+    space = ps.Space(formats=["compact"], instructions=[], demonstrations=[], answers=["direct"], votes=[1])
+    compiled = ps.compile(
+        weather, lm=rule_engine(somewhat_better).lm(), budget=ps.Budget(calls=2_000), store=store, space=space,
+        proposers=own, objectives=ps.Objectives(sure=0.9999, tolerance=0),
+    )  # fmt: skip
+    assert (compiled.report.winner is compiled.report.baseline) is bool(own)
+    told = "train examples on which no candidate was chosen"
+    assert any(told in note for note in compiled.report.notes) is not bool(own)
+
+
 def test_limits_hold_for_the_winner(rule_engine: Any, store: Store, task: ps.Task) -> None:
     def compiled(objectives: ps.Objectives) -> Compiled:
         return ps.compile(
