@@ -11,7 +11,6 @@ import numpy as np
 from scipy import stats
 
 from . import numbers
-from .numbers import count, percent
 from .statistics import Interval, mean_interval
 
 __all__ = ["Headroom", "advice", "detectable_gain", "label_note", "power_of"]
@@ -166,12 +165,14 @@ def advice(
     scores = np.asarray(baseline, np.float64)
     binary = bool(np.isin(scores, (0.0, 1.0)).all())
     mean = interval = room = spread = None
+    above = ""
     if scores.size:
         mean, interval = float(scores.mean()), mean_interval(scores.tolist(), level=1 - level, seed=seed)
         room = max(0.0, best - (mean if scores.size >= dev_n else interval.low))
         # Of other scores: two programs that spread alike and agree half way, at a correlation of 0.5.
         spread = None if binary or scores.size < 2 else float(scores.std(ddof=1))
         discordance = min(discordance, 2 * room)
+        above = _told_room(scores.size, dev_n, mean, interval, room)
     smallest = partial(detectable_gain, discordance=discordance, level=level, power=power, spread=spread)
     needed = dev_gain = smallest(dev_n)
     text, test_gain = _told(dev_n, "dev", dev_gain), None
@@ -179,9 +180,7 @@ def advice(
         test_gain = smallest(test_n)
         needed = max(dev_gain, test_gain)
         text += f", {_told(test_n, 'test', test_gain, short=True)}"
-    text += "."
-    if mean is not None and interval is not None and room is not None:
-        text += _told_room(scores.size, dev_n, mean, interval, room)
+    text += f".{above}"
     worth_it = needed <= (best if room is None else room)
     if math.isinf(needed):
         text += " Do not spend: give more examples first."
@@ -213,8 +212,8 @@ def label_note(labels: Sequence[Hashable], name: str = "dev") -> str | None:
     if len(labels) < 2 or len(set(labels)) > 1:
         return None
     return (
-        f"All {count(len(labels))} {name} rows have the label {labels[0]!r}: a program that never says anything else "
-        "scores full marks."
+        f"All {numbers.count(len(labels))} {name} rows have the label {labels[0]!r}: "
+        "a program that never says anything else scores full marks."
     )
 
 
@@ -228,8 +227,9 @@ def _told(n: int, name: str, gain: float, *, short: bool = False) -> str:
 def _told_room(n: int, dev_n: int, mean: float, interval: Interval, room: float) -> str:
     if n < dev_n:
         between = numbers.interval(interval)
-        return f" On {n} of them the baseline is at {percent(mean)} [{between}]: up to {_plain(room)} are left."
-    return f" The baseline is at {percent(mean)}, and {f'there are {_plain(room)}' if room else 'nothing is'} above it."
+        return f" On {n} of them the baseline is at {numbers.percent(mean)} [{between}]: up to {_plain(room)} are left."
+    there = f"there are {_plain(room)}" if room else "nothing is"
+    return f" The baseline is at {numbers.percent(mean)}, and {there} above it."
 
 
 def _plain(gain: float) -> str:

@@ -251,20 +251,18 @@ class Arena:
             affordable: How many more cells may be bought.
         """
         standings = [self.standings[key] for key in keys]
-        spare = max((len(each.spare) for each in standings), default=0) if fresh else 0
-        width = len(self.raced) + (len(self.fresh) + spare if fresh else 0)
+        starts = (0, len(self.raced), len(self.raced) + len(self.fresh))
+        width = starts[2] + max((len(each.spare) for each in standings), default=0) if fresh else starts[1]
         scores = np.full((len(keys), width), np.nan)
         for row, standing in enumerate(standings):
-            shown: list[tuple[int, Sequence[Cell | None]]] = [(0, standing.cells)]
-            if fresh:
-                shown += [(len(self.raced), standing.fresh), (len(self.raced) + len(self.fresh), standing.spare)]
-            for start, cells in shown:
+            shown: tuple[Sequence[Cell | None], ...] = (standing.cells, standing.fresh, standing.spare)
+            for start, cells in zip(starts, shown if fresh else shown[:1], strict=False):
                 for column, cell in enumerate(cells, start):
                     if cell is not None and cell.score is not None:
                         # What may not be chosen has nothing to win.
                         scores[row, column] = 0.0 if keys[row] in self._too_long else cell.score
         bought = np.array([len(each.cells) for each in standings], np.int64)
-        tokens = [self.standings[key].tokens if self.standings[key].cells else np.nan for key in keys]
+        tokens = [each.tokens if each.cells else np.nan for each in standings]
         return Board(scores, bought, np.array(tokens), self._groups(keys), affordable)
 
     def _groups(self, keys: Sequence[str]) -> NDArray[np.int64]:

@@ -163,7 +163,7 @@ def demonstration(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unshown(examples: Sequence[dspy.Example], program: dspy.Module) -> list[dspy.Example]:
-    """Gives the examples whose inputs stand in none of a program's own demonstrations, where their answers do, too."""
+    """Gives the examples that a program does not show: none of its own demonstrations has their inputs."""
     shown = [demonstration(dict(each)) for predictor in program.predictors() for each in predictor.demos]
 
     def stands_there(example: dspy.Example) -> bool:

@@ -49,12 +49,16 @@ class Once:
         return given
 
 
-@pytest.fixture
-def weather(mood: Any) -> ps.Task:
+def weather_of(mood: Any, days: int) -> ps.Task:
     rows = [
-        {"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(400)
+        {"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(days)
     ]
     return ps.Task(program=dspy.Predict(mood), examples=rows, metric=ps.metrics.choice("mood"), test=())
+
+
+@pytest.fixture
+def weather(mood: Any) -> ps.Task:
+    return weather_of(mood, 400)
 
 
 def means(
@@ -169,8 +173,7 @@ def test_where_the_last_gain_cannot_be_told_from_luck_the_one_below_stays(
 def test_where_dev_cannot_tell_a_gain_train_examples_do_that_no_candidate_was_chosen_on(
     rule_engine: Any, store: Store, mood: Any
 ) -> None:
-    rows = [{"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(80)]
-    weather = ps.Task(program=dspy.Predict(mood), examples=rows, metric=ps.metrics.choice("mood"), test=())
+    weather = weather_of(mood, 80)
 
     def climb(spare: bool) -> tuple[SearchMeans, Climb]:
         given = means(weather, store, rule_engine(rule).lm(), 2_000, sure=0.9995)
