@@ -18,6 +18,7 @@ from .artifacts.artifact import Provenance
 from .artifacts.compiled import Compiled, FrontPoint
 from .artifacts.weights import adapters_of
 from .errors import BudgetExceeded, LMError
+from .evaluation import numbers
 from .evaluation.executor import Workers, executor_of
 from .evaluation.findings import Point
 from .evaluation.judges import asks_an_lm, judge_variance
@@ -274,6 +275,11 @@ def _notes(climbed: Climb, arena: Arena) -> list[str]:
     class_of = _class_of(arena.task)
     if any(map(class_of, arena.dev)) and (alike := label_note([class_of(example) for example in arena.dev])):
         notes.append(alike)
+    if (scores := [score for each in arena.standings.values() for score in each.scores]) and not any(scores):
+        notes.append(
+            f"Each of {numbers.count(len(scores))} scores is 0, whatever was tried: see by some answers whether the "
+            "metric takes what it should, or the task is beyond this LM."
+        )
     return notes
 
 

@@ -12,7 +12,7 @@ from ..evaluation.quality import Quality, posterior
 from ..evaluation.statistics import PairedTest, paired_test
 from .arena import BLOCK, FIRST, Arena
 from .board import Board
-from .objectives import Objectives
+from .objectives import QUALITY, Objectives
 from .standing import Standing
 
 __all__ = ["CHEAPER", "Outcome", "Promotion", "Verdict"]
@@ -68,7 +68,7 @@ class Promotion:
     The race's scores screen: they were looked at while candidates were chosen, and the best of many is lucky. So the
     finalists also run on the part of dev that no race looks at, and the quality model, which draws lucky scores towards
     what such candidates mostly do, weighs both. A candidate that is no worse within the tolerance but cheaper is kept
-    as well. What breaks a limit is not kept.
+    as well, if it is ever right. What breaks a limit is not kept.
 
     Attributes:
         objectives: Limits, tolerance, what is preferred, and how sure a gain has to be in the end.
@@ -192,8 +192,9 @@ class Promotion:
         enough = float(quality.probability_better(0, by=self.objectives.tolerance)[row]) if dearer else better
         if enough > sure + _ROUNDING:
             return True, Verdict(better, fresh, f"better with a probability of {100 * better:.0f} %")
-        # The model draws both towards each other: what is taken for its tokens must not have been seen to lose.
-        lost = fresh is not None and fresh.difference < -self.objectives.tolerance
+        # The model draws both towards each other: what is taken for its tokens must not have been seen to lose. Nor may
+        # it never be right: the model takes all that never are for equals, and one in twenty is not seen on few rows.
+        lost = one[QUALITY] <= 0 or (fresh is not None and fresh.difference < -self.objectives.tolerance)
         if one["tokens"] < CHEAPER * other["tokens"] and no_worse > sure and not lost:
             told = f"no worse with a probability of {100 * no_worse:.0f} %, and cheaper"
             return True, Verdict(better, fresh, told)

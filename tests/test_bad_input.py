@@ -107,6 +107,20 @@ def test_labels_all_alike_compile_to_what_was_declared(rule_engine: Any, store: 
     assert compiled.report.winner.test.score == 1.0
 
 
+def never(example: Any, prediction: Any, trace: Any = None) -> float:
+    return float(prediction.mood == "furious")
+
+
+@pytest.mark.parametrize(("metric", "told"), [(never, True), (None, False)])
+def test_a_task_that_nothing_is_ever_right_on_keeps_what_was_declared_and_says_so(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, *, metric: Any, told: bool
+) -> None:
+    compiled = ps.compile(declare(mood, mood_rows, metric), lm=rule_engine(rule).lm(), budget=BUDGET, store=store)
+    report = compiled.report
+    assert any("scores is 0, whatever was tried" in note for note in report.notes) is told
+    assert (report.winner is report.rungs[0]) is told
+
+
 @pytest.mark.parametrize("fault", [ServerError("down"), RateLimitError("slow down"), AuthError("no such key")])
 def test_an_lm_that_always_fails_is_an_error(
     rule_engine: Any, store: Store, mood: Any, mood_rows: Any, fault: Exception

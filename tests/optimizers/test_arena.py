@@ -209,6 +209,18 @@ def test_a_cheaper_one_that_is_worse_on_fresh_examples_is_not_kept(
     assert not outcome.kept
 
 
+def test_what_is_never_right_is_not_kept_for_its_tokens(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows)
+    keys = there.add([candidate(mood, 0, words=30), candidate(mood, 0)], "me")
+    outcome = decided(there, keys)
+    one, other = (Promotion().values(there, key)["tokens"] for key in reversed(keys))
+    assert one < 0.9 * other
+    assert not outcome.kept
+    assert "only" in outcome.verdict.reason
+
+
 @pytest.mark.parametrize(("sure", "kept"), [(0.5, True), (0.9, False)])
 def test_what_could_not_be_confirmed_has_to_be_no_less_sure(
     rule_engine: Any, store: Store, mood: Any, mood_rows: Any, *, sure: float, kept: bool
