@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +10,6 @@ from dataclasses import replace
 
 import dspy
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import BudgetExceeded
 from ..evaluation.matrix import Matrix
@@ -22,6 +20,7 @@ from ..store.records import Cell
 from .board import Board
 from .calibration import calibrate, is_calibrated
 from .finetuning_space import Weights
+from .kinship import groups
 from .races.base import Race
 from .search_log import SearchLog
 from .standing import Standing
@@ -263,18 +262,7 @@ class Arena:
                         scores[row, column] = 0.0 if keys[row] in self._too_long else cell.score
         bought = np.array([len(each.cells) for each in standings], np.int64)
         tokens = [each.tokens if each.cells else np.nan for each in standings]
-        return Board(scores, bought, np.array(tokens), self._groups(keys), affordable)
-
-    def _groups(self, keys: Sequence[str]) -> NDArray[np.int64]:
-        candidates = [self.standings[key].candidate for key in keys]
-        looked_up = any(candidate.retrievals for candidate in candidates)
-        parts = [(*_parts(each), *(_retrieval_parts(each) if looked_up else ())) for each in candidates]
-        columns = []
-        for column in zip(*parts, strict=True):
-            codes = {value: code for code, value in enumerate(dict.fromkeys(column))}
-            columns.append([codes[value] for value in column])
-        groups: NDArray[np.int64] = np.array(columns, np.int64).T.reshape(len(keys), -1)
-        return groups
+        return Board(scores, bought, np.array(tokens), groups([each.candidate for each in standings]), affordable)
 
     def run(
         self,
@@ -327,7 +315,7 @@ class Arena:
 
     def _drop_long(self, keys: Sequence[str], on_dropped: Dropped | None) -> None:
         for key in keys:
-            longest = prompt_tokens(self.standings[key])
+            longest = self.standings[key].prompt_tokens
             if self.max_prompt_tokens is not None and longest > self.max_prompt_tokens and key not in self._too_long:
                 self._too_long.add(key)
                 reason = f"its prompts have {longest:.0f} tokens, above {self.max_prompt_tokens}"
@@ -352,12 +340,6 @@ def _whole_block(until: int) -> int:
     return until if until < BLOCK else -(-until // BLOCK) * BLOCK
 
 
-def prompt_tokens(standing: Standing) -> float:
-    """Tokens of a prompt, a mean over a candidate's calls."""
-    calls = sum(cell.calls for cell in standing.cells)
-    return sum(cell.input_tokens for cell in standing.cells) / max(1, calls)
-
-
 def _asked(candidate: Candidate) -> str | None:
     """What a candidate asks of its LM, where another one may ask the same."""
     choices = [choice for _, choice in sorted(candidate.predictors.items())]
@@ -365,29 +347,3 @@ def _asked(candidate: Candidate) -> str | None:
     if len(choices) != 1 or choices[0].format is None or choices[0].format.decoding not in ("scored", "calibrated"):
         return None
     return choices[0].model_copy(update={"format": choices[0].format.asked}).model_dump_json()
-
-
-def _parts(candidate: Candidate) -> tuple[str, ...]:
-    """What a candidate is made of, part by part: candidates of an equal part have something in common."""
-    choices = [choice for _, choice in sorted(candidate.predictors.items())]
-
-    def told(*values: object) -> str:
-        return json.dumps(values, default=str, sort_keys=True)
-
-    return (
-        told([[c.format.kind, c.format.decoding] if c.format else None for c in choices]),
-        told([c.format.hints if c.format else None for c in choices]),
-        told([c.instruction for c in choices]),
-        told([(len(c.demonstrations or ()), c.nearest.count if c.nearest else 0) for c in choices]),
-        told([[c.answering.model_dump() if c.answering else None, c.lm] for c in choices]),
-    )
-
-
-def _retrieval_parts(candidate: Candidate) -> tuple[str, ...]:
-    choices = [choice for _, choice in sorted(candidate.retrievals.items())]
-    return (
-        json.dumps([[choice.search.k if choice.search else None, choice.order, choice.layout] for choice in choices]),
-        json.dumps(
-            [[choice.search.mode if choice.search else None, choice.query, choice.judged] for choice in choices]
-        ),
-    )

@@ -52,3 +52,9 @@ class Standing:
         """Tokens an example, in and out."""
         cells = (*self.cells, *self.fresh)
         return sum(cell.input_tokens + cell.output_tokens for cell in cells) / max(1, len(cells))
+
+    @property
+    def prompt_tokens(self) -> float:
+        """Tokens of a prompt, a mean over its calls in the race."""
+        calls = sum(cell.calls for cell in self.cells)
+        return sum(cell.input_tokens for cell in self.cells) / max(1, calls)
