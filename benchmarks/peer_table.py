@@ -6,12 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from ..evaluation import numbers
 from .peer_runs import OPTIMIZERS, PROGSPACE
 
-__all__ = ["Entry", "calls_to_reach", "entries", "losses", "table"]
+__all__ = ["LAYOUTS", "Entry", "calls_to_reach", "entries", "losses", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class Entry:
     fell_back: int
 
 
+LAYOUTS = {"default": "in DSPy's default format", "best": "in our best format"}
+"""The formats that peers are run in, in words."""
+
 Place = tuple[str, int]
 """A task and a budget."""
 
@@ -49,15 +53,21 @@ def entries(runs: Iterable[Mapping[str, Any]]) -> dict[Place, dict[tuple[str, st
 
 
 def calls_to_reach(
-    found: Mapping[Place, Mapping[tuple[str, str], Entry]], budget: int
+    found: Mapping[Place, Mapping[tuple[str, str], Entry]], budget: int, layout: str
 ) -> dict[str, tuple[str, int | None]]:
     """Gives, by task, the best peer at a budget and the smallest budget at which progspace's mean reaches its score.
 
-    None where no budget of progspace's reaches it. Tasks on which there is no peer or no run of progspace are left out.
+    None where no budget of progspace's reaches it. Tasks on which there is no such peer or no run of progspace are left
+    out.
+
+    Args:
+        found: Entries.
+        budget: The peers'.
+        layout: Their format: ``default``, or ``best``, which is half of what progspace has to search.
     """
     reached: dict[str, tuple[str, int | None]] = {}
     for (task, each), by_name in found.items():
-        peers = {name: entry for name, entry in by_name.items() if name[0] != PROGSPACE}
+        peers = {name: entry for name, entry in by_name.items() if name[0] != PROGSPACE and name[1] == layout}
         own = sorted(
             (calls, entry.score)
             for (other, calls), named in found.items()
@@ -67,7 +77,7 @@ def calls_to_reach(
         if each == budget and peers and own:
             best = max(peers, key=lambda name: peers[name].score)
             reached[task] = (
-                " ".join(best),
+                best[0],
                 next((calls for calls, score in own if score >= peers[best].score), None),
             )
     return reached
@@ -111,14 +121,14 @@ def losses(task: str, budget: int, by_name: Mapping[tuple[str, str], Entry]) -> 
 
 def _reached(found: Mapping[Place, Mapping[tuple[str, str], Entry]]) -> list[str]:
     lines: list[str] = []
-    for budget in sorted({budget for _, budget in found}):
-        reached = calls_to_reach(found, budget)
+    for budget, (layout, told) in product(sorted({budget for _, budget in found}), LAYOUTS.items()):
+        reached = calls_to_reach(found, budget, layout)
         if not reached:
             continue
-        lines.append(f"Calls of progspace to the final score of the best peer at {budget:,} calls:")
+        lines.append(f"Calls of progspace to the final score of the best peer at {budget:,} calls, peers {told}:")
         for task, (peer, calls) in reached.items():
-            told = "not reached" if calls is None else f"{calls:,} calls, {calls / budget:.2f} of the peer's"
-            lines.append(f"  {task:<21} {peer:<42} {told}")
+            needed = "not reached" if calls is None else f"{calls:,} calls, {calls / budget:.2f} of the peer's"
+            lines.append(f"  {task:<21} {peer:<34} {needed}")
         ratios = [calls / budget for _, calls in reached.values() if calls is not None]
         if ratios:
             mean = math.exp(sum(map(math.log, ratios)) / len(ratios))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from ...evaluation import numbers
 from ...optimizers.races.registry import DEFAULT_RACE
 from ..peer_runs import PROGSPACE
-from ..peer_table import Entry, Place, calls_to_reach, entries, losses
+from ..peer_table import LAYOUTS, Entry, Place, calls_to_reach, entries, losses
 from .cards import span
 from .content import Chart, Mark, Plot, Point, Series, Suite, Table, Verdict, columns
 from .reading import Run, heading, parsed
@@ -78,10 +79,10 @@ def _verdicts(found: Found) -> Iterator[Verdict]:
 
 
 def _reached(found: Found) -> Iterator[str]:
-    for budget in sorted({budget for _, budget in found}):
-        for task, (peer, calls) in calls_to_reach(found, budget).items():
+    for budget, (layout, told) in product(sorted({budget for _, budget in found}), LAYOUTS.items()):
+        for task, (peer, calls) in calls_to_reach(found, budget, layout).items():
             with_calls = "at no budget that it was run with" if calls is None else f"with {numbers.count(calls)}"
-            yield f"{task}: {peer}'s score with {numbers.count(budget)} calls is progspace's {with_calls}."
+            yield f"{task}: {peer}'s score with {numbers.count(budget)} calls {told} is progspace's {with_calls}."
 
 
 def _table(task: str, found: Found, runs: Sequence[PeerRun]) -> Table:

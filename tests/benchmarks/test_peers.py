@@ -103,8 +103,10 @@ def test_a_run_that_stands_in_the_results_is_not_run_again(tmp_path: Path, capsy
         main(["--results", str(results)])  # no data
 
 
-def _line(optimizer: str, budget: int, score: float, task: str = "a", seed: int = 0, **more: Any) -> dict[str, Any]:
-    layout = "own" if optimizer == PROGSPACE else "best"
+def _line(
+    optimizer: str, budget: int, score: float, task: str = "a", seed: int = 0, layout: str = "best", **more: Any
+) -> dict[str, Any]:
+    layout = "own" if optimizer == PROGSPACE else layout
     line = {"task": task, "optimizer": optimizer, "format": layout, "budget": budget, "seed": seed, "score": score}
     return {**line, "low": score - 0.05, "high": score + 0.05, "fell_back": False, **more}
 
@@ -114,6 +116,8 @@ def test_the_table_shows_losses_and_calls_to_reach() -> None:
         _line("GEPA", 500, 0.70, fell_back=True),
         _line("GEPA", 500, 0.80, seed=1),
         _line("SIMBA", 500, 0.60),
+        _line("SIMBA", 500, 0.73, layout="default"),
+        _line("GEPA", 500, 0.40, layout="default"),
         _line(PROGSPACE, 100, 0.76),
         _line(PROGSPACE, 500, 0.72),
         _line("GEPA", 500, 0.50, task="b"),
@@ -123,18 +127,21 @@ def test_the_table_shows_losses_and_calls_to_reach() -> None:
     found = entries(runs)
     assert found["a", 500]["GEPA", "best"].score == pytest.approx(0.75)
     assert found["a", 500]["GEPA", "best"].fell_back == 1
-    assert calls_to_reach(found, 500) == {"a": ("GEPA best", 100), "b": ("GEPA best", 500)}
+    assert calls_to_reach(found, 500, "best") == {"a": ("GEPA", 100), "b": ("GEPA", 500)}
+    assert calls_to_reach(found, 500, "default") == {"a": ("SIMBA", 100)}
     text = table(runs)
     assert "fell back 1 of 2" in text
     assert "a, 500 calls: GEPA best by +3.0 points, within progspace's interval" in text
     assert "b, 500 calls: GEPA" not in text
     assert "geometric mean over the 2 of 2 tasks that reached it: 0.45" in text
+    assert "geometric mean over the 1 of 1 tasks that reached it: 0.20" in text
+    assert text.index("peers in DSPy's default format") < text.index("0.20\n") < text.index("peers in our best format")
     assert table([]) == "no runs yet"
 
 
 def test_a_peer_that_is_never_reached_is_told() -> None:
     runs = [_line("GEPA", 500, 0.9), _line(PROGSPACE, 500, 0.5)]
-    assert calls_to_reach(entries(runs), 500) == {"a": ("GEPA best", None)}
+    assert calls_to_reach(entries(runs), 500, "best") == {"a": ("GEPA", None)}
     assert "outside progspace's interval" in table(runs)
     assert "not reached" in table(runs)
 
