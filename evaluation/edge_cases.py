@@ -22,7 +22,7 @@ from ..store.records import Cell
 from ..store.traces import Trace, read_traces
 from .edge_findings import EdgeCase, EdgeCases, clusters_of
 from .edge_traces import edge_cases_of_traces
-from .evaluation import evaluate_cells
+from .evaluation import check_cells
 from .matrix import Matrix
 from .neighbours import FAR, placed
 from .scoring import DEFAULT_STORE, check_alpha, examples_of
@@ -126,7 +126,7 @@ def edge_cases(
         if lm is None:
             raise DataError("to run a program takes an LM: edge_cases(task, program, lm=…)")
         cells = Matrix(store, task.metric, lm, Meter(budget), workers=workers).fill(program, examples)
-        evaluate_cells(cells, examples, name=name)  # one that does not run at all is told
+        check_cells(cells, name)
         own = cells[0].program
         known[own] = {cell.example: cell for cell in cells if cell.score is not None}
     good = _good(known, len(set(hashes)))

@@ -13,7 +13,7 @@ from ..store.records import Cell
 from .findings import Measured, Verdict
 from .statistics import Interval, PairedTest, mean_interval, paired_test
 
-__all__ = ["Comparison", "Evaluation", "Row", "compare_cells", "evaluate_cells", "verdict_of"]
+__all__ = ["Comparison", "Evaluation", "Row", "check_cells", "compare_cells", "evaluate_cells", "verdict_of"]
 
 
 # What another prompt or format may mend: a low score, not a broken program.
@@ -171,6 +171,18 @@ def verdict_of(test: PairedTest) -> Verdict:
     )
 
 
+def check_cells(cells: Sequence[Cell], name: str = "program") -> None:
+    """Refuses a program that does not run at all: the user's own is to be mended, a candidate of a search scores 0.
+
+    Raises:
+        LMError: The LM answered on none of the examples.
+        ProgramError: The program failed on every one, for the same reason and not for what the LM wrote.
+    """
+    errors = [cell.error for cell in _answered(cells) if cell.error is not None]
+    if len(errors) == len(cells) and len(set(errors)) == 1 and not errors[0].startswith(_OF_THE_PROMPT):
+        raise ProgramError(f"{name} failed on each of {len(cells)} examples: {errors[0]}")
+
+
 def evaluate_cells(
     cells: Sequence[Cell], examples: Sequence[dspy.Example], *, name: str = "program", seed: int = 0
 ) -> Evaluation:
@@ -178,23 +190,16 @@ def evaluate_cells(
 
     Raises:
         LMError: The LM answered on none of them.
-        ProgramError: The program failed on every one, for the same reason and not for what the LM wrote.
     """
-    if not cells:
-        raise DataError("there are no examples to evaluate on")
-    scores = [cell.score for cell in cells if cell.score is not None]
-    if not scores:
-        raise LMError(f"the LM answered on none of {len(cells)} examples; the first error: {cells[0].error}")
-    errors = [cell.error for cell in cells if cell.error is not None and cell.score is not None]
-    if len(errors) == len(cells) and len(set(errors)) == 1 and not errors[0].startswith(_OF_THE_PROMPT):
-        raise ProgramError(f"{name} failed on each of {len(cells)} examples: {errors[0]}")
+    answered = _answered(cells)
+    scores = [cell.score for cell in answered if cell.score is not None]
     return Evaluation(
         name=name,
         score=sum(scores) / len(scores),
         interval=mean_interval(scores, seed=seed),
         n=len(scores),
         failed=len(cells) - len(scores),
-        errors=len(errors),
+        errors=sum(cell.error is not None for cell in answered),
         calls=sum(cell.calls for cell in cells),
         input_tokens=sum(cell.input_tokens for cell in cells),
         output_tokens=sum(cell.output_tokens for cell in cells),
@@ -228,6 +233,16 @@ def compare_cells(
         worse=tuple(one.example for (one, _), (x, y) in zip(both, scores, strict=True) if x < y),
         same=both[0][0].program == both[0][1].program,
     )
+
+
+def _answered(cells: Sequence[Cell]) -> list[Cell]:
+    """Gives the cells that have a score."""
+    if not cells:
+        raise DataError("there are no examples to evaluate on")
+    answered = [cell for cell in cells if cell.score is not None]
+    if not answered:
+        raise LMError(f"the LM answered on none of {len(cells)} examples; the first error: {cells[0].error}")
+    return answered
 
 
 def _row(cell: Cell, example: dspy.Example) -> Row:

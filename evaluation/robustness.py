@@ -16,7 +16,7 @@ from ..programs.perturbations import PERTURBATIONS, Perturbation, perturb, text_
 from ..programs.task import Task
 from ..store.database import Store, open_store
 from ..store.records import Cell
-from .evaluation import Evaluation, compare_cells, evaluate_cells
+from .evaluation import Evaluation, check_cells, compare_cells, evaluate_cells
 from .gate import Change, changes
 from .matrix import Matrix
 from .scoring import DEFAULT_STORE, check_alpha, examples_of
@@ -148,6 +148,7 @@ def robustness(
     _check_fields(changed, task, chosen=fields is not None)
     matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers)
     cells = matrix.fill(program, examples)
+    check_cells(cells, name)
     original = evaluate_cells(cells, examples, name=name, seed=seed)
     lowest = {cell.example: cell.score for cell in cells if cell.score is not None}
     found: list[Perturbed] = []

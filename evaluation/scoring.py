@@ -15,7 +15,7 @@ from ..programs.examples import deduplicate
 from ..programs.task import Task
 from ..store.database import Store, open_store
 from .batches import StoreBatches
-from .evaluation import Comparison, Evaluation, compare_cells, evaluate_cells
+from .evaluation import Comparison, Evaluation, check_cells, compare_cells, evaluate_cells
 from .executor import Workers, executor_of
 from .matrix import Matrix
 
@@ -68,6 +68,7 @@ def evaluate(
     with executor_of(workers, store) as executor:
         matrix = Matrix(store, task.metric, lm, Meter(budget), workers=executor, batches=batches)
         cells = matrix.fill(program, examples)
+    check_cells(cells, name)
     return evaluate_cells(cells, examples, name=name, seed=seed)
 
 
@@ -113,6 +114,8 @@ def compare(
     with executor_of(workers, store) as executor:
         matrix = Matrix(store, task.metric, lm, Meter(budget), workers=executor)
         cells = [matrix.fill(program, examples) for program in (a, b)]
+    for own, name in zip(cells, names, strict=True):
+        check_cells(own, name)
     return compare_cells(cells[0], cells[1], examples, names=names, seed=seed)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ..errors import BudgetExceeded
-from ..evaluation.evaluation import evaluate_cells
+from ..evaluation.evaluation import check_cells
 from ..evaluation.power import Headroom, advice
 from ..programs.candidate import Candidate
 from .arena import FIRST
@@ -154,5 +154,5 @@ class Ladder:
         (key,) = self.arena.add([Candidate.declared(self.arena.task.program)], "as declared")
         first = min(FIRST, len(self.arena.raced))
         standing = self.arena.buy(key, first)
-        evaluate_cells(standing.cells, self.arena.raced[:first], name="the program as declared")  # a broken one is told
+        check_cells(standing.cells, "the program as declared")
         return Rung("baseline", standing, standing.mean, True, (standing,), self.arena.matrix.meter.spent - before)

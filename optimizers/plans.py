@@ -67,7 +67,7 @@ def default_plans(
         plans.append(RungPlan("known", (KnownProposer(known, known.origin),), share=0.5))
     if trains:
         _check_trainable(lm)
-    if (formats := len(space.formats_for(signatures, lm))) > 1:
+    if formats := len(space.formats_for(signatures, lm)):
         # Of a chain, those of all predictors at once first, bare and shown; one by one on the best of these.
         places = 2 * formats if len(signatures) > 1 else None
         plans.append(RungPlan("formats", (FormatProposer(),), share=0.3, places=places))

@@ -207,8 +207,12 @@ class RungSearch:
         self.bandit.settle(promises, costs)
 
     def _result(self, stopped: str | None) -> Rung | None:
-        # Of those of earlier rungs, the ones that the race went on with.
-        measured = [key for key in self.keys[1:] if self._bought(key) > self.earlier.get(key, 0)]
+        # Of those of earlier rungs, the ones that the race went on with; none that its LM never answered.
+        measured = [
+            key
+            for key in self.keys[1:]
+            if self._bought(key) > self.earlier.get(key, 0) and self.arena.standings[key].scores
+        ]
         if not measured:
             return self._nothing_measured(stopped)
         outcome = self.means.promotion.decide(self.arena, self.keys, measured, sure=self.plan.sure)

@@ -59,19 +59,22 @@ def read_sealed(
     compared: list[Comparison | None] = [None] * len(climbed.rungs)
     paces: list[float | None] = [None] * len(climbed.rungs)
     unread, declared = None, list[Cell]()
-    try:
-        for index, rung in enumerate(climbed.rungs if test else ()):
-            if index and not _worth_reading(rung, climbed):
-                continue
-            before = matrix.meter.spent
+    for index, rung in enumerate(climbed.rungs if test else ()):
+        if index and not _worth_reading(rung, climbed):
+            continue
+        before = matrix.meter.spent
+        try:
             cells = matrix.fill(_program(rung, winner, climbed, arena), test)
-            took = matrix.meter.spent - before
-            declared = declared or cells
-            compared[index] = compare_cells(cells, declared, test, seed=seed)
-            paces[index] = took.seconds / len(test) if took.calls and took.bought == took.calls else None
-    except LMError as error:  # what the search found is paid for
-        compared, paces = [None] * len(compared), [None] * len(paces)
-        unread = f"The sealed test could not be scored: {error}. Run the same again: only that is left to do."
+            compared[index] = compare_cells(cells, declared or cells, test, seed=seed)
+        except LMError as error:  # what the search found is paid for
+            if index and rung is not climbed.winner:
+                continue
+            compared, paces = [None] * len(compared), [None] * len(paces)
+            unread = f"The sealed test could not be scored: {error}. Run the same again: only that is left to do."
+            break
+        took = matrix.meter.spent - before
+        declared = declared or cells
+        paces[index] = took.seconds / len(test) if took.calls and took.bought == took.calls else None
     return Sealed(len(test), tuple(compared), tuple(paces), matrix.meter.spent, unread)
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ..errors import ProgramError
 from ..programs.answering import Answering
 from ..programs.compact import offers
-from ..programs.fields import choices_of, type_hint
+from ..programs.fields import choices_of, is_text, type_hint
 from ..programs.formats import Decoding, Format, FormatKind
 from ..programs.retrieval import retrievers_of
 from .finetuning_space import FineTuning
@@ -100,6 +100,7 @@ class Space(BaseModel):
             for signature in signatures
         )
 
+        written = all(is_text(info.annotation) for each in signatures for info in each.input_fields.values())
         # Hints of plain text say nothing: the prompts would be the same.
         hinted = any(type_hint(info.annotation) for each in signatures for info in each.output_fields.values())
         with_hints = (False, True) if hinted else (False,)
@@ -121,7 +122,8 @@ class Space(BaseModel):
         return [
             each
             for each in served
-            if (self.formats is None or each.kind in self.formats)
+            if (written or each.kind != "compact")
+            and (self.formats is None or each.kind in self.formats)
             and (self.decodings is None or each.decoding in self.decodings)
         ]
 

@@ -163,11 +163,20 @@ def demonstration(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unshown(examples: Sequence[dspy.Example], program: dspy.Module) -> list[dspy.Example]:
-    """Gives the examples that a program does not show: none of its own demonstrations has their inputs."""
+    """Gives the examples that a program does not show: none of its own demonstrations has their inputs.
+
+    A step of a chain may be given some of them only, under the same names or, where it has none of these, under others.
+    """
     shown = [demonstration(dict(each)) for predictor in program.predictors() for each in predictor.demos]
 
     def stands_there(example: dspy.Example) -> bool:
         inputs = demonstration(example.inputs().toDict())
-        return any(all(each.get(name) == value for name, value in inputs.items()) for each in shown)
+        for each in shown:
+            if held := each.keys() & inputs.keys():
+                if all(each[name] == inputs[name] for name in held):
+                    return True
+            elif any(value in inputs.values() for value in each.values()):
+                return True
+        return False
 
     return [each for each in examples if not stands_there(each)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from dspy.adapters.types import History
+from dspy.adapters.types import Code, History, Type
 from dspy.lm15 import Config, Message, Request, Response
 from dspy.utils.exceptions import AdapterParseError
 from pydantic import create_model
@@ -148,8 +148,8 @@ class CompactAdapter(dspy.Adapter):
     def _inputs(fields: Mapping[str, Any], values: Mapping[str, Any]) -> str:
         lines = []
         for name, info in fields.items():
-            if isinstance(value := values.get(name), History):
-                raise TypeError("the compact format holds no conversation history; use chat or json")
+            if isinstance(value := values.get(name), (History, Type)) and not isinstance(value, Code):
+                raise TypeError(f"the compact format is text, and {name} is a {type(value).__name__}; use chat or json")
             if name in values:
                 lines.append(f"{field_label(name)} {write_field(value, info.annotation)}\n")
         return "".join(lines)

@@ -7,10 +7,11 @@ import json
 from typing import Any, Literal, get_args, get_origin
 
 import pydantic
+from dspy.adapters.types import Code, History, Type
 from dspy.adapters.utils import parse_value, serialize_for_json
 from pydantic import TypeAdapter
 
-__all__ = ["choices_of", "field_label", "parse_field", "type_hint", "write_field"]
+__all__ = ["choices_of", "field_label", "is_text", "parse_field", "type_hint", "write_field"]
 
 
 def field_label(name: str) -> str:
@@ -53,6 +54,16 @@ def type_hint(annotation: Any) -> str:
         return ""
     plain = {int: "an integer", float: "a number"}.get(annotation)
     return plain or "JSON: " + json.dumps(TypeAdapter(annotation).json_schema(), ensure_ascii=False)
+
+
+def is_text(annotation: Any) -> bool:
+    """Tells whether a field's values are written as text: not a conversation, a picture, a sound.
+
+    >>> is_text(list[str]), is_text(History)
+    (True, False)
+    """
+    own = [each for each in Type.extract_custom_type_from_annotation(annotation) if each is not Code]
+    return annotation is not History and not own
 
 
 def _write_plain(value: Any) -> str:

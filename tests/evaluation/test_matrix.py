@@ -10,7 +10,7 @@ import pytest
 from dspy.lm15 import ServerError
 
 import progspace as ps
-from progspace.evaluation.evaluation import compare_cells, evaluate_cells
+from progspace.evaluation.evaluation import check_cells, compare_cells, evaluate_cells
 from progspace.evaluation.identity import program_identity
 from progspace.evaluation.matrix import Matrix
 from progspace.evaluation.runner import Scoring, Work, run_cells
@@ -109,9 +109,9 @@ def test_a_program_or_lm_that_always_fails_is_an_error(
         raise ServerError("down")
 
     with pytest.raises(ps.ProgramError, match="failed on each of 6 examples: KeyError"):
-        evaluate_cells(Matrix(store, METRIC, rule_engine(rule).lm(), Meter()).fill(Broken(), rows), rows)
+        check_cells(Matrix(store, METRIC, rule_engine(rule).lm(), Meter()).fill(Broken(), rows))
     with pytest.raises(ps.LMError, match="answered on none of 6"):
-        evaluate_cells(Matrix(store, METRIC, rule_engine(cut).lm(), Meter()).fill(dspy.Predict(mood), rows), rows)
+        check_cells(Matrix(store, METRIC, rule_engine(cut).lm(), Meter()).fill(dspy.Predict(mood), rows))
 
 
 def test_a_metric_that_raises_is_told_and_what_was_paid_is_kept(
