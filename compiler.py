@@ -50,6 +50,7 @@ from .optimizers.study import record_study
 from .programs.candidate import Candidate
 from .programs.examples import example_hash
 from .programs.fields import choices_of
+from .programs.outputs import prediction_of
 from .programs.retrieval import retrievers_of
 from .programs.splits import stratified
 from .programs.structure import describe
@@ -263,15 +264,8 @@ def _each(*listeners: Callable[[Any], None]) -> Callable[[Any], None]:
 def _notes(climbed: Climb, arena: Arena) -> list[str]:
     """What a person should know of the data and the judge."""
     notes = [climbed.headroom.text, *([climbed.ended] if climbed.ended else []), *climbed.notes]
-    cells = [cell for standing in arena.standings.values() for cell in standing.cells]
-    if asks_an_lm(cells):
-        best = climbed.winner.best
-        count = min(_JUDGED, len(best.cells))
-        try:
-            said = [cell.output for cell in best.cells[:count]]
-            notes.append(judge_variance(arena.matrix, arena.raced[:count], said, repeats=3).text)
-        except (BudgetExceeded, LMError):
-            notes.append("The judge's own variance was not measured: nothing was left to spend.")
+    if told := _judge_note(climbed.winner.best, arena):
+        notes.append(told)
     class_of = _class_of(arena.task)
     if any(map(class_of, arena.dev)) and (alike := label_note([class_of(example) for example in arena.dev])):
         notes.append(alike)
@@ -281,6 +275,26 @@ def _notes(climbed: Climb, arena: Arena) -> list[str]:
             "metric takes what it should, or the task is beyond this LM."
         )
     return notes
+
+
+def _judge_note(best: Standing, arena: Arena) -> str | None:
+    """Tells how far a judge agrees with itself on some of the winner's answers; None where the metric asks no LM."""
+    examples = [*arena.raced[: len(best.cells)], *arena.fresh[: len(best.fresh)]]
+    try:
+        # Single runs, which are known: of repeats, a cell holds the calls of all, and one's output.
+        cells = arena.matrix.fill(arena.apply(best.candidate), examples)
+        if not asks_an_lm(cells):
+            return None
+        program = arena.task.program
+        said = [
+            (example, prediction_of(cell.output, program))
+            for example, cell in zip(examples, cells, strict=True)
+            if cell.output and cell.error is None
+        ]
+        rows, outputs = zip(*said[:_JUDGED], strict=True) if said else ((), ())
+        return judge_variance(arena.matrix, rows, outputs, repeats=3).text
+    except (BudgetExceeded, LMError):
+        return "The judge's own variance was not measured: nothing was left to spend."
 
 
 def _writer(lm: dspy.BaseLM) -> dspy.BaseLM:
@@ -296,7 +310,7 @@ def _class_of(task: Task) -> Callable[[dspy.Example], str]:
             name
             for predictor in task.program.predictors()
             for name, info in predictor.signature.output_fields.items()
-            if choices_of(info.annotation)
+            if choices_of(info.annotation) and any(example.get(name) is not None for example in task.dev)
         }
     )
     return lambda example: "|".join(str(example.get(name)) for name in chosen)

@@ -26,7 +26,7 @@ def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
         lm = program.own_lm or lm
     else:
         module, manners = program, {}
-    adapter = None if isinstance(program, Program) else dspy.settings.adapter
+    adapter = program.adapter if isinstance(program, Program) else dspy.settings.adapter
     content = {
         "structure": structure_hash(module),
         "manners": manners,

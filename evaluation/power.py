@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -152,7 +152,7 @@ def advice(
         baseline: Scores of the program as declared on dev examples; empty where none are known yet.
         dev_n: Examples in dev.
         test_n: Examples in the sealed test that will be read; None to weigh dev alone.
-        best: The highest score that the metric gives.
+        best: The highest score that the metric gives; ∞ where that is not known.
         discordance: See `detectable_gain`.
         level: Of the tests.
         power: Of the tests.
@@ -170,16 +170,17 @@ def advice(
         mean, interval = float(scores.mean()), mean_interval(scores.tolist(), level=1 - level, seed=seed)
         room = max(0.0, best - (mean if scores.size >= dev_n else interval.low))
         # Of other scores: two programs that spread alike and agree half way, at a correlation of 0.5.
-        spread = None if binary or scores.size < 2 else float(scores.std(ddof=1))
+        spread = None if binary or scores.size < 2 else float(scores.std(ddof=1)) or None
         discordance = min(discordance, 2 * room)
         above = _told_room(scores.size, dev_n, mean, interval, room)
     smallest = partial(detectable_gain, discordance=discordance, level=level, power=power, spread=spread)
     needed = dev_gain = smallest(dev_n)
-    text, test_gain = _told(dev_n, "dev", dev_gain), None
+    say = _plain if math.isfinite(best) else numbers.figure
+    text, test_gain = f"{_rows(dev_n, 'dev')} tell {_told(dev_gain, say)}", None
     if test_n is not None:
         test_gain = smallest(test_n)
         needed = max(dev_gain, test_gain)
-        text += f", {_told(test_n, 'test', test_gain, short=True)}"
+        text += f", {_rows(test_n, 'test')} {_told(test_gain, say, short=True)}"
     text += f".{above}"
     worth_it = needed <= (best if room is None else room)
     if math.isinf(needed):
@@ -217,14 +218,19 @@ def label_note(labels: Sequence[Hashable], name: str = "dev") -> str | None:
     )
 
 
-def _told(n: int, name: str, gain: float, *, short: bool = False) -> str:
-    rows = f"{n:,} {name} row{'' if n == 1 else 's'}"
+def _rows(n: int, name: str) -> str:
+    return f"{n:,} {name} row{'' if n == 1 else 's'}"
+
+
+def _told(gain: float, say: Callable[[float], str], *, short: bool = False) -> str:
     if math.isinf(gain):
-        return f"{rows} none" if short else f"{rows} tell no gain from luck"
-    return f"{rows} one of {100 * gain:.1f}" if short else f"{rows} tell a gain of {_plain(gain)} or more from luck"
+        return "none" if short else "no gain from luck"
+    return f"one of {say(gain).removesuffix(' points')}" if short else f"a gain of {say(gain)} or more from luck"
 
 
 def _told_room(n: int, dev_n: int, mean: float, interval: Interval, room: float) -> str:
+    if math.isinf(room):
+        return f" The baseline is at {numbers.figure(mean)}, and what the metric gives at most is not known."
     if n < dev_n:
         between = numbers.interval(interval)
         return f" On {n} of them the baseline is at {numbers.percent(mean)} [{between}]: up to {_plain(room)} are left."

@@ -346,4 +346,4 @@ def _asked(candidate: Candidate) -> str | None:
     # In a chain, what one predictor answers is asked of the next.
     if len(choices) != 1 or choices[0].format is None or choices[0].format.decoding not in ("scored", "calibrated"):
         return None
-    return choices[0].model_copy(update={"format": choices[0].format.asked}).model_dump_json()
+    return candidate.with_choice(format=choices[0].format.asked).model_dump_json()

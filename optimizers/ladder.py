@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -83,7 +84,7 @@ class Ladder:
         if self._climbed and left is not None and left < _FEWEST * self.arena.plain_calls:
             return f"the {left} calls that are left would tell little"
         best = self.incumbent
-        if len(best.scores) >= len(self.arena.raced) and min(best.scores) >= 1.0:
+        if len(best.scores) >= len(self.arena.raced) and min(best.scores) >= self._full:
             return f"all {len(best.scores)} dev examples that the winner ran on are right: nothing is left to gain"
         return None
 
@@ -93,13 +94,18 @@ class Ladder:
         (What the sealed test could tell is not looked at: it may be another one later.)
         """
         rows, standing = len(self.arena.dev), self.rungs[0].best
-        if standing.mean >= _GOOD and rows >= 2 * FIRST:
+        if standing.mean >= _GOOD * self._full and rows >= 2 * FIRST:
             try:
                 with self._measuring_baseline():
                     self.arena.buy(self._key, len(self.arena.raced))
             except BudgetExceeded:
                 pass
-        return advice(self.incumbent.scores, rows)
+        return advice(self.incumbent.scores, rows, best=self._full)
+
+    @property
+    def _full(self) -> float:
+        """The highest score that there can be: 1, or, of a metric that has given more, nobody knows."""
+        return 1.0 if all(score <= 1 for each in self.arena.standings.values() for score in each.scores) else math.inf
 
     @property
     def _climbed(self) -> bool:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..evaluation.quality import Quality
 from ..programs.metrics import JudgeMetric, scored
+from ..programs.outputs import prediction_of
 from ..store.records import Cell
 from .quiet import quiet
 from .standing import Standing
@@ -76,7 +77,9 @@ class Objectives(BaseModel):
             raise ValueError("a weight is not negative; what is better the higher is named in maximise")
         return self
 
-    def measure(self, standing: Standing, examples: Sequence[dspy.Example]) -> dict[str, float]:
+    def measure(
+        self, standing: Standing, examples: Sequence[dspy.Example], program: dspy.Module | None = None
+    ) -> dict[str, float]:
         """Gives all values of a candidate, from its cells; quality is the plain mean.
 
         A value that no cell tells of is NaN.
@@ -84,13 +87,16 @@ class Objectives(BaseModel):
         Args:
             standing: The candidate.
             examples: In the order of its cells; there may be more.
+            program: Its predictors tell what type an output is of; None for JSON, as it is stored.
 
         Raises:
             MetricError: One of the metrics raised.
         """
-        return self.measure_cells(standing.cells, examples)
+        return self.measure_cells(standing.cells, examples, program)
 
-    def measure_cells(self, cells: Sequence[Cell], examples: Sequence[dspy.Example]) -> dict[str, float]:
+    def measure_cells(
+        self, cells: Sequence[Cell], examples: Sequence[dspy.Example], program: dspy.Module | None = None
+    ) -> dict[str, float]:
         """As `measure`, of cells."""
         answered = [cell for cell in cells if cell.score is not None]
         values = {
@@ -101,9 +107,13 @@ class Objectives(BaseModel):
             "calls": _mean([float(cell.calls) for cell in answered]),
             "seconds": _mean([cell.seconds for cell in answered]),
         }
-        said = [(example, cell) for example, cell in zip(examples, cells, strict=False) if cell.output]
+        said = [
+            (example, prediction_of(cell.output, program or dspy.Module()))
+            for example, cell in zip(examples, cells, strict=False)
+            if cell.output and self.metrics
+        ]
         for name, metric in self.metrics.items():
-            values[name] = _mean([_score(metric, example, cell) for example, cell in said])
+            values[name] = _mean([scored(metric, example, prediction).score for example, prediction in said])
         return values
 
     def higher_is_better(self, name: str) -> bool:
@@ -190,10 +200,6 @@ class Objectives(BaseModel):
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def _score(metric: Callable[..., Any], example: dspy.Example, cell: Cell) -> float:
-    return scored(metric, example, dspy.Prediction(**cell.output)).score
 
 
 def _best_of_one(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -151,7 +151,7 @@ class Promotion:
         """What a candidate costs, and what other metrics say of it, as far as it ran."""
         standing = arena.standings[key]
         examples = [*arena.raced[: len(standing.cells)], *arena.fresh]
-        return self.objectives.measure_cells((*standing.cells, *standing.fresh), examples)
+        return self.objectives.measure_cells((*standing.cells, *standing.fresh), examples, arena.task.program)
 
     def _finalists(self, arena: Arena, keys: Sequence[str], eligible: Sequence[str]) -> list[int]:
         board = arena.board(keys, fresh=True)

@@ -50,10 +50,15 @@ async def acall(module: dspy.Module, **inputs: Any) -> dspy.Prediction:
 
 
 class _OwnManner(dspy.Adapter):
-    """Makes each predictor's call in that predictor's own manner."""
+    """Makes each predictor's call in that predictor's own manner.
 
-    def __init__(self) -> None:
+    Args:
+        plain: For predictors that have no format of their own.
+    """
+
+    def __init__(self, plain: dspy.Adapter) -> None:
         super().__init__()
+        self.plain = plain
         self._adapters: dict[tuple[Format | None, Answering | None], dspy.Adapter] = {}
 
     def _prepare(self, signature: Any, demos: Any, inputs: Any) -> tuple[dspy.Adapter, Any]:
@@ -61,7 +66,7 @@ class _OwnManner(dspy.Adapter):
         own: Manner = getattr(callers[-1], _MANNER, None) or Manner()
         key = own.format, own.answering
         if key not in self._adapters:
-            inner = own.format.adapter() if own.format else dspy.ChatAdapter()
+            inner = own.format.adapter() if own.format else self.plain
             self._adapters[key] = (own.answering or Answering()).adapter(inner)
         if own.nearest is not None:
             demos = own.nearest.select(signature, inputs)
@@ -79,7 +84,7 @@ class _OwnManner(dspy.Adapter):
 
     def format_user_message_content(self, *args: Any, **kwargs: Any) -> str:
         """Writes what a module formats itself, outside a predictor's call (``ReAct`` its trajectory), as DSPy does."""
-        content: str = dspy.ChatAdapter().format_user_message_content(*args, **kwargs)
+        content: str = self.plain.format_user_message_content(*args, **kwargs)
         return content
 
 
@@ -100,6 +105,8 @@ class Origin:
 
 class Program(dspy.Module):
     """Runs a module in its own manner, and with its own LM if it has one, whatever ``dspy.settings`` says.
+
+    Predictors that have no format of their own talk as they would without it: by the adapter of ``dspy.settings``.
 
     Sync and async calls, threads and tasks are those of the module.
 
@@ -126,7 +133,8 @@ class Program(dspy.Module):
         self.module = module
         self.own_lm = lm
         self.origin: Origin | None = None
-        self._adapter = _OwnManner()
+        self._chat = dspy.ChatAdapter()
+        self._adapter = _OwnManner(self._chat)
 
     @property
     def manners(self) -> dict[str, Manner]:
@@ -144,7 +152,17 @@ class Program(dspy.Module):
         with self._settings():
             return await acall(self.module, **inputs)
 
+    @property
+    def adapter(self) -> dspy.Adapter | None:
+        """The adapter of ``dspy.settings`` where it counts: where a predictor has no format of its own."""
+        outer = dspy.settings.adapter
+        bare = any((getattr(each, _MANNER, None) or Manner()).format is None for each in self.module.predictors())
+        return (outer.plain if isinstance(outer, _OwnManner) else outer) if bare else None
+
     def _settings(self) -> AbstractContextManager[Any]:
+        own, plain = self._adapter, self.adapter or self._chat
+        if own.plain is not plain:  # as seldom as the app's settings change: what it makes of formats is used again
+            own = self._adapter = _OwnManner(plain)
         lm = {"lm": self.own_lm} if self.own_lm is not None else {}
-        context: AbstractContextManager[Any] = dspy.context(adapter=self._adapter, **lm)
+        context: AbstractContextManager[Any] = dspy.context(adapter=own, **lm)
         return context
