@@ -17,11 +17,10 @@ from threadpoolctl import threadpool_limits
 from .artifacts.artifact import Provenance
 from .artifacts.compiled import Compiled, FrontPoint
 from .artifacts.weights import adapters_of
-from .errors import BudgetExceeded, LMError
+from .errors import BudgetExceeded
 from .evaluation import numbers
 from .evaluation.executor import Workers, executor_of
 from .evaluation.findings import Point
-from .evaluation.judges import asks_an_lm, judge_variance
 from .evaluation.matrix import Matrix
 from .evaluation.page.reading import read_content
 from .evaluation.power import label_note
@@ -32,6 +31,7 @@ from .lms.journal import lm_identity
 from .lms.training.jobs import Event
 from .optimizers.arena import Arena
 from .optimizers.calibration import calibrate, is_calibrated
+from .optimizers.judged import judge_note
 from .optimizers.ladder import Ladder
 from .optimizers.objectives import Objectives
 from .optimizers.plans import default_plans
@@ -50,7 +50,6 @@ from .optimizers.study import record_study
 from .programs.candidate import Candidate
 from .programs.examples import example_hash
 from .programs.fields import choices_of
-from .programs.outputs import prediction_of
 from .programs.retrieval import retrievers_of
 from .programs.splits import stratified
 from .programs.structure import describe
@@ -58,8 +57,6 @@ from .programs.task import Task
 from .store.database import Store, open_store
 
 __all__ = ["Progress", "compile"]
-
-_JUDGED = 10  # outputs on which a judge's own variance is measured
 
 
 class Progress(Protocol):
@@ -264,7 +261,7 @@ def _each(*listeners: Callable[[Any], None]) -> Callable[[Any], None]:
 def _notes(climbed: Climb, arena: Arena) -> list[str]:
     """What a person should know of the data and the judge."""
     notes = [climbed.headroom.text, *([climbed.ended] if climbed.ended else []), *climbed.notes]
-    if told := _judge_note(climbed.winner.best, arena):
+    if told := judge_note(arena, climbed.winner.best):
         notes.append(told)
     class_of = _class_of(arena.task)
     if any(map(class_of, arena.dev)) and (alike := label_note([class_of(example) for example in arena.dev])):
@@ -275,26 +272,6 @@ def _notes(climbed: Climb, arena: Arena) -> list[str]:
             "metric takes what it should, or the task is beyond this LM."
         )
     return notes
-
-
-def _judge_note(best: Standing, arena: Arena) -> str | None:
-    """Tells how far a judge agrees with itself on some of the winner's answers; None where the metric asks no LM."""
-    examples = [*arena.raced[: len(best.cells)], *arena.fresh[: len(best.fresh)]]
-    try:
-        # Single runs, which are known: of repeats, a cell holds the calls of all, and one's output.
-        cells = arena.matrix.fill(arena.apply(best.candidate), examples)
-        if not asks_an_lm(cells):
-            return None
-        program = arena.task.program
-        said = [
-            (example, prediction_of(cell.output, program))
-            for example, cell in zip(examples, cells, strict=True)
-            if cell.output and cell.error is None
-        ]
-        rows, outputs = zip(*said[:_JUDGED], strict=True) if said else ((), ())
-        return judge_variance(arena.matrix, rows, outputs, repeats=3).text
-    except (BudgetExceeded, LMError):
-        return "The judge's own variance was not measured: nothing was left to spend."
 
 
 def _writer(lm: dspy.BaseLM) -> dspy.BaseLM:

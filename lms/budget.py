@@ -132,6 +132,7 @@ class Meter:
         self._started = clock()
         self._calls = self._bought = self._input_tokens = self._output_tokens = 0
         self._usd = 0.0
+        self._kept = 0
         self._asked: set[str] = set()
         self._settled: set[str] = set()
         self.under_way = UnderWay()
@@ -156,7 +157,12 @@ class Meter:
         with self._lock:
             if self._exhausted(self._calls + 1):
                 return 0
-            return None if self.budget.calls is None else self.budget.calls - self._calls
+            return None if self.budget.calls is None else self.budget.calls - self._kept - self._calls
+
+    def keep(self, calls: int) -> None:
+        """Keeps so many of the calls that are allowed for later; 0 gives them back."""
+        with self._lock:
+            self._kept = calls
 
     def ask(self, key: str) -> None:
         """Counts a call that is about to be made or recalled, the first time that it is asked.
@@ -212,7 +218,7 @@ class Meter:
 
     def _exhausted(self, calls: int) -> str | None:
         budget = self.budget
-        if budget.calls is not None and calls > budget.calls:
+        if budget.calls is not None and calls > budget.calls - self._kept:
             return f"{budget.calls:,} calls"
         if budget.tokens is not None and self._input_tokens + self._output_tokens >= budget.tokens:
             return f"{budget.tokens:,} tokens"

@@ -12,6 +12,7 @@ from ..evaluation.evaluation import check_cells
 from ..evaluation.power import Headroom, advice
 from ..programs.candidate import Candidate
 from .arena import FIRST
+from .judged import put_aside
 from .promotion import Verdict
 from .rung import Climb, Rung, RungPlan
 from .rung_search import RungSearch, SearchMeans
@@ -58,6 +59,7 @@ class Ladder:
         """
         self.means.told.rung("baseline")
         self._keep(self._baseline())
+        put_aside(self.arena, self.rungs[0].best)
         if (calls := self.arena.matrix.meter.budget.calls) is not None:
             self.arena.keep_fresh(_CONFIRMATION * calls)
         headroom = self._headroom()

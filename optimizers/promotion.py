@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import BudgetExceeded
 from ..evaluation.quality import Quality, posterior
 from ..evaluation.statistics import PairedTest, paired_test
-from .arena import BLOCK, FIRST, Arena
+from .arena import FIRST, Arena
 from .board import Board
 from .objectives import QUALITY, Objectives
 from .standing import Standing
@@ -25,6 +25,7 @@ _BEYOND_DOUBT = 0.97
 _ROUNDING = 1e-6
 _KNOWN_WELL = 2 * FIRST
 _WORTH_PROVING = 0.5
+_AT_A_TIME = 32  # cells, before it is looked at anew; not what the LM takes at a time, which is another one each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +209,8 @@ class Promotion:
 def _level(arena: Arena, key: str, until: int) -> None:
     """Buys a candidate's cells some at a time: those count that were bought before the budget ended."""
     while (have := len(arena.standings[key].cells)) < until:
-        some, left = max(BLOCK, arena.matrix.concurrency), arena.affordable([key])
-        arena.buy(key, min(until, have + (some if left is None else max(1, min(some, left)))))
+        left = arena.affordable([key])
+        arena.buy(key, min(until, have + (_AT_A_TIME if left is None else max(1, min(_AT_A_TIME, left)))))
 
 
 def _catching_up(arena: Arena, declared: str, winner: str) -> Iterator[None]:
@@ -218,15 +219,14 @@ def _catching_up(arena: Arena, declared: str, winner: str) -> Iterator[None]:
         if arena.standings[winner].fresh:
             arena.confirm(declared)
         _level(arena, declared, len(arena.standings[winner].cells))
-        some = max(BLOCK, arena.matrix.concurrency // 2)
         while (have := len(arena.standings[winner].cells)) < len(arena.raced):
             yield
             for key in (winner, declared):
-                _level(arena, key, min(have + some, len(arena.raced)))
+                _level(arena, key, min(have + _AT_A_TIME, len(arena.raced)))
         while (have := len(arena.standings[winner].spare)) < len(arena.spare):
             yield
             left = arena.affordable([winner, declared])
-            each = some if left is None else max(1, min(some, left // 2))
+            each = _AT_A_TIME if left is None else max(1, min(_AT_A_TIME, left // 2))
             for key in (winner, declared):
                 arena.buy_spare(key, have + each)
     except BudgetExceeded:

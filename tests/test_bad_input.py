@@ -218,3 +218,123 @@ def test_a_judge_that_mumbles_ends_nothing(rule_engine: Any, store: Store, mood:
     assert sum(rung.calls for rung in compiled.report.rungs) <= 300
     assert compiled.report.winner.dev.score == 1.0
     assert sum(rung.dev.failed + rung.test.failed for rung in compiled.report.rungs if rung.test) > 0
+
+
+class Strict(dspy.Module):
+    """Bears no other instruction than its own."""
+
+    def __init__(self, mood: Any) -> None:
+        super().__init__()
+        self.predict, self.told = dspy.Predict(mood), mood.instructions
+
+    def forward(self, text: str) -> Any:
+        if self.predict.signature.instructions != self.told:
+            raise ValueError("told something else")
+        return self.predict(text=text)
+
+
+def test_a_rung_on_which_nothing_ever_runs_ends_nothing(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    task = ps.Task(program=Strict(mood), examples=mood_rows, inputs=["text"], metric=ps.metrics.choice("mood"))
+    space = Space(formats=[], demonstrations=[], answers=["direct"], votes=[1])
+    compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=BUDGET, store=store, space=space)
+    baseline, prompts = compiled.report.rungs
+    assert compiled.report.winner is baseline
+    assert (prompts.dev.score, prompts.dev.errors) == (0.0, prompts.dev.n)
+    assert baseline.test is not None
+    assert baseline.test.score > 0
+
+
+def test_an_lm_to_choose_that_never_answers_ends_nothing(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    def failing(prompt: str) -> str:
+        raise AuthError("no such key")
+
+    space = Space(
+        formats=[], instructions=[], demonstrations=[], answers=["direct"], votes=[1],
+        lms={"other": rule_engine(failing).lm("rule/other")},
+    )  # fmt: skip
+    task = declare(mood, mood_rows)
+    compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=BUDGET, store=store, space=space)
+    baseline, chaining = compiled.report.rungs
+    assert (chaining.kept, chaining.reason) == (False, "nothing new was measured")
+    assert baseline.test is not None
+
+
+def test_a_metric_above_one_is_searched_as_well(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    def percent(example: Any, prediction: Any, trace: Any = None) -> float:
+        return 100.0 * (example.mood == prediction.mood)
+
+    task = declare(mood, mood_rows, percent)
+    report = ps.compile(task, lm=rule_engine(rule).lm(), budget=BUDGET, store=store).report
+    assert len(report.rungs) > 2
+    assert report.winner is not report.rungs[0]
+    assert "what the metric gives at most is not known" in report.notes[0]
+
+
+def test_labels_that_no_row_has_are_no_classes(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    class Chain(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.look, self.tell = dspy.Predict("text -> rainy: bool"), dspy.Predict(mood)
+
+        def forward(self, text: str) -> Any:
+            self.look(text=text)
+            return self.tell(text=text)
+
+    def answer(prompt: str) -> str:
+        return "[[ ## rainy ## ]]\nTrue\n\n[[ ## completed ## ]]" if "rainy" in prompt else rule(prompt)
+
+    rows = [{"text": row["text"]} for row in mood_rows]
+    task = ps.Task(program=Chain(), examples=rows, inputs=["text"], metric=never)
+    report = ps.compile(task, lm=rule_engine(answer).lm(), budget=ps.Budget(calls=60), store=store).report
+    assert not any("have the label" in note for note in report.notes)
+
+
+def test_a_judge_is_measured_however_small_the_budget_and_on_real_answers(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    judge = dspy.Predict("text, mood -> fine: bool")
+
+    def fine(example: Any, prediction: Any, trace: Any = None) -> bool:
+        return bool(judge(text=example.text, mood=prediction.mood.lower()).fine)
+
+    def answer(prompt: str) -> str:
+        if "fine" in prompt:
+            return "[[ ## fine ## ]]\nTrue\n\n[[ ## completed ## ]]"
+        return "well" if "day 4" in prompt else rule(prompt)  # not to be read
+
+    task = declare(mood, mood_rows, fine)
+    for calls in (100, 300):
+        report = ps.compile(task, lm=rule_engine(answer).lm(), budget=ps.Budget(calls=calls), store=store).report
+        assert "The judge agrees with itself" in report.notes[-1]
+        assert sum(rung.calls for rung in report.rungs) <= calls
+
+
+def test_repeats_make_no_judge_of_a_metric(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    report = ps.compile(
+        declare(mood, mood_rows), lm=rule_engine(rule).lm(), budget=BUDGET, store=store, repeats=3
+    ).report
+    assert not any("judge" in note for note in report.notes)
+
+
+def test_the_apps_adapter_is_part_of_the_program_as_declared(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    def xml(prompt: str) -> str:
+        if "<mood>" not in prompt:
+            return "what?"
+        return f"<mood>{'glad' if 'sun' in prompt.rsplit('<text>', 1)[-1] else 'sad'}</mood>"
+
+    lm, task = rule_engine(xml).lm(), declare(mood, mood_rows)
+    with dspy.context(adapter=dspy.XMLAdapter()):
+        compiled = ps.compile(task, lm=lm, budget=BUDGET, store=store)
+        (baseline,) = compiled.report.rungs
+        assert baseline.dev.score == 1.0
+        assert baseline.test is not None
+        assert baseline.test.score == 1.0
+        assert compiled.program(text="the sun").mood == "glad"
+    # Another adapter is another program: what is known of one is not told of the other.
+    assert ps.evaluate(compiled.program, task, lm=lm, store=store).score == 0.0

@@ -106,3 +106,14 @@ def test_labels_all_alike_are_noted() -> None:
     assert label_note(["a", "a", "b"]) is None
     assert label_note(["a"]) is None
     assert "All 3 train rows have the label 'a'" in str(label_note(["a"] * 3, "train"))
+
+
+def test_scores_that_are_all_alike_tell_no_gain_of_nothing() -> None:
+    assert advice([0.5] * 10, 40).dev_gain == pytest.approx(detectable_gain(40))
+
+
+def test_where_the_best_is_not_known_nothing_speaks_against_a_search() -> None:
+    told = advice([71.0, 80.0, 90.0] * 4, 40, best=math.inf)
+    assert told.worth_it
+    assert told.text.startswith("40 dev rows tell a gain of 3.")
+    assert "what the metric gives at most is not known" in told.text

@@ -12,13 +12,15 @@ import progspace as ps
 from progspace.errors import BudgetExceeded
 from progspace.evaluation.matrix import Matrix
 from progspace.lms.budget import Meter
-from progspace.optimizers.arena import Arena
+from progspace.optimizers.arena import Arena, _asked
 from progspace.optimizers.board import Board
 from progspace.optimizers.objectives import Objectives
 from progspace.optimizers.promotion import Promotion
 from progspace.optimizers.races.base import Purchase
 from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
+from progspace.programs.retrieval import RetrievalChoice
+from progspace.retrievers.search import Search
 from progspace.store.database import Store
 
 
@@ -273,3 +275,11 @@ def test_what_asks_the_same_runs_along_for_nothing(rule_engine: Any, store: Stor
     assert meter.spent.bought == meter.spent.calls == 12
     there.buy_all(keys[:2], 20)
     assert meter.spent.bought == 20
+
+
+def test_those_that_retrieve_otherwise_ask_otherwise(mood: Any) -> None:
+    scored = Candidate.declared(dspy.Predict(mood)).with_choice(format=Format(kind="compact", decoding="scored"))
+    calibrated = scored.with_choice(format=Format(kind="compact", decoding="calibrated"))
+    one, two = (scored.with_retrieval(RetrievalChoice(search=Search(k=k)), path="retriever") for k in (1, 2))
+    assert _asked(scored) == _asked(calibrated)
+    assert len({_asked(each) for each in (scored, one, two)}) == 3

@@ -31,7 +31,7 @@ from progspace.optimizers.proposers.pools import bootstrapped_demonstrations, la
 from progspace.optimizers.space import Space
 from progspace.optimizers.standing import Standing
 from progspace.programs.answering import Answering
-from progspace.programs.candidate import Candidate
+from progspace.programs.candidate import Candidate, unshown
 from progspace.programs.formats import Format
 from progspace.programs.nearest import Nearest
 from progspace.store.database import Store
@@ -468,3 +468,19 @@ def test_where_examples_stand_in_the_prompt_already_formats_leave_them(make_stat
     own = ({"text": "sun on day 1000", "mood": "glad"},)
     state = make_state(candidate=Candidate.declared(dspy.Predict(mood)).with_choice(demonstrations=own))
     assert all(shown(each) == own for each in FormatProposer().propose(state, 1000))
+
+
+@pytest.mark.parametrize("name", ["question", "query"])
+def test_what_a_step_of_a_chain_shows_of_an_example_counts_as_shown(name: str) -> None:
+    class Steps(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.look, self.answer = dspy.Predict("context -> gist"), dspy.Predict(f"{name} -> label")
+
+    rows = [
+        dspy.Example(context=f"c{n}", question=f"q{n}", label=str(n)).with_inputs("context", "question")
+        for n in range(4)
+    ]
+    shown = tuple({name: row.question, "label": row.label} for row in rows[:3])
+    chosen = Candidate.declared(Steps()).with_choice(predictor="answer", demonstrations=shown)
+    assert unshown(rows, chosen.apply(Steps())) == rows[3:]

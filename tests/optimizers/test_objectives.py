@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from enum import Enum
 from typing import Any
 
 import dspy
@@ -169,3 +170,13 @@ def test_optuna_stays_quiet_and_as_it_was(caplog: pytest.LogCaptureFixture) -> N
         Objectives().front([point(0.5, 10)])
     assert not caplog.records
     assert optuna.logging.get_verbosity() == before
+
+
+def test_other_metrics_are_given_what_the_program_gives() -> None:
+    class Hue(Enum):
+        RED = "red"
+
+    signature = dspy.Signature({"text": (str, dspy.InputField()), "hue": (Hue, dspy.OutputField())})
+    wanted = Objectives(metrics={"red": lambda example, prediction, trace=None: prediction.hue is Hue.RED})
+    cells = [Cell("p", "e", "m", score=1.0, output={"hue": "red"})]
+    assert wanted.measure_cells(cells, [dspy.Example()], dspy.Predict(signature))["red"] == 1.0

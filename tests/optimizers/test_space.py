@@ -77,3 +77,19 @@ def test_formats_that_would_ask_the_same_are_one(mood: Any) -> None:
     assert hints(mood) == {False, True}
     assert hints(dspy.Signature("question -> answer")) == {False}
     assert hints(dspy.Signature("question -> count: int")) == {False, True}
+
+
+def test_what_is_no_text_is_not_written_as_text(rule_engine: Any) -> None:
+    def kinds(annotation: Any) -> set[str]:
+        signature = dspy.Signature({"given": (annotation, dspy.InputField()), "mood": (str, dspy.OutputField())})
+        return {each.kind for each in Space().formats_for([signature], rule_engine(str).lm())}
+
+    assert kinds(list[str]) == kinds(dspy.Code) == {"compact", "json"}
+    assert kinds(dspy.History) == kinds(dspy.Image) == kinds(list[dspy.Image]) == {"json"}
+
+
+def test_one_format_beside_the_declared_one_is_a_choice(rule_engine: Any, mood: Any) -> None:
+    space = Space(formats=["json"], decodings=["free"])
+    lm = rule_engine(str).lm()
+    assert [each.label for each in space.formats_for([mood], lm)] == ["json, free"]
+    assert default_plans(space, dspy.Predict(mood), lm)[0].name == "formats"
