@@ -116,8 +116,9 @@ def compile(  # noqa: A001 — the public name
     what cannot be told from luck leaves the baseline. At the end the sealed test split is read, once, for the baseline
     and each rung's best (but for one that lost, and asks far more than the winner).
 
-    The same task, LM, seed and budget give the same winner. What has been bought is in the store: a compile that was
-    stopped, or is run again, buys no answer twice.
+    The same task, LM, seed and budget of calls give the same winner; a budget of tokens, money or time ends a little
+    sooner or later each time. What has been bought is in the store: a compile that was stopped, or is run again, buys
+    no answer twice.
 
     Args:
         task: What is wanted and how it is scored.
@@ -209,7 +210,7 @@ def compile(  # noqa: A001 — the public name
         seed=seed,
     )
     used = {name: each for name, each in arena.lms.items() if name in winner.candidate.lms}
-    values = {key: promotion.values(arena, key) for key in arena.measured}
+    values = {key: promotion.values(arena, key) for key in arena.measured if not arena.too_long(key)}
     indices = promotion.objectives.front(list(values.values()))
     front = sorted(
         ((key, values[key]) for key in [list(values)[i] for i in indices]), key=lambda each: each[1]["tokens"]
@@ -266,6 +267,11 @@ def _notes(climbed: Climb, arena: Arena) -> list[str]:
     class_of = _class_of(arena.task)
     if any(map(class_of, arena.dev)) and (alike := label_note([class_of(example) for example in arena.dev])):
         notes.append(alike)
+    if arena.too_long(arena.key_of(climbed.winner.best)):
+        notes.append(
+            f"No program was found whose prompts have at most {arena.max_prompt_tokens} tokens; the winner's have "
+            f"{numbers.count(climbed.winner.best.prompt_tokens)}."
+        )
     if (scores := [score for each in arena.standings.values() for score in each.scores]) and not any(scores):
         notes.append(
             f"Each of {numbers.count(len(scores))} scores is 0, whatever was tried: see by some answers whether the "

@@ -179,6 +179,8 @@ class Promotion:
         fresh = _fresh(arena.standings[keys[row]], arena.standings[keys[0]])
         if arena.too_long(keys[row]):
             return False, Verdict(better, fresh, "its prompts are too long")
+        if arena.too_long(keys[0]):
+            return True, Verdict(better, fresh, "its prompts are short enough, and the other's are too long")
         if broken := self.objectives.broken(one):
             return False, Verdict(better, fresh, f"it breaks the limit of {', '.join(broken)}")
         if broken := self.objectives.broken(other):

@@ -338,3 +338,19 @@ def test_the_apps_adapter_is_part_of_the_program_as_declared(
         assert compiled.program(text="the sun").mood == "glad"
     # Another adapter is another program: what is known of one is not told of the other.
     assert ps.evaluate(compiled.program, task, lm=lm, store=store).score == 0.0
+
+
+@pytest.mark.parametrize(("most", "kept"), [(60, True), (10, False)])
+def test_a_declared_program_whose_prompts_are_too_long_is_told(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, *, most: int, kept: bool
+) -> None:
+    space = Space(max_prompt_tokens=most, instructions=[], demonstrations=[], answers=["direct"], votes=[1])
+    compiled = ps.compile(declare(mood, mood_rows), lm=rule_engine(rule).lm(), budget=BUDGET, store=store, space=space)
+    report = compiled.report
+    assert (report.winner is not report.rungs[0]) is kept
+    assert any("No program was found whose prompts have at most 10 tokens" in note for note in report.notes) is not kept
+    if kept:
+        assert report.winner.reason == "its prompts are short enough, and the other's are too long"
+        assert all(point.values["input_tokens"] <= most for point in compiled.front)
+    else:
+        assert not compiled.front
