@@ -19,6 +19,7 @@ from .artifacts.compiled import Compiled, FrontPoint
 from .artifacts.weights import adapters_of
 from .errors import BudgetExceeded, LMError
 from .evaluation import numbers
+from .evaluation.checks import check_at_least
 from .evaluation.executor import Workers, executor_of
 from .evaluation.findings import Point
 from .evaluation.judges import asks_an_lm, judge_variance
@@ -142,11 +143,13 @@ def compile(  # noqa: A001 — the public name
             it.
 
     Raises:
+        DataError: A number is too small to mean anything: ``test_rows``, ``repeats`` or ``workers`` below 1.
         BudgetExceeded: The budget does not even hold the baseline.
         ProgramError: The program as declared fails on every example, and not for what the LM wrote.
         LMError: The LM does not answer.
         MetricError: The metric raised.
     """
+    check_at_least(1, test_rows=test_rows, repeats=repeats)
     if not isinstance(store, Store) or isinstance(workers, str):
         with (
             nullcontext(store) if isinstance(store, Store) else open_store(store) as opened,

@@ -14,6 +14,7 @@ from .artifacts.compiled import Compiled
 from .compiler import Progress, compile  # noqa: A004 — the public name
 from .errors import LMError, ProgramError
 from .evaluation import numbers
+from .evaluation.checks import check_at_least
 from .evaluation.matrix import Matrix
 from .evaluation.scoring import DEFAULT_STORE, check_alpha, examples_of
 from .evaluation.statistics import PairedTest, paired_test
@@ -184,9 +185,10 @@ def transfer(
         ArtifactError: The file is no artifact.
         ProgramError: The program has other predictors than the task's.
         LMError: The new LM does not answer.
-        DataError: Alpha is out of range.
+        DataError: Alpha is out of range, or ``rows`` or ``test_rows`` below 1.
         ProgspaceError: Others, as ``ps.compile`` raises them.
     """
+    check_at_least(1, rows=rows, test_rows=test_rows)
     if not isinstance(store, Store):
         with open_store(store) as opened:
             return transfer(
@@ -242,6 +244,7 @@ def forecast_transfer(
     test_rows: int | None = None,
 ) -> TransferForecast:
     """Tells what a transfer will test, and what it will cost; no LM is called. Arguments are those of `transfer`."""
+    check_at_least(1, rows=rows)
     old, space = _artifact(compiled), space or Space()
     parts, _ = _parts(old, task, to, space)
     count = len(list(examples_of(task, "dev", data))[:rows])

@@ -10,6 +10,7 @@ from typing import Any
 
 import dspy
 
+from ..evaluation.checks import check_at_least
 from ..evaluation.numbers import count, duration
 from ..lms.budget import Budget
 from ..lms.journal import concurrency
@@ -139,7 +140,11 @@ def forecast(
         store: Where answers of this LM may be known, and so its pace.
         test_rows: How many examples of the sealed test will be read; None for all.
         rungs: How many programs will run on the sealed test at most, the program as declared among them.
+
+    Raises:
+        DataError: ``test_rows`` is below 1.
     """
+    check_at_least(1, test_rows=test_rows)
     space = space or Space()
     examples = task.train[:_EXAMPLES]
     notes: list[str] = []
@@ -157,7 +162,7 @@ def forecast(
     pace = _pace(lm, store, tokens, outputs, notes)
     calls = _search_calls(lm, budget, tokens, outputs, pace, per_example)
     search = _bill(lm, calls, tokens, outputs, pace).within(budget)
-    rows = min(task.test_size, test_rows or task.test_size)
+    rows = task.test_size if test_rows is None else min(task.test_size, test_rows)
     # A chat answer that cannot be read is asked for once more as JSON.
     most = max(each.calls for each in rehearsed) + judging.calls
     read = Range(rows * per_example, rows * per_example * min(3, rungs), rows * most * max(rungs, 2))

@@ -13,6 +13,7 @@ from dspy.lm15 import AuthError, RateLimitError, ServerError
 
 import progspace as ps
 from progspace.evaluation.power import advice
+from progspace.optimizers.forecast import forecast
 from progspace.optimizers.space import Space
 from progspace.store.database import Store
 
@@ -198,6 +199,34 @@ def test_a_budget_too_small_for_the_baseline_is_told_and_what_it_bought_is_kept(
     with pytest.raises(ps.BudgetExceeded, match=f"the budget of {calls} calls is spent"):
         ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=ps.Budget(calls=calls), store=store)
     assert len(engine.prompts) == store.count("answers") == calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"test_rows": 0}, "test_rows=0: should be greater than or equal to 1"),
+        ({"test_rows": -3}, "test_rows=-3"),
+        ({"repeats": 0}, "repeats=0"),
+        ({"repeats": -1}, "repeats=-1"),
+        ({"workers": 0}, "workers=0"),
+        ({"workers": -2}, "workers=-2"),
+    ],
+)
+def test_a_number_that_means_nothing_is_refused_before_anything_is_asked(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, arguments: dict[str, int], told: str
+) -> None:
+    """No test rows were all of the sealed test, no workers as many as the LM takes."""
+    engine, task = rule_engine(rule), declare(mood, mood_rows)
+    with pytest.raises(ps.DataError, match=told):
+        ps.compile(task, lm=engine.lm(), budget=BUDGET, store=store, **arguments)
+    if "workers" in arguments:
+        with pytest.raises(ps.DataError, match=told):
+            ps.evaluate(task.program, task, lm=engine.lm(), store=store, **arguments)
+    if "test_rows" in arguments:
+        with pytest.raises(ps.DataError, match=told):
+            forecast(task, engine.lm(), BUDGET, test_rows=arguments["test_rows"])
+    assert engine.prompts == []
+    assert task.unsealed == ()
 
 
 def test_a_space_of_one_point_measures_what_was_declared(
