@@ -32,6 +32,12 @@ def add_compile(app: typer.Typer) -> None:
     app.command()(compile)
 
 
+def _above_0(limit: float | None) -> float | None:
+    if limit is not None and not limit > 0:
+        raise typer.BadParameter("Input should be greater than 0")
+    return limit
+
+
 def compile(  # noqa: A001
     task: TaskArgument,
     lm: LmOption = "local",
@@ -43,8 +49,8 @@ def compile(  # noqa: A001
         int | None, typer.Option("--calls", min=1, help="Budget of LM calls; 2,000 where no budget is given.")
     ] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Budget of tokens.")] = None,
-    usd: Annotated[float | None, typer.Option("--usd", help="Budget of money.")] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Budget of time.")] = None,
+    usd: Annotated[float | None, typer.Option("--usd", help="Budget of money.", callback=_above_0)] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Budget of time.", callback=_above_0)] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of draws and intervals.")] = 0,
     test_rows: TestRowsOption = None,
     store: StoreOption = DEFAULT_STORE,
