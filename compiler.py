@@ -143,12 +143,14 @@ def compile(  # noqa: A001 — the public name
             it.
 
     Raises:
-        DataError: A number is too small to mean anything: ``test_rows``, ``repeats`` or ``workers`` below 1.
+        DataError: A number is too small to mean anything: ``test_rows``, ``repeats`` or ``workers`` below 1,
+            ``seed`` below 0.
         BudgetExceeded: The budget does not even hold the baseline.
         ProgramError: The program as declared fails on every example, and not for what the LM wrote.
         LMError: The LM does not answer.
         MetricError: The metric raised.
     """
+    check_at_least(0, seed=seed)
     check_at_least(1, test_rows=test_rows, repeats=repeats)
     if not isinstance(store, Store) or isinstance(workers, str):
         with (

@@ -185,9 +185,10 @@ def transfer(
         ArtifactError: The file is no artifact.
         ProgramError: The program has other predictors than the task's.
         LMError: The new LM does not answer.
-        DataError: Alpha is out of range, or ``rows`` or ``test_rows`` below 1.
+        DataError: Alpha is out of range, ``rows`` or ``test_rows`` below 1, or ``seed`` below 0.
         ProgspaceError: Others, as ``ps.compile`` raises them.
     """
+    check_at_least(0, seed=seed)
     check_at_least(1, rows=rows, test_rows=test_rows)
     if not isinstance(store, Store):
         with open_store(store) as opened:

@@ -28,6 +28,7 @@ __all__ = [
     "MarginOption",
     "PortOption",
     "ProgramArgument",
+    "SeedOption",
     "SplitOption",
     "StoreOption",
     "TaskArgument",
@@ -75,6 +76,7 @@ KnownOption = Annotated[
 HostOption = Annotated[str, typer.Option("--host", help="The address to listen on.")]
 PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")]
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Without a key, also where other machines reach it.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of draws and intervals.")]
 TestRowsOption = Annotated[
     int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")
 ]

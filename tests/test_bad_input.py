@@ -210,6 +210,7 @@ def test_a_budget_too_small_for_the_baseline_is_told_and_what_it_bought_is_kept(
         ({"repeats": -1}, "repeats=-1"),
         ({"workers": 0}, "workers=0"),
         ({"workers": -2}, "workers=-2"),
+        ({"seed": -1}, "seed=-1: should be greater than or equal to 0"),
     ],
 )
 def test_a_number_that_means_nothing_is_refused_before_anything_is_asked(
@@ -219,9 +220,15 @@ def test_a_number_that_means_nothing_is_refused_before_anything_is_asked(
     engine, task = rule_engine(rule), declare(mood, mood_rows)
     with pytest.raises(ps.DataError, match=told):
         ps.compile(task, lm=engine.lm(), budget=BUDGET, store=store, **arguments)
-    if "workers" in arguments:
+    if "workers" in arguments or "seed" in arguments:
         with pytest.raises(ps.DataError, match=told):
             ps.evaluate(task.program, task, lm=engine.lm(), store=store, **arguments)
+        with pytest.raises(ps.DataError, match=told):
+            ps.compare(task.program, task.program, task, lm=engine.lm(), store=store, **arguments)
+        with pytest.raises(ps.DataError, match=told):
+            ps.robustness(task.program, task, lm=engine.lm(), store=store, **arguments)
+        with pytest.raises(ps.DataError, match=told):
+            ps.edge_cases(task, task.program, lm=engine.lm(), store=store, embedder=None, **arguments)
     if "test_rows" in arguments:
         with pytest.raises(ps.DataError, match=told):
             forecast(task, engine.lm(), BUDGET, test_rows=arguments["test_rows"])

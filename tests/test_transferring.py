@@ -62,6 +62,15 @@ def test_a_number_of_rows_that_means_nothing_is_refused_before_anything_is_asked
     assert engine.prompts == []
 
 
+def test_a_seed_below_0_is_refused_before_anything_is_asked(
+    task: ps.Task, path: Path, rule_engine: Any, store: Store
+) -> None:
+    engine = rule_engine(new)
+    with pytest.raises(ps.DataError, match="seed=-1: should be"):
+        transfer(path, task, to=engine.lm("rule/new"), store=store, seed=-1)
+    assert engine.prompts == []
+
+
 def test_what_carries_over_and_what_is_searched_again(
     task: ps.Task, path: Path, rule_engine: Any, store: Store
 ) -> None:
