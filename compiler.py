@@ -39,7 +39,7 @@ from .optimizers.plans import default_plans
 from .optimizers.promotion import Promotion
 from .optimizers.proposers.base import Proposer
 from .optimizers.races.base import RaceMaker
-from .optimizers.races.registry import DEFAULT_RACE, RACES
+from .optimizers.races.registry import DEFAULT_RACE, race_maker
 from .optimizers.rung import Climb, Listener, Rung
 from .optimizers.rung_report import rung_reports
 from .optimizers.rung_search import SearchMeans
@@ -144,14 +144,15 @@ def compile(  # noqa: A001 — the public name
 
     Raises:
         DataError: A number is too small to mean anything: ``test_rows``, ``repeats`` or ``workers`` below 1,
-            ``seed`` below 0.
+            ``seed`` below 0. Or there is no such race.
         BudgetExceeded: The budget does not even hold the baseline.
         ProgramError: The program as declared fails on every example, and not for what the LM wrote.
-        LMError: The LM does not answer.
+        LMError: The LM does not answer, or is none.
         MetricError: The metric raised.
     """
     check_at_least(0, seed=seed)
     check_at_least(1, test_rows=test_rows, repeats=repeats)
+    make_race = race_maker(race)
     if not isinstance(store, Store) or isinstance(workers, str):
         with (
             nullcontext(store) if isinstance(store, Store) else open_store(store) as opened,
@@ -193,7 +194,7 @@ def compile(  # noqa: A001 — the public name
             space,
             writer=matrix.journaled(writer or _writer(lm)),
             promotion=promotion,
-            make_race=RACES[race] if isinstance(race, str) else race,
+            make_race=make_race,
             seed=seed,
             told=Listener(rung=_each(log.rung, told.rung), kept=_each(log.climbed, told.kept), round=round_begins),
         )

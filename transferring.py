@@ -19,6 +19,7 @@ from .evaluation.matrix import Matrix
 from .evaluation.scoring import DEFAULT_STORE, check_alpha, examples_of
 from .evaluation.statistics import PairedTest, paired_test
 from .lms.budget import Budget, Meter
+from .lms.factory import check_lm
 from .optimizers.calibration import calibrate, is_calibrated
 from .optimizers.carrying import Part, narrowed, parts_of, without_part
 from .optimizers.forecast import Forecast, Range, forecast
@@ -197,6 +198,7 @@ def transfer(
                 space=space, seed=seed, test_rows=test_rows, workers=workers, progress=progress,
             )  # fmt: skip
     check_alpha(alpha)
+    check_lm(to)
     old, space = _artifact(compiled), space or Space()
     parts, notes = _parts(old, task, to, space)
     examples = list(examples_of(task, "dev", data))[:rows]
@@ -246,6 +248,7 @@ def forecast_transfer(
 ) -> TransferForecast:
     """Tells what a transfer will test, and what it will cost; no LM is called. Arguments are those of `transfer`."""
     check_at_least(1, rows=rows)
+    check_lm(to)
     old, space = _artifact(compiled), space or Space()
     parts, _ = _parts(old, task, to, space)
     count = len(list(examples_of(task, "dev", data))[:rows])

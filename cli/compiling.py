@@ -87,15 +87,14 @@ def compile(  # noqa: A001
     from ..compiler import compile as compile_task
     from ..evaluation.rendering import report_view
     from ..lms.budget import Budget
-    from ..optimizers.races.registry import DEFAULT_RACE, RACES
+    from ..optimizers.races.registry import DEFAULT_RACE, race_maker
     from ..progress import CompileProgress
 
     loaded, model, chosen = find_task(task), find_lm(lm, base_url), _space(space)
     progress = CompileProgress()
     if finetune:
         chosen = _with_finetuning(chosen, progress, yes)
-    if race is not None and race not in RACES:
-        raise DataError(f"there is no race {race!r}; there is {', '.join(RACES)}")
+    make_race = race_maker(race or DEFAULT_RACE)
     target = out or Path(f"{loaded.name}.progspace.json")
     spend = {"calls": calls, "tokens": tokens, "usd": usd, "minutes": minutes}
     budget = Budget(**spend) if any(spend.values()) else Budget(calls=2000)  # type: ignore[arg-type]
@@ -114,7 +113,7 @@ def compile(  # noqa: A001
                 workers=workers,
                 progress=progress,
                 space=chosen,
-                race=race or DEFAULT_RACE,
+                race=make_race,
                 objectives=_objectives(limits, sure),
             )
     except KeyboardInterrupt:

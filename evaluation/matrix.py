@@ -14,6 +14,7 @@ import dspy
 
 from ..lms.batch import Batches
 from ..lms.budget import Meter
+from ..lms.factory import check_lm
 from ..lms.journal import Answers, JournaledLM, StoredAnswer, lm_identity
 from ..programs.examples import example_hash
 from ..programs.metrics import OFFLINE, JudgeMetric, metric_identity
@@ -225,7 +226,12 @@ class Matrix:
         return metered
 
     def journaled(self, lm: dspy.BaseLM) -> JournaledLM:
-        """Gives an LM that is counted by this matrix's meter, and whose answers are remembered."""
+        """Gives an LM that is counted by this matrix's meter, and whose answers are remembered.
+
+        Raises:
+            LMError: It is no LM.
+        """
+        check_lm(lm)
         if isinstance(lm, JournaledLM) and lm.meter is self.meter:
             return lm
         lm = lm.lm if isinstance(lm, JournaledLM) else lm

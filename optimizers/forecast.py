@@ -13,6 +13,7 @@ import dspy
 from ..evaluation.checks import check_at_least
 from ..evaluation.numbers import count, duration
 from ..lms.budget import Budget
+from ..lms.factory import check_lm
 from ..lms.journal import concurrency
 from ..lms.prices import price
 from ..programs.answering import Answering
@@ -143,7 +144,9 @@ def forecast(
 
     Raises:
         DataError: ``test_rows`` is below 1.
+        LMError: What is given is no LM.
     """
+    check_lm(lm)
     check_at_least(1, test_rows=test_rows)
     space = space or Space()
     examples = task.train[:_EXAMPLES]

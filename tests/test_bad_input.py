@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pytest
@@ -234,6 +234,39 @@ def test_a_number_that_means_nothing_is_refused_before_anything_is_asked(
             forecast(task, engine.lm(), BUDGET, test_rows=arguments["test_rows"])
     assert engine.prompts == []
     assert task.unsealed == ()
+
+
+def test_a_race_that_there_is_not_is_told_with_those_there_are(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    engine = rule_engine(rule)
+    with pytest.raises(ps.DataError, match="there is no race 'fast'; there is posterior_halving, top_two"):
+        ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store, race="fast")
+    assert engine.prompts == []
+
+
+@pytest.mark.parametrize(
+    ("lm", "told"),
+    [("openai/x", r"'openai/x' is no LM: .* ps\.lm\('openai/x'\) makes one"), (None, r"None is no LM: .* ps\.lm")],
+)
+def test_the_name_of_an_lm_is_none(store: Store, mood: Any, mood_rows: Any, lm: Any, told: str) -> None:
+    task = declare(mood, mood_rows)
+    asking: list[Callable[[], object]] = [
+        lambda: ps.compile(task, lm=lm, budget=BUDGET, store=store),
+        lambda: ps.evaluate(task.program, task, lm=lm, store=store),
+        lambda: ps.evaluate(task.program, task, lm=lm, store=store, batch=True),
+        lambda: forecast(task, lm, BUDGET),
+    ]
+    for ask in asking:
+        with pytest.raises(ps.LMError, match=told):
+            ask()
+
+
+def test_the_name_of_a_writer_is_none(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    engine, writer = rule_engine(rule), cast("Any", "openai/x")
+    with pytest.raises(ps.LMError, match="'openai/x' is no LM"):
+        ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store, writer=writer)
+    assert engine.prompts == []
 
 
 def test_a_space_of_one_point_measures_what_was_declared(

@@ -53,6 +53,11 @@ def test_help_teaches(folder: Path) -> None:
         (["compile", "moods.py:other"], "is not a progspace Task"),
         (["compile", "moods.py:task", "--lm", "local:/no/model"], "progspace models install smollm2-135m"),
         (["compile", "moods.py:task", "--calls", "0"], "--calls"),
+        (["compile", "moods.py:task", "--lm", "x/y", "--race", "fast"], "there is no race 'fast'; there is"),
+        (
+            ["compile", "moods.py:task", "--lm", "x/y", "--space", '{"lms": {"large": "openai/x"}}'],
+            "'openai/x' is no LM: in Python, ps.lm('openai/x') makes one",
+        ),
         (["compile", "moods.py:task", "--usd", "0", "--dry-run"], "'--usd': Input should be greater than 0"),
         (["compile", "moods.py:task", "--usd", "0", "--calls", "60"], "'--usd': Input should be greater than 0"),
         (["compile", "moods.py:task", "--minutes", "0"], "'--minutes': Input should be greater than 0"),
