@@ -98,16 +98,13 @@ def report_lines(report: Findings) -> list[str]:
     if len(report.rungs) > 1 and winner.test:
         told = ", ".join(f"{numbers.percent(score)} after {numbers.count(calls)}" for calls, score in report.curve)
         lines.append(f"Held-out score by calls: {told}.")
-    bought = sum(rung.bought for rung in report.rungs)
-    asked = sum(rung.calls for rung in report.rungs)
-    known = "" if bought >= asked else f" ({numbers.count(asked - bought)} of them answered before, and free)"
     read = (
         f" Sealed test, read after the search: {numbers.count(report.test_calls)} calls, "
         f"{numbers.duration(report.test_seconds)}."
     )
     lines.append(
         f"{report.lm}, seed {report.seed}: {sizes['train']} train, {sizes['dev']} dev, {sizes['test']} test examples. "
-        f"Search: {numbers.count(asked)} calls{known}, {numbers.duration(sum(rung.seconds for rung in report.rungs))}."
+        f"Search: {_calls_told(report)}, {numbers.duration(sum(rung.seconds for rung in report.rungs))}."
         f"{read if sizes['test'] else ''}"
     )
     failed = sum(rung.test.failed for rung in report.rungs if rung.test)
@@ -119,6 +116,16 @@ def report_lines(report: Findings) -> list[str]:
             "it is no longer proven by it."
         )
     return [*lines, *report.notes]
+
+
+def _calls_told(report: Findings) -> str:
+    """What the search asked, and what of it was not bought."""
+    asked = sum(rung.calls for rung in report.rungs)
+    failed = sum(rung.failed for rung in report.rungs)
+    known = asked - failed - sum(rung.bought for rung in report.rungs)
+    apart = [f"{numbers.count(known)} of them answered before, and free"] if known > 0 else []
+    apart += [f"{numbers.count(failed)} of them never answered"] if failed > 0 else []
+    return f"{numbers.count(asked)} calls" + (f" ({'; '.join(apart)})" if apart else "")
 
 
 def _rung_line(rung: RungReport) -> str:

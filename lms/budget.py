@@ -49,7 +49,8 @@ class Spent:
     Attributes:
         calls: Different prompts asked. An answer that was known before the search counts here as well: so a search that
             is run again, or goes on after it was stopped, takes the same way as one that ran through.
-        bought: Calls among them that the LM really answered now; the others were known and cost nothing.
+        bought: Calls among them that the LM really answered now; the others were known and cost nothing, or failed.
+        failed: Calls among them that were not answered.
         input_tokens: Of all calls.
         output_tokens: Of all calls.
         usd: Paid now.
@@ -58,6 +59,7 @@ class Spent:
 
     calls: int = 0
     bought: int = 0
+    failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float = 0.0
@@ -67,6 +69,7 @@ class Spent:
         return Spent(
             calls=self.calls - earlier.calls,
             bought=self.bought - earlier.bought,
+            failed=self.failed - earlier.failed,
             input_tokens=self.input_tokens - earlier.input_tokens,
             output_tokens=self.output_tokens - earlier.output_tokens,
             usd=self.usd - earlier.usd,
@@ -77,6 +80,7 @@ class Spent:
         return Spent(
             calls=self.calls + other.calls,
             bought=self.bought + other.bought,
+            failed=self.failed + other.failed,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             usd=self.usd + other.usd,
@@ -144,6 +148,7 @@ class Meter:
             return Spent(
                 calls=self._calls,
                 bought=self._bought,
+                failed=self._calls - len(self._settled),
                 input_tokens=self._input_tokens,
                 output_tokens=self._output_tokens,
                 usd=self._usd,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from typing import Any, cast
@@ -13,6 +14,7 @@ from dspy.lm15 import AuthError, RateLimitError, ServerError
 
 import progspace as ps
 from progspace.evaluation.power import advice
+from progspace.evaluation.rendering import report_lines
 from progspace.optimizers.forecast import forecast
 from progspace.optimizers.space import Space
 from progspace.store.database import Store
@@ -165,6 +167,28 @@ def test_an_lm_that_dies_on_the_way_is_told_and_what_was_paid_is_kept(
     healed = rule_engine(rule)
     ps.compile(declare(mood, mood_rows), lm=healed.lm(), budget=BUDGET, store=store)
     assert not bought & set(healed.prompts)
+
+
+def test_calls_that_failed_are_not_told_as_answered_before(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    def falling(prompt: str) -> str:
+        if hashlib.sha256(prompt.encode()).digest()[0] < 64:
+            raise RuntimeError("it fell over")
+        return rule(prompt)
+
+    def told(report: Any) -> str:
+        return next(line for line in report_lines(report) if "seed 0:" in line)
+
+    task = declare(mood, mood_rows, test=())
+    first = ps.compile(task, lm=rule_engine(falling).lm(), budget=BUDGET, store=store).report
+    failed = sum(rung.failed for rung in first.rungs)
+    asked, answered = sum(rung.calls for rung in first.rungs), store.count("answers")
+    assert (failed, sum(rung.bought for rung in first.rungs)) == (asked - answered, answered)
+    assert failed > 0
+    assert f"Search: {asked} calls ({failed} of them never answered), " in told(first)
+    again = ps.compile(task, lm=rule_engine(falling).lm(), budget=BUDGET, store=store).report
+    assert f"calls ({answered} of them answered before, and free; {failed} of them never answered), " in told(again)
 
 
 def test_an_lm_that_is_throttled_now_and_then_costs_retries_and_no_score(
