@@ -28,7 +28,7 @@ from .evaluation.page.reading import read_content
 from .evaluation.power import label_note
 from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
-from .lms.budget import Budget, Meter, Spent
+from .lms.budget import Budget, Meter, Spent, check_priced
 from .lms.journal import lm_identity
 from .lms.training.jobs import Event
 from .optimizers.arena import Arena
@@ -145,7 +145,7 @@ def compile(  # noqa: A001 — the public name
     Raises:
         DataError: A number is too small to mean anything: ``test_rows``, ``repeats`` or ``workers`` below 1,
             ``seed`` below 0. Or there is no such race.
-        BudgetExceeded: The budget does not even hold the baseline.
+        BudgetExceeded: The budget does not even hold the baseline, or is of money, and an LM's price is not known.
         ProgramError: The program as declared fails on every example, and not for what the LM wrote.
         LMError: The LM does not answer, or is none.
         MetricError: The metric raised.
@@ -168,6 +168,7 @@ def compile(  # noqa: A001 — the public name
     meter = Meter(budget)
     matrix = Matrix(store, task.metric, lm, meter, workers=workers, on_cells=told.cells)
     space = space or Space()
+    check_priced(budget, *space.lms.values())
     arena = Arena(
         task,
         stratified(task.dev, _class_of(task)),

@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 from ..lms.batch import Batches
-from ..lms.budget import Meter
+from ..lms.budget import Meter, check_priced
 from ..lms.factory import check_lm
 from ..lms.journal import Answers, JournaledLM, StoredAnswer, lm_identity
 from ..programs.examples import example_hash
@@ -230,8 +230,10 @@ class Matrix:
 
         Raises:
             LMError: It is no LM.
+            BudgetExceeded: Money is limited, and its price is not known.
         """
         check_lm(lm)
+        check_priced(self.meter.budget, lm)
         if isinstance(lm, JournaledLM) and lm.meter is self.meter:
             return lm
         lm = lm.lm if isinstance(lm, JournaledLM) else lm

@@ -9,9 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import BudgetExceeded
+import dspy
 
-__all__ = ["Budget", "Meter", "Spent", "UnderWay"]
+from ..errors import BudgetExceeded
+from .prices import may_be_priced
+
+__all__ = ["Budget", "Meter", "Spent", "UnderWay", "check_priced"]
+
+_UNPRICED = "the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,17 @@ class Budget:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"Budget({name}={value}): must be above 0, or None for no limit")
+
+
+def check_priced(budget: Budget, *lms: dspy.BaseLM) -> None:
+    """Refuses LMs of unknown price where money is limited, before they are asked.
+
+    Raises:
+        BudgetExceeded: One of them is.
+    """
+    for lm in lms if budget.usd is not None else ():
+        if not may_be_priced(lm):
+            raise BudgetExceeded(f"{lm.model}: {_UNPRICED}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +224,7 @@ class Meter:
             self._bought += 1
             self._usd += usd or 0.0
         if usd is None and self.budget.usd is not None:
-            raise BudgetExceeded("the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens")
+            raise BudgetExceeded(_UNPRICED)
 
     def paid(self, usd: float) -> None:
         """Adds what was paid for something else than a call: a training."""

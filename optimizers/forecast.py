@@ -10,9 +10,10 @@ from typing import Any
 
 import dspy
 
+from ..errors import BudgetExceeded
 from ..evaluation.checks import check_at_least
 from ..evaluation.numbers import count, duration
-from ..lms.budget import Budget
+from ..lms.budget import Budget, check_priced
 from ..lms.factory import check_lm
 from ..lms.journal import concurrency
 from ..lms.prices import price
@@ -174,6 +175,10 @@ def forecast(
         notes.append(f"Tokens are reckoned at {CHARACTERS_A_TOKEN} characters each: the LM's tokenizer is not at hand.")
     if search.usd is None:
         notes.append("The LM's price is not known.")
+    try:
+        check_priced(budget, lm, *space.lms.values())
+    except BudgetExceeded as error:
+        notes.append(f"It will be refused: {error}.")
     first = per_example * min(FIRST, len(task.dev))
     if budget.calls is not None and budget.calls < first:
         notes.append(f"The budget does not hold the program as declared, which needs {count(first)} calls.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable
 from typing import Any, cast
@@ -291,6 +292,29 @@ def test_the_name_of_a_writer_is_none(rule_engine: Any, store: Store, mood: Any,
     with pytest.raises(ps.LMError, match="'openai/x' is no LM"):
         ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store, writer=writer)
     assert engine.prompts == []
+
+
+def test_a_budget_of_money_is_refused_before_anything_is_asked_where_a_price_is_not_known(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    engine, task = rule_engine(rule), declare(mood, mood_rows)
+    lm, budget, told = (
+        engine.lm(),
+        ps.Budget(usd=1.0),
+        "rule/one: the LM's price is not known, .* limit calls or tokens",
+    )
+    with pytest.raises(ps.BudgetExceeded, match=told):
+        ps.compile(task, lm=lm, budget=budget, store=store)
+    with pytest.raises(ps.BudgetExceeded, match=told):
+        ps.evaluate(task.program, task, lm=lm, budget=budget, store=store)
+    priced = rule_engine(rule)
+    priced.price = ps.Price(1.0, 1.0)
+    with pytest.raises(ps.BudgetExceeded, match=told):
+        ps.compile(task, lm=priced.lm("rule/two"), budget=budget, store=store, space=ps.Space(lms={"one": lm}))
+    assert engine.prompts == priced.prompts == []
+    assert re.search(f"It will be refused: {told}", forecast(task, lm, budget).text)
+    assert "refused" not in forecast(task, lm, BUDGET).text
+    assert "refused" not in forecast(task, priced.lm("rule/two"), budget).text
 
 
 def test_a_space_of_one_point_measures_what_was_declared(
