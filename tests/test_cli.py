@@ -58,6 +58,7 @@ def test_help_teaches(folder: Path) -> None:
             ["compile", "moods.py:task", "--lm", "x/y", "--space", '{"lms": {"large": "openai/x"}}'],
             "'openai/x' is no LM: in Python, ps.lm('openai/x') makes one",
         ),
+        (["compile", "moods.py:task", "--lm", "x/y", "--limit", "tokens=-5"], "a limit of tokens below 0"),
         (["compile", "moods.py:task", "--usd", "0", "--dry-run"], "'--usd': Input should be greater than 0"),
         (["compile", "moods.py:task", "--usd", "0", "--calls", "60"], "'--usd': Input should be greater than 0"),
         (["compile", "moods.py:task", "--minutes", "0"], "'--minutes': Input should be greater than 0"),
