@@ -26,6 +26,7 @@ __all__ = [
     "KnownOption",
     "LmOption",
     "MarginOption",
+    "OtherLmOption",
     "PortOption",
     "ProgramArgument",
     "SeedOption",
@@ -38,6 +39,7 @@ __all__ = [
     "artifact_path",
     "fail",
     "find_lm",
+    "find_other_lm",
     "find_program",
     "find_strangeness",
     "find_task",
@@ -62,6 +64,9 @@ ProgramArgument = Annotated[
 ]
 LmOption = Annotated[
     str, typer.Option("--lm", help="`local`, `local:/path`, or a model as DSPy names it: `openai/gpt-4o-mini`.")
+]
+OtherLmOption = Annotated[
+    str | None, typer.Option("--lm", help="Another LM than the one it was compiled for, as in `compile`.")
 ]
 BaseUrlOption = Annotated[str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint.")]
 StoreOption = Annotated[
@@ -123,6 +128,15 @@ def find_lm(name: str, base_url: str | None) -> Any:
     from ..lms.factory import lm
 
     return lm(name, base_url=base_url)
+
+
+def find_other_lm(name: str | None, base_url: str | None) -> Any:
+    """Finds the LM that an artifact shall run on; None for its own."""
+    if name is not None:
+        return find_lm(name, base_url)
+    if base_url is not None:
+        raise DataError("--base-url says where the LM of --lm is: give both")
+    return None
 
 
 def find_strangeness(task: str) -> Any:
