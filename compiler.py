@@ -19,6 +19,7 @@ from .artifacts.compiled import Compiled, FrontPoint
 from .artifacts.weights import adapters_of
 from .errors import BudgetExceeded
 from .evaluation import numbers
+from .evaluation.checks import check_at_least
 from .evaluation.executor import Workers, executor_of
 from .evaluation.findings import Point
 from .evaluation.matrix import Matrix
@@ -26,7 +27,7 @@ from .evaluation.page.reading import read_content
 from .evaluation.power import label_note
 from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
-from .lms.budget import Budget, Meter, Spent
+from .lms.budget import Budget, Meter, Spent, check_priced
 from .lms.journal import lm_identity
 from .lms.training.jobs import Event
 from .optimizers.arena import Arena
@@ -38,7 +39,7 @@ from .optimizers.plans import default_plans
 from .optimizers.promotion import Promotion
 from .optimizers.proposers.base import Proposer
 from .optimizers.races.base import RaceMaker
-from .optimizers.races.registry import DEFAULT_RACE, RACES
+from .optimizers.races.registry import DEFAULT_RACE, race_maker
 from .optimizers.rung import Climb, Listener, Rung
 from .optimizers.rung_report import rung_reports
 from .optimizers.rung_search import SearchMeans
@@ -141,11 +142,16 @@ def compile(  # noqa: A001 — the public name
             it.
 
     Raises:
-        BudgetExceeded: The budget does not even hold the baseline.
+        DataError: A number is too small to mean anything: ``test_rows``, ``repeats`` or ``workers`` below 1,
+            ``seed`` below 0. Or there is no such race.
+        BudgetExceeded: The budget does not even hold the baseline, or is of money, and an LM's price is not known.
         ProgramError: The program as declared fails on every example, and not for what the LM wrote.
-        LMError: The LM does not answer.
+        LMError: The LM does not answer, or is none.
         MetricError: The metric raised.
     """
+    check_at_least(0, seed=seed)
+    check_at_least(1, test_rows=test_rows, repeats=repeats)
+    make_race = race_maker(race)
     if not isinstance(store, Store) or isinstance(workers, str):
         with (
             nullcontext(store) if isinstance(store, Store) else open_store(store) as opened,
@@ -161,6 +167,7 @@ def compile(  # noqa: A001 — the public name
     meter = Meter(budget)
     matrix = Matrix(store, task.metric, lm, meter, workers=workers, on_cells=told.cells)
     space = space or Space()
+    check_priced(budget, *space.lms.values())
     arena = Arena(
         task,
         stratified(task.dev, _class_of(task)),
@@ -187,7 +194,7 @@ def compile(  # noqa: A001 — the public name
             space,
             writer=matrix.journaled(writer or _writer(lm)),
             promotion=promotion,
-            make_race=RACES[race] if isinstance(race, str) else race,
+            make_race=make_race,
             seed=seed,
             told=Listener(rung=_each(log.rung, told.rung), kept=_each(log.climbed, told.kept), round=round_begins),
         )

@@ -14,10 +14,12 @@ from .artifacts.compiled import Compiled
 from .compiler import Progress, compile  # noqa: A004 — the public name
 from .errors import LMError, ProgramError
 from .evaluation import numbers
+from .evaluation.checks import check_at_least
 from .evaluation.matrix import Matrix
 from .evaluation.scoring import DEFAULT_STORE, check_alpha, examples_of
 from .evaluation.statistics import PairedTest, paired_test
 from .lms.budget import Budget, Meter
+from .lms.factory import check_lm
 from .optimizers.calibration import calibrate, is_calibrated
 from .optimizers.carrying import Part, narrowed, parts_of, without_part
 from .optimizers.forecast import Forecast, Range, forecast
@@ -184,9 +186,11 @@ def transfer(
         ArtifactError: The file is no artifact.
         ProgramError: The program has other predictors than the task's.
         LMError: The new LM does not answer.
-        DataError: Alpha is out of range.
+        DataError: Alpha is out of range, ``rows`` or ``test_rows`` below 1, or ``seed`` below 0.
         ProgspaceError: Others, as ``ps.compile`` raises them.
     """
+    check_at_least(0, seed=seed)
+    check_at_least(1, rows=rows, test_rows=test_rows)
     if not isinstance(store, Store):
         with open_store(store) as opened:
             return transfer(
@@ -194,6 +198,7 @@ def transfer(
                 space=space, seed=seed, test_rows=test_rows, workers=workers, progress=progress,
             )  # fmt: skip
     check_alpha(alpha)
+    check_lm(to)
     old, space = _artifact(compiled), space or Space()
     parts, notes = _parts(old, task, to, space)
     examples = list(examples_of(task, "dev", data))[:rows]
@@ -242,6 +247,8 @@ def forecast_transfer(
     test_rows: int | None = None,
 ) -> TransferForecast:
     """Tells what a transfer will test, and what it will cost; no LM is called. Arguments are those of `transfer`."""
+    check_at_least(1, rows=rows)
+    check_lm(to)
     old, space = _artifact(compiled), space or Space()
     parts, _ = _parts(old, task, to, space)
     count = len(list(examples_of(task, "dev", data))[:rows])

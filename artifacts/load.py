@@ -119,7 +119,8 @@ def _made(identity: dict[str, Any], path: Path | None) -> dspy.BaseLM:
             f"the LM {model!r} cannot be made as it was ({error}): ps.load(path, lm=your_lm)"
         ) from error
     raise ArtifactError(
-        f"the program was compiled for the LM {model!r}, which cannot be made from its name: ps.load(path, lm=your_lm)"
+        f"the program was compiled for the LM {model!r}, which cannot be made from its name: "
+        "ps.load(path, lm=your_lm), or --lm (and --base-url) of a command"
     )
 
 

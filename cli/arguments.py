@@ -26,8 +26,10 @@ __all__ = [
     "KnownOption",
     "LmOption",
     "MarginOption",
+    "OtherLmOption",
     "PortOption",
     "ProgramArgument",
+    "SeedOption",
     "SplitOption",
     "StoreOption",
     "TaskArgument",
@@ -37,6 +39,7 @@ __all__ = [
     "artifact_path",
     "fail",
     "find_lm",
+    "find_other_lm",
     "find_program",
     "find_strangeness",
     "find_task",
@@ -62,6 +65,9 @@ ProgramArgument = Annotated[
 LmOption = Annotated[
     str, typer.Option("--lm", help="`local`, `local:/path`, or a model as DSPy names it: `openai/gpt-4o-mini`.")
 ]
+OtherLmOption = Annotated[
+    str | None, typer.Option("--lm", help="Another LM than the one it was compiled for, as in `compile`.")
+]
 BaseUrlOption = Annotated[str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint.")]
 StoreOption = Annotated[
     str,
@@ -75,6 +81,7 @@ KnownOption = Annotated[
 HostOption = Annotated[str, typer.Option("--host", help="The address to listen on.")]
 PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")]
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Without a key, also where other machines reach it.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of draws and intervals.")]
 TestRowsOption = Annotated[
     int | None, typer.Option("--test-rows", min=1, help="Read only so many examples of the sealed test.")
 ]
@@ -121,6 +128,15 @@ def find_lm(name: str, base_url: str | None) -> Any:
     from ..lms.factory import lm
 
     return lm(name, base_url=base_url)
+
+
+def find_other_lm(name: str | None, base_url: str | None) -> Any:
+    """Finds the LM that an artifact shall run on; None for its own."""
+    if name is not None:
+        return find_lm(name, base_url)
+    if base_url is not None:
+        raise DataError("--base-url says where the LM of --lm is: give both")
+    return None
 
 
 def find_strangeness(task: str) -> Any:

@@ -13,6 +13,7 @@ from .arguments import (
     BaseUrlOption,
     JsonOption,
     LmOption,
+    SeedOption,
     StoreOption,
     TaskArgument,
     TestRowsOption,
@@ -32,6 +33,12 @@ def add_compile(app: typer.Typer) -> None:
     app.command()(compile)
 
 
+def _above_0(limit: float | None) -> float | None:
+    if limit is not None and not limit > 0:
+        raise typer.BadParameter("Input should be greater than 0")
+    return limit
+
+
 def compile(  # noqa: A001
     task: TaskArgument,
     lm: LmOption = "local",
@@ -43,9 +50,9 @@ def compile(  # noqa: A001
         int | None, typer.Option("--calls", min=1, help="Budget of LM calls; 2,000 where no budget is given.")
     ] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Budget of tokens.")] = None,
-    usd: Annotated[float | None, typer.Option("--usd", help="Budget of money.")] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Budget of time.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of draws and intervals.")] = 0,
+    usd: Annotated[float | None, typer.Option("--usd", help="Budget of money.", callback=_above_0)] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Budget of time.", callback=_above_0)] = None,
+    seed: SeedOption = 0,
     test_rows: TestRowsOption = None,
     store: StoreOption = DEFAULT_STORE,
     workers: WorkersOption = None,
@@ -80,15 +87,14 @@ def compile(  # noqa: A001
     from ..compiler import compile as compile_task
     from ..evaluation.rendering import report_view
     from ..lms.budget import Budget
-    from ..optimizers.races.registry import DEFAULT_RACE, RACES
+    from ..optimizers.races.registry import DEFAULT_RACE, race_maker
     from ..progress import CompileProgress
 
     loaded, model, chosen = find_task(task), find_lm(lm, base_url), _space(space)
     progress = CompileProgress()
     if finetune:
         chosen = _with_finetuning(chosen, progress, yes)
-    if race is not None and race not in RACES:
-        raise DataError(f"there is no race {race!r}; there is {', '.join(RACES)}")
+    make_race = race_maker(race or DEFAULT_RACE)
     target = out or Path(f"{loaded.name}.progspace.json")
     spend = {"calls": calls, "tokens": tokens, "usd": usd, "minutes": minutes}
     budget = Budget(**spend) if any(spend.values()) else Budget(calls=2000)  # type: ignore[arg-type]
@@ -107,7 +113,7 @@ def compile(  # noqa: A001
                 workers=workers,
                 progress=progress,
                 space=chosen,
-                race=race or DEFAULT_RACE,
+                race=make_race,
                 objectives=_objectives(limits, sure),
             )
     except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from .arguments import (
     JsonOption,
     LmOption,
     ProgramArgument,
+    SeedOption,
     SplitOption,
     StoreOption,
     TaskArgument,
@@ -35,7 +36,6 @@ SuiteOption = Annotated[
     Path | None,
     typer.Option("--suite", help="Add them to a regression suite, a `.jsonl` file that `compare --data` reads."),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of what is drawn.")]
 
 
 def add_edge(app: typer.Typer) -> None:

@@ -18,6 +18,7 @@ from .arguments import (
     LmOption,
     MarginOption,
     ProgramArgument,
+    SeedOption,
     SplitOption,
     StoreOption,
     TaskArgument,
@@ -62,7 +63,7 @@ def compare(
             "--markdown", help="Write it as Markdown, too. A gate adds it to `$GITHUB_STEP_SUMMARY` where that is set."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of resampling.")] = 0,
+    seed: SeedOption = 0,
     store: StoreOption = DEFAULT_STORE,
     workers: WorkersOption = None,
     as_json: JsonOption = False,

@@ -16,12 +16,14 @@ from .arguments import (
     BaseUrlOption,
     JsonOption,
     LmOption,
+    OtherLmOption,
     ProgramArgument,
     SplitOption,
     StoreOption,
     TaskArgument,
     WorkersOption,
     find_lm,
+    find_other_lm,
     find_program,
     find_task,
     given,
@@ -102,6 +104,8 @@ def run(
             help="Inputs as `name=value`; without any, JSON objects are read from standard input, one a line."
         ),
     ] = None,
+    lm: OtherLmOption = None,
+    base_url: BaseUrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Runs a compiled program.
@@ -112,7 +116,7 @@ def run(
 
     from ..artifacts.load import load
 
-    program = load(artifact)
+    program = load(artifact, lm=find_other_lm(lm, base_url))
     rows = (
         [given(fields)]
         if fields

@@ -12,11 +12,14 @@ import typer
 from ..errors import ProgramError
 from .arguments import (
     DEFAULT_STORE,
+    BaseUrlOption,
     HostOption,
     InsecureOption,
     KnownOption,
+    OtherLmOption,
     PortOption,
     StoreOption,
+    find_other_lm,
     find_strangeness,
 )
 
@@ -34,10 +37,8 @@ def serve(
     artifact: Annotated[Path, typer.Argument(help="A `.progspace.json` artifact.")],
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
-    lm: Annotated[
-        str | None, typer.Option("--lm", help="Another LM than the one it was compiled for, as in `compile`.")
-    ] = None,
-    base_url: Annotated[str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint.")] = None,
+    lm: OtherLmOption = None,
+    base_url: BaseUrlOption = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for a call; then 504.")] = 60.0,
     retries: Annotated[int, typer.Option("--retries", min=0, help="New attempts after what may pass.")] = 0,
     body: Annotated[int, typer.Option("--body", min=1, help="Bytes of a request's body; then 413.")] = 2**20,
@@ -68,12 +69,11 @@ def serve(
         raise ProgramError(f"serving needs {error.name}: pip install 'progspace[serve]'") from error
     from ..artifacts.artifact import read_hashed
     from ..artifacts.load import program_of
-    from ..lms.factory import lm as make_lm
     from ..serving.guard import guarded
 
     key = os.environ.get(KEY) or None
     digest, read = read_hashed(artifact)
-    model = None if lm is None else make_lm(lm, base_url=base_url)
+    model = find_other_lm(lm, base_url)
     program: Any = guarded(program_of(read, lm=model, path=artifact, digest=digest), retries=retries)
     if (content or known) and not watch:
         raise ProgramError("--content and --known say what --watch keeps: give both")

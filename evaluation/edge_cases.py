@@ -20,6 +20,7 @@ from ..retrievers.embedders import Embedder
 from ..store.database import Store, open_store
 from ..store.records import Cell
 from ..store.traces import Trace, read_traces
+from .checks import check_at_least
 from .edge_findings import EdgeCase, EdgeCases, clusters_of
 from .edge_traces import edge_cases_of_traces
 from .evaluation import check_cells
@@ -99,11 +100,12 @@ def edge_cases(
 
     Raises:
         DataError: There are no such traces. The store knows too little of these examples and no program was given. The
-            data are not as they must be.
+            data are not as they must be. The seed is below 0.
         LMError: The LM answered the program on no example.
         ProgramError: The program fails on every example.
     """
     check_alpha(alpha)
+    check_at_least(0, seed=seed)
     fields: Mapping[str, SliceBy] = by if isinstance(by, Mapping) else {field: field for field in by}
     if traces is not None:
         if data is not None or program is not None:

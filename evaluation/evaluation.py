@@ -93,8 +93,13 @@ class Evaluation:
             del document["rows"]
         return document
 
+    def __str__(self) -> str:
+        from .rendering import as_text, evaluation_view  # which knows this module
+
+        return as_text(evaluation_view(self))
+
     def _repr_html_(self) -> str:
-        from .rendering import as_html, evaluation_view  # which knows this module
+        from .rendering import as_html, evaluation_view
 
         return as_html(evaluation_view(self))
 
@@ -151,6 +156,11 @@ class Comparison:
             "a": self.a.to_dict(rows=rows),
             "b": self.b.to_dict(rows=rows),
         }
+
+    def __str__(self) -> str:
+        from .rendering import as_text, comparison_view
+
+        return as_text(comparison_view(self))
 
     def _repr_html_(self) -> str:
         from .rendering import as_html, comparison_view

@@ -13,6 +13,7 @@ import dspy
 from ..errors import DataError
 from ..lms.journal import concurrency
 from ..store.database import Store
+from .checks import check_at_least
 from .runner import Run, Work
 
 __all__ = ["Executor", "Threads", "Workers", "executor_of"]
@@ -38,13 +39,19 @@ class Threads:
 
     Attributes:
         count: At a time; None for as many as the LM takes well.
+
+    Raises:
+        DataError: It is below 1.
     """
 
     count: int | None = None
 
+    def __post_init__(self) -> None:
+        check_at_least(1, workers=self.count)
+
     def concurrency(self, lm: dspy.BaseLM) -> int:
         """As many as were named, or as the LM takes well."""
-        return self.count or concurrency(lm)
+        return concurrency(lm) if self.count is None else self.count
 
     def place(self, work: Work) -> Callable[[dspy.Example], Run]:
         """Runs it here."""

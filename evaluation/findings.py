@@ -137,7 +137,8 @@ class RungReport(_Frozen):
         test: Score on the sealed test split.
         versus_baseline: On the sealed test split.
         calls: LM calls that the rung asked for.
-        bought: Calls among them that were not known before.
+        bought: Calls among them that the LM answered now; the others were known before, or failed.
+        failed: Calls among them that were not answered.
         input_tokens: Of the rung's calls.
         output_tokens: Of the rung's calls.
         seconds: On the clock.
@@ -160,6 +161,7 @@ class RungReport(_Frozen):
     versus_baseline: Verdict | None = None
     calls: int
     bought: int
+    failed: int = 0
     input_tokens: int
     output_tokens: int
     seconds: float

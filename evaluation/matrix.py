@@ -13,7 +13,8 @@ from typing import Any
 import dspy
 
 from ..lms.batch import Batches
-from ..lms.budget import Meter
+from ..lms.budget import Meter, check_priced
+from ..lms.factory import check_lm
 from ..lms.journal import Answers, JournaledLM, StoredAnswer, lm_identity
 from ..programs.examples import example_hash
 from ..programs.metrics import OFFLINE, JudgeMetric, metric_identity
@@ -225,7 +226,14 @@ class Matrix:
         return metered
 
     def journaled(self, lm: dspy.BaseLM) -> JournaledLM:
-        """Gives an LM that is counted by this matrix's meter, and whose answers are remembered."""
+        """Gives an LM that is counted by this matrix's meter, and whose answers are remembered.
+
+        Raises:
+            LMError: It is no LM.
+            BudgetExceeded: Money is limited, and its price is not known.
+        """
+        check_lm(lm)
+        check_priced(self.meter.budget, lm)
         if isinstance(lm, JournaledLM) and lm.meter is self.meter:
             return lm
         lm = lm.lm if isinstance(lm, JournaledLM) else lm

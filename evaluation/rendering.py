@@ -17,6 +17,8 @@ from .statistics import Interval
 __all__ = ["as_html", "as_text", "comparison_view", "evaluation_view", "report_text", "report_view"]
 
 
+# Why a rung is not kept whose best may have done better: as a promotion says it.
+_REFUSED = ("it breaks the limit of", "its prompts are too long")
 _COLUMNS = ("rung", "dev", "test", "95 %", "gain", "tokens", "calls", "s")
 
 
@@ -90,24 +92,22 @@ def report_lines(report: Findings) -> list[str]:
             f"[{numbers.interval(_interval(confirmed))}]."
         )
     if winner is report.baseline:
+        within = " within the limits" if any(rung.reason.startswith(_REFUSED) for rung in report.rungs[1:]) else ""
         lines.append(
-            "Winner: the program as declared; nothing that was tried did better on dev: "
+            f"Winner: the program as declared; nothing that was tried did better on dev{within}: "
             "no gain that can be told from luck."
         )
     lines += [_rung_line(rung) for rung in report.rungs[1:]]
     if len(report.rungs) > 1 and winner.test:
         told = ", ".join(f"{numbers.percent(score)} after {numbers.count(calls)}" for calls, score in report.curve)
         lines.append(f"Held-out score by calls: {told}.")
-    bought = sum(rung.bought for rung in report.rungs)
-    asked = sum(rung.calls for rung in report.rungs)
-    known = "" if bought >= asked else f" ({numbers.count(asked - bought)} of them answered before, and free)"
     read = (
         f" Sealed test, read after the search: {numbers.count(report.test_calls)} calls, "
         f"{numbers.duration(report.test_seconds)}."
     )
     lines.append(
         f"{report.lm}, seed {report.seed}: {sizes['train']} train, {sizes['dev']} dev, {sizes['test']} test examples. "
-        f"Search: {numbers.count(asked)} calls{known}, {numbers.duration(sum(rung.seconds for rung in report.rungs))}."
+        f"Search: {_calls_told(report)}, {numbers.duration(sum(rung.seconds for rung in report.rungs))}."
         f"{read if sizes['test'] else ''}"
     )
     failed = sum(rung.test.failed for rung in report.rungs if rung.test)
@@ -119,6 +119,16 @@ def report_lines(report: Findings) -> list[str]:
             "it is no longer proven by it."
         )
     return [*lines, *report.notes]
+
+
+def _calls_told(report: Findings) -> str:
+    """What the search asked, and what of it was not bought."""
+    asked = sum(rung.calls for rung in report.rungs)
+    failed = sum(rung.failed for rung in report.rungs)
+    known = asked - failed - sum(rung.bought for rung in report.rungs)
+    apart = [f"{numbers.count(known)} of them answered before, and free"] if known > 0 else []
+    apart += [f"{numbers.count(failed)} of them never answered"] if failed > 0 else []
+    return f"{numbers.count(asked)} calls" + (f" ({'; '.join(apart)})" if apart else "")
 
 
 def _rung_line(rung: RungReport) -> str:

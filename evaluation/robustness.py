@@ -16,6 +16,7 @@ from ..programs.perturbations import PERTURBATIONS, Perturbation, perturb, text_
 from ..programs.task import Task
 from ..store.database import Store, open_store
 from ..store.records import Cell
+from .checks import check_at_least
 from .evaluation import Evaluation, check_cells, compare_cells, evaluate_cells
 from .gate import Change, changes
 from .matrix import Matrix
@@ -131,7 +132,7 @@ def robustness(
         name: Of the program, in what is printed.
 
     Raises:
-        DataError: There is no such perturbation or field, none has an effect, or alpha is out of range.
+        DataError: There is no such perturbation or field, none has an effect, or alpha or the seed is out of range.
         BudgetExceeded: Nothing is left to spend; what was bought is stored.
         LMError: The LM answered on no example.
     """
@@ -142,6 +143,7 @@ def robustness(
                 store=opened, budget=budget, workers=workers, seed=seed, name=name,
             )  # fmt: skip
     check_alpha(alpha)
+    check_at_least(0, seed=seed)
     chosen = _chosen(perturbations)
     examples = list(examples_of(task, split, data))
     changed = tuple(fields) if fields is not None else text_fields(examples, task.program)

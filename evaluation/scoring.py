@@ -15,6 +15,7 @@ from ..programs.examples import deduplicate
 from ..programs.task import Task
 from ..store.database import Store, open_store
 from .batches import StoreBatches
+from .checks import check_at_least
 from .evaluation import Comparison, Evaluation, check_cells, compare_cells, evaluate_cells
 from .executor import Workers, executor_of
 from .matrix import Matrix
@@ -53,6 +54,7 @@ def evaluate(
             on where it was, and sends nothing again. How long answers take is not measured.
 
     Raises:
+        DataError: There is no such split, ``workers`` is below 1, or ``seed`` below 0.
         BudgetExceeded: Nothing is left to spend; what was bought is stored.
         LMError: The LM answered on no example, or takes no batches.
         ProgramError: The program fails on every example.
@@ -63,6 +65,7 @@ def evaluate(
                 program, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, name=name,
                 batch=batch,
             )  # fmt: skip
+    check_at_least(0, seed=seed)
     examples = examples_of(task, split)
     batches = Batches(lm, StoreBatches(store)) if batch else None
     with executor_of(workers, store) as executor:
@@ -110,6 +113,7 @@ def compare(
                 a, b, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, names=names,
                 data=data,
             )  # fmt: skip
+    check_at_least(0, seed=seed)
     examples = examples_of(task, split, data)
     with executor_of(workers, store) as executor:
         matrix = Matrix(store, task.metric, lm, Meter(budget), workers=executor)

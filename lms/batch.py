@@ -18,6 +18,7 @@ import dspy
 from dspy.lm15 import InvalidRequestError, ServerError
 
 from ..errors import LMError
+from .factory import check_lm
 from .faults import Fault, refusal
 from .remote_engine import RemoteEngine
 from .training.endpoint import Endpoint
@@ -90,6 +91,7 @@ class Batches:
         pauses: tuple[float, float] = (5.0, 60.0),
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
+        check_lm(lm)
         engine = getattr(lm, "_engine_spec", None)
         if not isinstance(engine, RemoteEngine):
             raise LMError(f"{lm.model} takes no batches: name an LM at an endpoint, ps.lm('openai/…')")

@@ -9,9 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import BudgetExceeded
+import dspy
 
-__all__ = ["Budget", "Meter", "Spent", "UnderWay"]
+from ..errors import BudgetExceeded
+from .prices import may_be_priced
+
+__all__ = ["Budget", "Meter", "Spent", "UnderWay", "check_priced"]
+
+_UNPRICED = "the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,17 @@ class Budget:
                 raise ValueError(f"Budget({name}={value}): must be above 0, or None for no limit")
 
 
+def check_priced(budget: Budget, *lms: dspy.BaseLM) -> None:
+    """Refuses LMs of unknown price where money is limited, before they are asked.
+
+    Raises:
+        BudgetExceeded: One of them is.
+    """
+    for lm in lms if budget.usd is not None else ():
+        if not may_be_priced(lm):
+            raise BudgetExceeded(f"{lm.model}: {_UNPRICED}")
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """What a search has asked of its LM.
@@ -49,7 +65,8 @@ class Spent:
     Attributes:
         calls: Different prompts asked. An answer that was known before the search counts here as well: so a search that
             is run again, or goes on after it was stopped, takes the same way as one that ran through.
-        bought: Calls among them that the LM really answered now; the others were known and cost nothing.
+        bought: Calls among them that the LM really answered now; the others were known and cost nothing, or failed.
+        failed: Calls among them that were not answered.
         input_tokens: Of all calls.
         output_tokens: Of all calls.
         usd: Paid now.
@@ -58,6 +75,7 @@ class Spent:
 
     calls: int = 0
     bought: int = 0
+    failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float = 0.0
@@ -67,6 +85,7 @@ class Spent:
         return Spent(
             calls=self.calls - earlier.calls,
             bought=self.bought - earlier.bought,
+            failed=self.failed - earlier.failed,
             input_tokens=self.input_tokens - earlier.input_tokens,
             output_tokens=self.output_tokens - earlier.output_tokens,
             usd=self.usd - earlier.usd,
@@ -77,6 +96,7 @@ class Spent:
         return Spent(
             calls=self.calls + other.calls,
             bought=self.bought + other.bought,
+            failed=self.failed + other.failed,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             usd=self.usd + other.usd,
@@ -145,6 +165,7 @@ class Meter:
             return Spent(
                 calls=self._calls,
                 bought=self._bought,
+                failed=self._calls - len(self._settled),
                 input_tokens=self._input_tokens,
                 output_tokens=self._output_tokens,
                 usd=self._usd,
@@ -209,7 +230,7 @@ class Meter:
             self._bought += 1
             self._usd += usd or 0.0
         if usd is None and self.budget.usd is not None:
-            raise BudgetExceeded("the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens")
+            raise BudgetExceeded(_UNPRICED)
 
     def paid(self, usd: float) -> None:
         """Adds what was paid for something else than a call: a training."""

@@ -6,7 +6,9 @@ from typing import Any
 
 import dspy
 
-__all__ = ["lm"]
+from ..errors import LMError
+
+__all__ = ["check_lm", "lm"]
 
 
 def lm(name: str, *, base_url: str | None = None, **settings: Any) -> dspy.BaseLM:
@@ -42,3 +44,14 @@ def lm(name: str, *, base_url: str | None = None, **settings: Any) -> dspy.BaseL
     # DSPy's own cache would hide from the meter what was bought; progspace's store remembers instead.
     settings.setdefault("cache", False)
     return dspy.LM(name, **settings)
+
+
+def check_lm(given: object) -> None:
+    """Refuses what is no LM: most often the name of one.
+
+    Raises:
+        LMError: It is none; the message tells what makes one.
+    """
+    if not isinstance(given, dspy.BaseLM):
+        name = given if given and isinstance(given, str) else "openai/…"
+        raise LMError(f"{given!r} is no LM: in Python, ps.lm({name!r}) makes one")

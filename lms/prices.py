@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 from dspy.lm15 import Message, Response, Usage
 
-__all__ = ["Price", "price", "price_of_call"]
+__all__ = ["Price", "may_be_priced", "price", "price_of_call"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,24 @@ def price_of_call(lm: dspy.BaseLM, usage: Mapping[str, Any]) -> float | None:
     return price(lm, usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0, cached)
 
 
-def _price_of(lm: dspy.BaseLM) -> Price | None:
+def may_be_priced(lm: dspy.BaseLM) -> bool:
+    """Tells whether calls may have a price: where none is listed, DSPy may tell one by the model that an answer names.
+
+    Of an engine of the app's own, or of progspace's, it tells none.
+    """
+    lm = _own(lm)
+    asked_by_dspy = not isinstance(lm, dspy.LM) or isinstance(lm._engine_spec, str | None)
+    return asked_by_dspy or _price_of(lm) is not None
+
+
+def _own(lm: dspy.BaseLM) -> dspy.BaseLM:
     while isinstance(inner := getattr(lm, "lm", None), dspy.BaseLM):  # a journal's own LM
         lm = inner
+    return lm
+
+
+def _price_of(lm: dspy.BaseLM) -> Price | None:
+    lm = _own(lm)
     engine = getattr(lm, "_engine_spec", None)
     given = getattr(engine, "price", None)
     # An engine that knows of prices and was given none goes by the list, as DSPy's own engines do.

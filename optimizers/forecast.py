@@ -10,8 +10,11 @@ from typing import Any
 
 import dspy
 
+from ..errors import BudgetExceeded
+from ..evaluation.checks import check_at_least
 from ..evaluation.numbers import count, duration
-from ..lms.budget import Budget
+from ..lms.budget import Budget, check_priced
+from ..lms.factory import check_lm
 from ..lms.journal import concurrency
 from ..lms.prices import price
 from ..programs.answering import Answering
@@ -139,7 +142,13 @@ def forecast(
         store: Where answers of this LM may be known, and so its pace.
         test_rows: How many examples of the sealed test will be read; None for all.
         rungs: How many programs will run on the sealed test at most, the program as declared among them.
+
+    Raises:
+        DataError: ``test_rows`` is below 1.
+        LMError: What is given is no LM.
     """
+    check_lm(lm)
+    check_at_least(1, test_rows=test_rows)
     space = space or Space()
     examples = task.train[:_EXAMPLES]
     notes: list[str] = []
@@ -157,7 +166,7 @@ def forecast(
     pace = _pace(lm, store, tokens, outputs, notes)
     calls = _search_calls(lm, budget, tokens, outputs, pace, per_example)
     search = _bill(lm, calls, tokens, outputs, pace).within(budget)
-    rows = min(task.test_size, test_rows or task.test_size)
+    rows = task.test_size if test_rows is None else min(task.test_size, test_rows)
     # A chat answer that cannot be read is asked for once more as JSON.
     most = max(each.calls for each in rehearsed) + judging.calls
     read = Range(rows * per_example, rows * per_example * min(3, rungs), rows * most * max(rungs, 2))
@@ -166,6 +175,10 @@ def forecast(
         notes.append(f"Tokens are reckoned at {CHARACTERS_A_TOKEN} characters each: the LM's tokenizer is not at hand.")
     if search.usd is None:
         notes.append("The LM's price is not known.")
+    try:
+        check_priced(budget, lm, *space.lms.values())
+    except BudgetExceeded as error:
+        notes.append(f"It will be refused: {error}.")
     first = per_example * min(FIRST, len(task.dev))
     if budget.calls is not None and budget.calls < first:
         notes.append(f"The budget does not hold the program as declared, which needs {count(first)} calls.")

@@ -71,6 +71,10 @@ class Objectives(BaseModel):
             if unknown := set(getattr(self, setting)) - allowed:
                 there = ", ".join(sorted(allowed)) or "no metric"
                 raise ValueError(f"{setting} names {', '.join(sorted(unknown))}; there is {there}")
+        if below := [name for name in COSTS if self.limits.get(name, 0) < 0]:
+            raise ValueError(f"a limit of {', '.join(below)} below 0 is one that nothing can keep")
+        if not self.axes:
+            raise ValueError(f"axes is empty: a front is over one at least of {', '.join(sorted(known))}")
         if any(isinstance(metric, JudgeMetric) for metric in self.metrics.values()):
             raise ValueError("metrics are computed from stored outputs and ask no LM; a judge is the task's own metric")
         if any(not weight >= 0 for weight in self.weights.values()):

@@ -101,6 +101,7 @@ def _rung_report(rung: Rung, arena: Arena, on_test: Comparison | None, seed: int
         versus_baseline=on_test.verdict() if on_test and rung.name != "baseline" else None,
         calls=rung.spent.calls,
         bought=rung.spent.bought,
+        failed=rung.spent.failed,
         input_tokens=rung.spent.input_tokens,
         output_tokens=rung.spent.output_tokens,
         seconds=rung.spent.seconds,

@@ -55,7 +55,7 @@ def read_sealed(
     """
     test: Sequence[dspy.Example] = ()
     if arena.task.test_size:
-        test = arena.task.unseal_test("final report")[: test_rows or None]
+        test = arena.task.unseal_test("final report")[:test_rows]
     compared: list[Comparison | None] = [None] * len(climbed.rungs)
     paces: list[float | None] = [None] * len(climbed.rungs)
     unread, declared = None, list[Cell]()

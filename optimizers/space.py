@@ -10,7 +10,8 @@ from typing import Any, Literal
 import dspy
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ..errors import ProgramError
+from ..errors import LMError, ProgramError
+from ..lms.factory import check_lm
 from ..programs.answering import Answering
 from ..programs.compact import offers
 from ..programs.fields import choices_of, is_text, type_hint
@@ -74,6 +75,23 @@ class Space(BaseModel):
         if any(count < 0 for count in counts):
             raise ValueError("a number of demonstrations or votes is not negative")
         return tuple(sorted(set(counts)))
+
+    @field_validator("predictors")
+    @classmethod
+    def _some(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names == ():
+            raise ValueError("no predictor may be changed: name those that may, or leave it out for all")
+        return names
+
+    @field_validator("lms")
+    @classmethod
+    def _made(cls, lms: Mapping[str, Any]) -> Mapping[str, Any]:
+        for each in lms.values():
+            try:
+                check_lm(each)
+            except LMError as error:
+                raise ValueError(str(error)) from error
+        return lms
 
     def searched(self, module: dspy.Module) -> dict[str, Any]:
         """The predictors of a module that may be changed, by name.

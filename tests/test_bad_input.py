@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pytest
@@ -13,6 +15,8 @@ from dspy.lm15 import AuthError, RateLimitError, ServerError
 
 import progspace as ps
 from progspace.evaluation.power import advice
+from progspace.evaluation.rendering import report_lines
+from progspace.optimizers.forecast import forecast
 from progspace.optimizers.space import Space
 from progspace.store.database import Store
 
@@ -166,6 +170,28 @@ def test_an_lm_that_dies_on_the_way_is_told_and_what_was_paid_is_kept(
     assert not bought & set(healed.prompts)
 
 
+def test_calls_that_failed_are_not_told_as_answered_before(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    def falling(prompt: str) -> str:
+        if hashlib.sha256(prompt.encode()).digest()[0] < 64:
+            raise RuntimeError("it fell over")
+        return rule(prompt)
+
+    def told(report: Any) -> str:
+        return next(line for line in report_lines(report) if "seed 0:" in line)
+
+    task = declare(mood, mood_rows, test=())
+    first = ps.compile(task, lm=rule_engine(falling).lm(), budget=BUDGET, store=store).report
+    failed = sum(rung.failed for rung in first.rungs)
+    asked, answered = sum(rung.calls for rung in first.rungs), store.count("answers")
+    assert (failed, sum(rung.bought for rung in first.rungs)) == (asked - answered, answered)
+    assert failed > 0
+    assert f"Search: {asked} calls ({failed} of them never answered), " in told(first)
+    again = ps.compile(task, lm=rule_engine(falling).lm(), budget=BUDGET, store=store).report
+    assert f"calls ({answered} of them answered before, and free; {failed} of them never answered), " in told(again)
+
+
 def test_an_lm_that_is_throttled_now_and_then_costs_retries_and_no_score(
     rule_engine: Any, store: Store, mood: Any, mood_rows: Any
 ) -> None:
@@ -198,6 +224,97 @@ def test_a_budget_too_small_for_the_baseline_is_told_and_what_it_bought_is_kept(
     with pytest.raises(ps.BudgetExceeded, match=f"the budget of {calls} calls is spent"):
         ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=ps.Budget(calls=calls), store=store)
     assert len(engine.prompts) == store.count("answers") == calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"test_rows": 0}, "test_rows=0: should be greater than or equal to 1"),
+        ({"test_rows": -3}, "test_rows=-3"),
+        ({"repeats": 0}, "repeats=0"),
+        ({"repeats": -1}, "repeats=-1"),
+        ({"workers": 0}, "workers=0"),
+        ({"workers": -2}, "workers=-2"),
+        ({"seed": -1}, "seed=-1: should be greater than or equal to 0"),
+    ],
+)
+def test_a_number_that_means_nothing_is_refused_before_anything_is_asked(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, arguments: dict[str, int], told: str
+) -> None:
+    """No test rows were all of the sealed test, no workers as many as the LM takes."""
+    engine, task = rule_engine(rule), declare(mood, mood_rows)
+    with pytest.raises(ps.DataError, match=told):
+        ps.compile(task, lm=engine.lm(), budget=BUDGET, store=store, **arguments)
+    if "workers" in arguments or "seed" in arguments:
+        with pytest.raises(ps.DataError, match=told):
+            ps.evaluate(task.program, task, lm=engine.lm(), store=store, **arguments)
+        with pytest.raises(ps.DataError, match=told):
+            ps.compare(task.program, task.program, task, lm=engine.lm(), store=store, **arguments)
+        with pytest.raises(ps.DataError, match=told):
+            ps.robustness(task.program, task, lm=engine.lm(), store=store, **arguments)
+        with pytest.raises(ps.DataError, match=told):
+            ps.edge_cases(task, task.program, lm=engine.lm(), store=store, embedder=None, **arguments)
+    if "test_rows" in arguments:
+        with pytest.raises(ps.DataError, match=told):
+            forecast(task, engine.lm(), BUDGET, test_rows=arguments["test_rows"])
+    assert engine.prompts == []
+    assert task.unsealed == ()
+
+
+def test_a_race_that_there_is_not_is_told_with_those_there_are(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    engine = rule_engine(rule)
+    with pytest.raises(ps.DataError, match="there is no race 'fast'; there is posterior_halving, top_two"):
+        ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store, race="fast")
+    assert engine.prompts == []
+
+
+@pytest.mark.parametrize(
+    ("lm", "told"),
+    [("openai/x", r"'openai/x' is no LM: .* ps\.lm\('openai/x'\) makes one"), (None, r"None is no LM: .* ps\.lm")],
+)
+def test_the_name_of_an_lm_is_none(store: Store, mood: Any, mood_rows: Any, lm: Any, told: str) -> None:
+    task = declare(mood, mood_rows)
+    asking: list[Callable[[], object]] = [
+        lambda: ps.compile(task, lm=lm, budget=BUDGET, store=store),
+        lambda: ps.evaluate(task.program, task, lm=lm, store=store),
+        lambda: ps.evaluate(task.program, task, lm=lm, store=store, batch=True),
+        lambda: forecast(task, lm, BUDGET),
+    ]
+    for ask in asking:
+        with pytest.raises(ps.LMError, match=told):
+            ask()
+
+
+def test_the_name_of_a_writer_is_none(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    engine, writer = rule_engine(rule), cast("Any", "openai/x")
+    with pytest.raises(ps.LMError, match="'openai/x' is no LM"):
+        ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store, writer=writer)
+    assert engine.prompts == []
+
+
+def test_a_budget_of_money_is_refused_before_anything_is_asked_where_a_price_is_not_known(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    engine, task = rule_engine(rule), declare(mood, mood_rows)
+    lm, budget, told = (
+        engine.lm(),
+        ps.Budget(usd=1.0),
+        "rule/one: the LM's price is not known, .* limit calls or tokens",
+    )
+    with pytest.raises(ps.BudgetExceeded, match=told):
+        ps.compile(task, lm=lm, budget=budget, store=store)
+    with pytest.raises(ps.BudgetExceeded, match=told):
+        ps.evaluate(task.program, task, lm=lm, budget=budget, store=store)
+    priced = rule_engine(rule)
+    priced.price = ps.Price(1.0, 1.0)
+    with pytest.raises(ps.BudgetExceeded, match=told):
+        ps.compile(task, lm=priced.lm("rule/two"), budget=budget, store=store, space=ps.Space(lms={"one": lm}))
+    assert engine.prompts == priced.prompts == []
+    assert re.search(f"It will be refused: {told}", forecast(task, lm, budget).text)
+    assert "refused" not in forecast(task, lm, BUDGET).text
+    assert "refused" not in forecast(task, priced.lm("rule/two"), budget).text
 
 
 def test_a_space_of_one_point_measures_what_was_declared(

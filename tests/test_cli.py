@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dspy
 import pytest
@@ -53,6 +55,19 @@ def test_help_teaches(folder: Path) -> None:
         (["compile", "moods.py:other"], "is not a progspace Task"),
         (["compile", "moods.py:task", "--lm", "local:/no/model"], "progspace models install smollm2-135m"),
         (["compile", "moods.py:task", "--calls", "0"], "--calls"),
+        (["compile", "moods.py:task", "--lm", "x/y", "--race", "fast"], "there is no race 'fast'; there is"),
+        (
+            ["compile", "moods.py:task", "--lm", "x/y", "--space", '{"lms": {"large": "openai/x"}}'],
+            "'openai/x' is no LM: in Python, ps.lm('openai/x') makes one",
+        ),
+        (["compile", "moods.py:task", "--lm", "x/y", "--limit", "tokens=-5"], "a limit of tokens below 0"),
+        (["compile", "moods.py:task", "--usd", "0", "--dry-run"], "'--usd': Input should be greater than 0"),
+        (["compile", "moods.py:task", "--usd", "0", "--calls", "60"], "'--usd': Input should be greater than 0"),
+        (["compile", "moods.py:task", "--minutes", "0"], "'--minutes': Input should be greater than 0"),
+        (["compile", "moods.py:task", "--seed", "-1"], "'--seed': Input should be greater than or equal to 0"),
+        (["compare", "a", "b", "moods.py:task", "--seed", "-1"], "'--seed'"),
+        (["transfer", "a", "moods.py:task", "--to", "openai/x", "--seed", "-1"], "'--seed'"),
+        (["compile", "moods.py:task", "--minutes", "-1"], "'--minutes': Input should be greater than 0"),
         (["run", "none.progspace.json"], "cannot be read"),
         (["inspect", "none.progspace.json"], "cannot be read"),
         (["models", "install", "gpt-9"], "no embedded model is called"),
@@ -102,6 +117,26 @@ def test_from_a_task_to_answers(local_lm: dspy.LM, folder: Path) -> None:
     assert json.loads(same.stdout)["gate"]["why"] == "both are one program"
     evaluated = progspace("evaluate", "mood.progspace.json", "moods.py:task", "--json", folder=folder)
     assert json.loads(evaluated.stdout)["n"] == len(json.loads(evaluated.stdout)["rows"])
+
+
+def test_an_artifact_of_an_endpoint_runs_where_it_is_told(
+    folder: Path, make_artifact: Callable[..., Path], mood: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    made_for = {"model": "openai/rule", "settings": {}, "engine": {"class": "RemoteEngine"}}
+    make_artifact(folder / "x.progspace.json", dspy.Predict(mood), made_for=made_for)
+    command = ("run", "x.progspace.json", "text=sun again")
+    for more, told in (
+        ((), "which cannot be made from its name: ps.load(path, lm=your_lm), or --lm (and --base-url)"),
+        (("--base-url", "http://127.0.0.1:1/v1"), "--base-url says where the LM of --lm is: give both"),
+    ):
+        refused = progspace(*command, *more, folder=folder)
+        assert refused.returncode == 2
+        assert told in " ".join(refused.stderr.split())
+    with serving(answer=lambda _: "[[ ## mood ## ]]\nglad\n\n[[ ## completed ## ]]") as server:
+        done = progspace(*command, "--lm", "openai/rule", "--base-url", server.url, folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "mood: glad\n"
 
 
 def test_interrupted_it_tells_the_best_so_far_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

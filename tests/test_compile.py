@@ -251,6 +251,17 @@ def test_limits_hold_for_the_winner(rule_engine: Any, store: Store, task: ps.Tas
     assert 0 < bound.score < 1.0
 
 
+def test_what_is_better_and_breaks_a_limit_is_not_told_as_no_better(
+    rule_engine: Any, store: Store, task: ps.Task
+) -> None:
+    wanted = ps.Objectives(limits={"tokens": 5})
+    compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=300), store=store, objectives=wanted)
+    report = compiled.report
+    assert report.winner is report.baseline
+    assert max(rung.dev.score for rung in report.rungs) > report.baseline.dev.score
+    assert "nothing that was tried did better on dev within the limits" in " ".join(str(report).split())
+
+
 def test_the_search_stands_in_the_store_as_a_study(rule_engine: Any, store: Store, task: ps.Task) -> None:
     compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=400), store=store)
     (study,) = optuna.get_all_study_summaries(store.url)

@@ -50,6 +50,27 @@ def path(make_artifact: Callable[..., Path], task: ps.Task, tmp_path: Path) -> P
     return make_artifact(tmp_path / "x.progspace.json", task.program, instruction="Look closely.", format=COMPACT)
 
 
+@pytest.mark.parametrize("arguments", [{"rows": 0}, {"rows": -1}, {"test_rows": 0}])
+def test_a_number_of_rows_that_means_nothing_is_refused_before_anything_is_asked(
+    task: ps.Task, path: Path, rule_engine: Any, store: Store, arguments: dict[str, int]
+) -> None:
+    engine = rule_engine(new)
+    with pytest.raises(ps.DataError, match=r"rows=.*: should be greater than or equal to 1"):
+        transfer(path, task, to=engine.lm("rule/new"), store=store, **arguments)
+    with pytest.raises(ps.DataError, match=r"rows=.*: should be greater than or equal to 1"):
+        forecast_transfer(path, task, to=engine.lm("rule/new"), store=store, **arguments)
+    assert engine.prompts == []
+
+
+def test_a_seed_below_0_is_refused_before_anything_is_asked(
+    task: ps.Task, path: Path, rule_engine: Any, store: Store
+) -> None:
+    engine = rule_engine(new)
+    with pytest.raises(ps.DataError, match="seed=-1: should be"):
+        transfer(path, task, to=engine.lm("rule/new"), store=store, seed=-1)
+    assert engine.prompts == []
+
+
 def test_what_carries_over_and_what_is_searched_again(
     task: ps.Task, path: Path, rule_engine: Any, store: Store
 ) -> None:

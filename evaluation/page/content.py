@@ -73,7 +73,7 @@ class RungView(_Frozen):
         gain: Over the program as declared, on the sealed test.
         fresh: Against the rung below, on examples that no race looked at.
         calls: That it asked.
-        bought: Calls among them that were not known before.
+        bought: Calls among them that the LM answered now.
         input_tokens: Of its calls.
         output_tokens: Of its calls.
         seconds: On the clock.

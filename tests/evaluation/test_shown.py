@@ -35,6 +35,10 @@ def test_a_notebook_shows_tables_and_runs_nothing_of_them(report: Report) -> Non
     assert "50.0 %" in evaluation._repr_html_()
     assert "+50.0 points" in comparison._repr_html_()
     assert "90.0 %" in report._repr_html_()
+    assert "50.0 %" in str(evaluation)
+    assert f"text: {HOSTILE}" in str(evaluation)
+    assert "a − b: +50.0 points" in str(comparison)
+    assert "Row(" not in f"{evaluation}{comparison}"
 
 
 @pytest.mark.parametrize(("name", "begins"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml")])

@@ -34,6 +34,19 @@ def test_whatever_runs_out_first_ends_it() -> None:
     assert late.spent.seconds == 61.0
 
 
+def test_a_call_that_is_not_answered_is_neither_bought_nor_known() -> None:
+    meter = Meter()
+    meter.ask("a")
+    meter.unanswered("a")
+    meter.ask("a")  # again
+    meter.answered("a", 1, 1)
+    meter.bought(None)
+    meter.ask("known")
+    meter.answered("known", 1, 1)
+    assert (meter.spent.calls, meter.spent.bought, meter.spent.failed) == (3, 1, 1)
+    assert ((meter.spent + meter.spent) - meter.spent).failed == 1
+
+
 def test_an_unknown_price_breaks_a_budget_of_money() -> None:
     meter = Meter(ps.Budget(usd=1.0))
     meter.ask("a")

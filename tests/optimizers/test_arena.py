@@ -10,10 +10,12 @@ import pytest
 
 import progspace as ps
 from progspace.errors import BudgetExceeded
+from progspace.evaluation import numbers
 from progspace.evaluation.matrix import Matrix
 from progspace.lms.budget import Meter
 from progspace.optimizers.arena import Arena, _asked
 from progspace.optimizers.board import Board
+from progspace.optimizers.limits import limit_notes
 from progspace.optimizers.objectives import Objectives
 from progspace.optimizers.promotion import Promotion
 from progspace.optimizers.races.base import Purchase
@@ -43,6 +45,27 @@ def arena(rule_engine: Any, store: Store, mood: Any, mood_rows: Any, calls: int 
     task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), test=())
     meter = Meter(ps.Budget(calls=calls))
     return Arena(task, task.dev, Matrix(store, task.metric, rule_engine(rule).lm(), meter), **more)
+
+
+def test_limits_that_the_winner_breaks_are_told_and_whether_anything_keeps_them(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows)
+    long, short, never_run = there.add([candidate(mood, 4, 50), candidate(mood, 1), candidate(mood, 0)], "me")
+    winner = there.buy(long, 8)
+
+    def told(limits: dict[str, float]) -> list[str]:
+        return limit_notes(Promotion(Objectives(limits=limits)), there, winner)
+
+    assert told({"tokens": 1000, "quality": 0.9}) == []
+    (alone,) = told({"tokens": 40, "calls": 1})
+    tokens = winner.tokens
+    assert alone.startswith(f"The winner breaks the limits: tokens is {numbers.figure(tokens)}, at most 40 is allowed.")
+    assert "Nothing that was tried keeps all limits: loosen them" in alone
+    there.buy(short, 8)
+    assert "Nothing that was tried" not in told({"tokens": 40})[0]
+    assert "quality is 1, at least 2 is allowed" in told({"quality": 2})[0]
+    assert not there.standings[never_run].scores
 
 
 def test_equal_candidates_are_one_and_cells_are_bought_once(

@@ -145,6 +145,8 @@ def test_a_stated_preference_decides_alone() -> None:
         ({"weights": {"tokens": -1.0}}, "not negative"),
         ({"maximise": ("tokens",)}, "maximise names tokens"),
         ({"metrics": {"tokens": len}}, "measured anyway"),
+        ({"limits": {"tokens": -5, "seconds": -0.5}}, "a limit of tokens, seconds below 0"),
+        ({"axes": ()}, "axes is empty: a front is over one at least of calls"),
         ({"metrics": {"fit": ps.metrics.judge(dspy.Predict("answer -> score: float"))}}, "ask no LM"),
     ],
 )

@@ -70,6 +70,19 @@ def test_what_is_no_choice_is_refused(wrong: dict[str, Any]) -> None:
         Space(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"predictors": []}, "name those that may, or leave it out for all"),
+        ({"lms": {"large": "openai/x"}}, r"'openai/x' is no LM: in Python, ps\.lm\('openai/x'\) makes one"),
+        ({"lms": {"large": None}}, "None is no LM"),
+    ],
+)
+def test_what_would_fail_in_the_search_is_refused_with_what_mends_it(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Space(**wrong)
+
+
 def test_formats_that_would_ask_the_same_are_one(mood: Any) -> None:
     def hints(signature: Any) -> set[bool]:
         return {each.hints for each in Space().formats_for([signature], None)}

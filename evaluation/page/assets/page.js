@@ -142,7 +142,7 @@ function cost() {
   if (content.test_calls) rows.push(el("tr", null, el("td", null, "sealed test, after the search"), number(count(content.test_calls)), number("–"), number("–"), number("–"), number(duration(content.test_seconds)), paid && number("–")));
   const proposed = content.rungs.flatMap((rung) => rung.proposers.filter((each) => each.candidates).map((each) => el("tr", null,
     el("td", null, each.name), el("td", null, rung.name), number(count(each.candidates)), number(count(each.calls)), number(each.promise.toFixed(1)))));
-  return section("cost", "What it cost", "Calls that were answered before the search began count as asked, and were not bought.",
+  return section("cost", "What it cost", "Calls that were answered before the search began, or not at all, count as asked, and were not bought.",
     table("", [head("rung"), head("calls", true), head("bought", true), head("tokens in", true), head("tokens out", true), head("time", true), paid && head("paid", true)], rows,
       el("tr", null, el("td", null, "search"), cells(total)), "Cost by rung"),
     proposed.length > 0 && [el("h3", null, "By who proposed"), table("", [head("proposer"), head("rung"), head("candidates", true), head("calls", true), head("better, in expectation", true)], proposed, null, "Cost by proposer")]);
