@@ -32,7 +32,7 @@ from .judging import JudgeMetric, UnreadableJudgement, judge
 from .score import Score
 from .source import source_text
 from .state import state_text
-from .wording import holds, token_f1
+from .wording import holds, same_label, token_f1
 
 __all__ = [
     "JUDGE_FAULTS",
@@ -114,10 +114,15 @@ def exact_match(field: str) -> FieldMetric:
 def choice(field: str) -> FieldMetric:
     """1 where a label is the expected one, whatever its case, spaces and punctuation: accuracy.
 
+    Signs that tell labels apart count (``C`` and ``C++``, ``-1`` and ``1``, ``<5`` and ``>5``); see
+    `progspace.programs.wording.same_label`.
+
     >>> choice("label")(dspy.Example(label="positive"), dspy.Prediction(label="Positive.")).score
     1.0
+    >>> choice("label")(dspy.Example(label="C"), dspy.Prediction(label="C++")).score
+    0.0
     """
-    return FieldMetric("choice", field, lambda expected, found: float(_label(expected) == _label(found)))
+    return FieldMetric("choice", field, lambda expected, found: float(same_label(expected, found)))
 
 
 def f1(field: str) -> FieldMetric:
@@ -164,10 +169,6 @@ def numeric(field: str, *, tolerance: float = 0.0) -> FieldMetric:
 
 def _stripped(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
-
-
-def _label(value: Any) -> str:
-    return " ".join(re.sub(r"[^\w\s]", " ", str(value).replace("_", " ")).casefold().split())
 
 
 def _answers(expected: Any) -> list[Any]:

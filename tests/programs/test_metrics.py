@@ -54,6 +54,57 @@ def test_scores(metric: metrics.FieldMetric, expected: Any, found: Any, wanted: 
     assert score(metric, expected, found) == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [-1, 1],
+        ["-1", "1", "+1"],
+        ["C", "C++", "C#"],
+        ["+", "-"],
+        ["!", "?"],
+        ["A", "A+", "A-", "A*"],
+        ["5", "<5", ">5"],
+        ["> 5", "< 5", "5 %", "$5"],
+        ["1.5", "1-5", "1:5"],
+        ["👍", "👎"],
+        ["👍 good", "👎 good"],
+        ["की", "का"],
+    ],
+)
+def test_labels_that_differ_in_signs_are_different_labels(labels: list[Any]) -> None:
+    metric = metrics.choice("y")
+    for expected in labels:
+        assert [score(metric, expected, found) for found in labels] == [float(found == expected) for found in labels]
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        ("positive", "**Positive**."),
+        ("positive", "- *positive*"),
+        ("positive", "`positive`"),
+        ("positive", "<Positive>"),
+        ("positive", "> Positive!"),
+        ("positive", "😊 Positive"),
+        ("reverted_card_payment?", "Reverted card payment"),
+        ("non-fiction", "non fiction"),
+        ("credit/debit", "Credit / Debit"),
+        ("C++", "**c++**."),
+        ("C#", "`C#`"),
+        ("18-24", "18 – 24"),
+        ("-1", "−1."),
+        (5, "5."),
+        (5, 5.0),
+        ("👍", "👍\ufe0f"),
+        ("é", "e\u0301"),
+        ("Straße", "STRASSE"),
+        ("की", "**की**"),
+    ],
+)
+def test_a_label_written_otherwise_is_the_same_label(expected: Any, found: Any) -> None:
+    assert score(metrics.choice("y"), expected, found) == 1.0
+
+
 def test_an_output_without_the_field_scores_nothing() -> None:
     given = metrics.exact_match("y")(dspy.Example(y="a"), dspy.Prediction(z="a"))
     assert given.score == 0.0
