@@ -87,6 +87,7 @@ class Matrix:
         batches: Batches | None = None,
     ) -> None:
         self.metric, self.meter = metric, meter
+        self._scored_by = metric_identity(metric)  # once: a metric may count or remember what it is called with
         self._store = store
         self.lm = self.journaled(lm)
         self._executor = Threads(workers) if workers is None or isinstance(workers, int) else workers
@@ -248,8 +249,7 @@ class Matrix:
 
     def _scoring(self) -> Scoring:
         """How outputs are scored now: by which metric, and by which LM where it asks one and brings none."""
-        metric, lm = self.metric, None
-        identity = metric_identity(metric)
+        metric, lm, identity = self.metric, None, self._scored_by
         if isinstance(metric, OFFLINE):
             return Scoring(metric, identity)
         if isinstance(metric, JudgeMetric):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.exceptions import LMError as DspyLMError
 
 from ..errors import BudgetExceeded, LMError, MetricError, SandboxMissing
+from ..lms.journal import lm_identity
 from .answered import abstention, answer_exact, answer_f1, hallucination
 from .blocklist import Blocklist, blocklist
 from .checks import PassesTests, passes_tests
@@ -29,7 +31,8 @@ from .grounding import groundedness, groundedness_judge
 from .judging import JudgeMetric, UnreadableJudgement, judge
 from .score import Score
 from .source import source_text
-from .wording import holds, token_f1
+from .state import state_text
+from .wording import holds, same_label, token_f1
 
 __all__ = [
     "JUDGE_FAULTS",
@@ -111,10 +114,15 @@ def exact_match(field: str) -> FieldMetric:
 def choice(field: str) -> FieldMetric:
     """1 where a label is the expected one, whatever its case, spaces and punctuation: accuracy.
 
+    Signs that tell labels apart count (``C`` and ``C++``, ``-1`` and ``1``, ``<5`` and ``>5``); see
+    `progspace.programs.wording.same_label`.
+
     >>> choice("label")(dspy.Example(label="positive"), dspy.Prediction(label="Positive.")).score
     1.0
+    >>> choice("label")(dspy.Example(label="C"), dspy.Prediction(label="C++")).score
+    0.0
     """
-    return FieldMetric("choice", field, lambda expected, found: float(_label(expected) == _label(found)))
+    return FieldMetric("choice", field, lambda expected, found: float(same_label(expected, found)))
 
 
 def f1(field: str) -> FieldMetric:
@@ -161,10 +169,6 @@ def numeric(field: str, *, tolerance: float = 0.0) -> FieldMetric:
 
 def _stripped(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
-
-
-def _label(value: Any) -> str:
-    return " ".join(re.sub(r"[^\w\s]", " ", str(value).replace("_", " ")).casefold().split())
 
 
 def _answers(expected: Any) -> list[Any]:
@@ -261,7 +265,9 @@ def _metric_name(metric: Callable[..., Any]) -> str:
 
 
 def metric_identity(metric: Callable[..., Any]) -> str:
-    """Gives a metric's identity, the same in every process: its name and, for the user's own, a hash of its source.
+    """Gives a metric's identity, the same in every process: its name and, for the user's own, a hash.
+
+    The hash is of its source and of what else its scores depend on: see `progspace.programs.state`.
 
     >>> metric_identity(exact_match("label"))
     'exact_match(label)'
@@ -269,8 +275,7 @@ def metric_identity(metric: Callable[..., Any]) -> str:
     if isinstance(metric, _NAMED):
         return metric.name
     if isinstance(metric, functools.partial):
-        bound = f"{metric.args!r}{sorted(metric.keywords.items())!r}"
-        return f"{metric_identity(metric.func)}+{hashlib.sha256(bound.encode()).hexdigest()[:12]}"
+        return f"{metric_identity(metric.func)}+{_digest(state_text(metric, _named))}"
     source = metric if inspect.isroutine(metric) else type(metric)
     text = source_text(source)
     if text is None:
@@ -278,4 +283,17 @@ def metric_identity(metric: Callable[..., Any]) -> str:
         # Constants may hold code objects, whose own text tells their address.
         told = [value for value in code.co_consts if isinstance(value, str | int | float | None)] if code else []
         text = f"{code.co_code!r}{told!r}{code.co_names!r}" if code else _metric_name(metric)
-    return f"{_metric_name(metric)}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"{_metric_name(metric)}@{_digest(text + state_text(metric, _named))}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def _named(value: Any) -> str | None:
+    """Names what one of the user's metrics may hold and has an identity of its own."""
+    if isinstance(value, _NAMED):
+        return value.name
+    if isinstance(value, dspy.Module):
+        return JudgeMetric(value).name
+    return json.dumps(lm_identity(value), sort_keys=True, default=repr) if isinstance(value, dspy.BaseLM) else None

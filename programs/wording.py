@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["ABSTENTION", "ABSTENTIONS", "abstains", "holds", "normalised", "passage_text", "support", "token_f1"]
+__all__ = [
+    "ABSTENTION",
+    "ABSTENTIONS",
+    "abstains",
+    "holds",
+    "normalised",
+    "passage_text",
+    "same_label",
+    "support",
+    "token_f1",
+]
 
 ABSTENTION = "unanswerable"
 """What a program answers that has no answer."""
@@ -29,6 +40,11 @@ ABSTENTIONS = (
 """What is read as declining to answer; so is an empty answer."""
 _SENTENCE_END = re.compile(r"(?<=[.!?;。！？])\s+|\n+")
 _SLACK = 8
+_PAIR = re.compile(r"^<([^<>]+)>$|^\$([^$]+)\$$")
+_BULLET = re.compile(r"^\W*[^\w\s]\s+(?=[^\W\d_])")
+_RANGE = re.compile(r"(?<=\d)\s*-\s*(?=\d)")
+_VARIANTS = {0xFE0E: None, 0xFE0F: None, **dict.fromkeys(map(ord, "‐‑‒–—−"), "-")}
+"""Selectors of how an emoji is drawn, and the many dashes."""
 
 
 def normalised(value: Any) -> str:
@@ -75,6 +91,61 @@ def abstains(answer: Any, phrases: Iterable[str] = ABSTENTIONS) -> bool:
         if text == phrase or text.startswith(f"{phrase} ") or text.endswith(f" {phrase}"):
             return True
     return False
+
+
+def same_label(expected: Any, found: Any) -> bool:
+    """Tells whether an answer is the expected label, apart from case, spaces and punctuation.
+
+    Signs stay: mathematical ones, those of currencies, emoji, ``%``; ``#`` and ``@`` at a word; a dash on one side of a
+    word, a star after it; what stands between digits, but commas. An answer may have emoji or a bullet that the label
+    has not. A label that is nothing but punctuation must be given as it is.
+
+    >>> same_label("card_arrival", "**Card arrival**."), same_label("positive", "😊 Positive")
+    (True, True)
+    >>> same_label("C", "C++"), same_label("A+", "A-"), same_label(-1, 1), same_label("+", "-")
+    (False, False, False, False)
+    """
+    one, other = str(expected).strip(), str(found).strip()
+    if one == other or (isinstance(expected, int | float) and expected == found):
+        return True
+    label = _folded(one)
+    return bool(label) and label in (_folded(other), _folded(_unadorned(other)))
+
+
+def _folded(text: str) -> str:
+    """Gives words in lower case and the signs between them, with a space between any two."""
+    text = _RANGE.sub("-", _PAIR.sub(r"\1\2", text.translate(_VARIANTS)))
+    text = unicodedata.normalize("NFC", text.casefold())
+    return " ".join("".join(_folded_at(text, place) for place in range(len(text))).split())
+
+
+def _folded_at(text: str, place: int) -> str:
+    character, kind = text[place], unicodedata.category(text[place])
+    if character.isalnum() or kind.startswith("M"):  # marks: vowels of Hindi, Thai or Arabic
+        return character
+    before, after = (text[each] if 0 <= each < len(text) else " " for each in (place - 1, place + 1))
+    attached = _is_word(before) + _is_word(after)
+    if character in "`^~|":  # Markdown's
+        sign = False
+    elif kind.startswith("S") or character == "%":
+        sign = True
+    elif before.isdigit() and after.isdigit():
+        sign = kind.startswith("P") and character not in "_,"
+    elif character == "-":
+        sign = attached == 1
+    else:
+        sign = (character in "#@" and attached > 0) or (character == "*" and _is_word(before) and text.count("*") == 1)
+    return f" {character} " if sign else " "
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character).startswith("M")
+
+
+def _unadorned(text: str) -> str:
+    """Gives an answer without emoji, and without a bullet, an arrow or a mark of a quotation before it."""
+    text = _BULLET.sub("", text)
+    return "".join(" " if unicodedata.category(character) in ("So", "Sk") else character for character in text)
 
 
 def passage_text(passage: Any) -> str:

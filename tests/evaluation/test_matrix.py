@@ -46,6 +46,21 @@ def test_a_second_run_buys_nothing(rule_engine: Any, store: Store, mood: Any, mo
     assert evaluation.to_dict()["rows"][0]["expected"] == {"mood": mood_rows[0]["mood"]}
 
 
+def test_a_metric_that_counts_is_one_metric_while_it_runs(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    seen: list[str] = []
+
+    def counting(example: Any, prediction: Any) -> bool:
+        seen.append(prediction.mood)
+        return bool(example.mood == prediction.mood)
+
+    matrix = Matrix(store, counting, rule_engine(rule).lm(), Meter())
+    rows = examples(mood_rows[:5])
+    assert matrix.fill(dspy.Predict(mood), rows) == matrix.fill(dspy.Predict(mood), rows)
+    assert len(seen) == 5
+
+
 def test_another_state_format_or_lm_is_another_program(rule_engine: Any, mood: Any) -> None:
     lm = rule_engine(rule).lm()
     module = dspy.Predict(mood)

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import ast
 import functools
+import hashlib
+import inspect
+import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -47,6 +52,57 @@ def score(metric: metrics.FieldMetric, expected: Any, found: Any) -> float:
 )
 def test_scores(metric: metrics.FieldMetric, expected: Any, found: Any, wanted: float) -> None:
     assert score(metric, expected, found) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [-1, 1],
+        ["-1", "1", "+1"],
+        ["C", "C++", "C#"],
+        ["+", "-"],
+        ["!", "?"],
+        ["A", "A+", "A-", "A*"],
+        ["5", "<5", ">5"],
+        ["> 5", "< 5", "5 %", "$5"],
+        ["1.5", "1-5", "1:5"],
+        ["👍", "👎"],
+        ["👍 good", "👎 good"],
+        ["की", "का"],
+    ],
+)
+def test_labels_that_differ_in_signs_are_different_labels(labels: list[Any]) -> None:
+    metric = metrics.choice("y")
+    for expected in labels:
+        assert [score(metric, expected, found) for found in labels] == [float(found == expected) for found in labels]
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        ("positive", "**Positive**."),
+        ("positive", "- *positive*"),
+        ("positive", "`positive`"),
+        ("positive", "<Positive>"),
+        ("positive", "> Positive!"),
+        ("positive", "😊 Positive"),
+        ("reverted_card_payment?", "Reverted card payment"),
+        ("non-fiction", "non fiction"),
+        ("credit/debit", "Credit / Debit"),
+        ("C++", "**c++**."),
+        ("C#", "`C#`"),
+        ("18-24", "18 – 24"),
+        ("-1", "−1."),
+        (5, "5."),
+        (5, 5.0),
+        ("👍", "👍\ufe0f"),
+        ("é", "e\u0301"),
+        ("Straße", "STRASSE"),
+        ("की", "**की**"),
+    ],
+)
+def test_a_label_written_otherwise_is_the_same_label(expected: Any, found: Any) -> None:
+    assert score(metrics.choice("y"), expected, found) == 1.0
 
 
 def test_an_output_without_the_field_scores_nothing() -> None:
@@ -105,5 +161,137 @@ def test_an_identity_is_the_same_in_every_process_and_changes_with_the_source(tm
     (tmp_path / "judging.py").write_text("def m(e, p):\n    return 0.0\n")
     assert identity() != first
     assert metric_identity(metrics.f1("y")) == "f1(y)"
+    assert metric_identity(own_metric).endswith(hashlib.sha256(inspect.getsource(own_metric).encode()).hexdigest()[:12])
     bound = [metric_identity(functools.partial(own_metric, prediction=SimpleNamespace(y=y))) for y in "ab"]
     assert bound[0] != bound[1]
+
+
+def within(most: int) -> Any:
+    return lambda example, prediction: len(prediction.y) <= most
+
+
+def counted(times: int) -> Any:
+    def decorate(metric: Any) -> Any:
+        @functools.wraps(metric)
+        def wrapper(example: Any, prediction: Any) -> Any:
+            return times * metric(example, prediction)
+
+        return wrapper
+
+    return decorate
+
+
+class Same:
+    def __init__(self, *fields: Any) -> None:
+        self.fields = fields
+
+    def __call__(self, example: Any, prediction: Any) -> bool:
+        return self.scored(example, prediction)
+
+    def scored(self, example: Any, prediction: Any) -> bool:
+        return all(example[field] == prediction[field] for field in self.fields)
+
+
+class Slotted:
+    __slots__ = ("most",)
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def __call__(self, example: Any, prediction: Any) -> bool:
+        return bool(len(prediction.y) <= self.most)
+
+
+def with_default(most: int) -> Any:
+    def metric(example: Any, prediction: Any, limit: int = most) -> bool:
+        return bool(len(prediction.y) <= limit)
+
+    return metric
+
+
+def judged_by(instruction: str) -> Any:
+    program = dspy.Predict(dspy.Signature("y -> score: float", instruction))
+    return lambda example, prediction: program(y=prediction.y).score
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (within(2), within(9)),
+        (Same("y"), Same("z")),
+        (Same("y").scored, Same("z").scored),
+        (Same(np.arange(9)), Same(np.arange(9) + 1)),
+        (Same(within(2)), Same(within(9))),
+        (Same(metrics.f1("y")), Same(metrics.f1("z"))),
+        (Same(functools.partial(own_metric, 1)), Same(functools.partial(own_metric, 2))),
+        (Same(re.compile("a" * 300 + "b")), Same(re.compile("a" * 300 + "c"))),
+        (Slotted(2), Slotted(9)),
+        (with_default(2), with_default(9)),
+        (counted(1)(own_metric), counted(2)(own_metric)),
+        (functools.cache(within(2)), functools.cache(within(9))),
+        (judged_by("Is it short?"), judged_by("Is it long?")),
+        (lambda e, p: e.y == p.y, lambda e, p: e.z == p.z),
+        (lambda e, p: p.y in {"a", "b"}, lambda e, p: p.y in {"a", "c"}),
+    ],
+)
+def test_metrics_of_one_text_that_score_otherwise_are_two(one: Any, other: Any) -> None:
+    assert metric_identity(one) != metric_identity(other)
+    assert metric_identity(one) == metric_identity(one)
+
+
+JUDGING = """
+import functools, re, threading
+from dataclasses import dataclass
+import helping
+from helping import fits
+
+MOST = 3
+WORDS = {"a", "bc", "def"}
+
+def short(text):
+    return len(text) <= MOST
+
+def m(e, p):
+    return short(p.y) and fits(p.y) and p.y in WORDS
+
+@dataclass
+class Rule:
+    words: frozenset
+    pattern: re.Pattern
+
+class M:
+    def __init__(self):
+        rule = Rule(frozenset("abc"), re.compile("a"))
+        self.held = [threading.Lock(), object(), rule, short, len, re, self, M.__call__]
+        self.again = functools.partial(m, lock=threading.Lock())
+
+    def __call__(self, e, p):
+        return m(e, p)
+
+metrics = [m, M(), M().__call__, functools.partial(m, p=object(), q={"a", "b"}), lambda e, p: p.y in {"a", "b"}]
+"""
+
+
+def test_an_identity_with_state_is_the_same_in_every_process_and_changes_with_helpers(tmp_path: Any) -> None:
+    told = (
+        "import judging; from progspace.programs.metrics import metric_identity as i; print([*map(i, judging.metrics)])"
+    )
+
+    def identities(judging: str = JUDGING, helping: str = "def fits(y): return True\n", seed: int = 1) -> list[str]:
+        (tmp_path / "judging.py").write_text(judging)
+        (tmp_path / "helping.py").write_text(helping)
+        run = [sys.executable, "-B", "-c", told]
+        env = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        ended = subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, text=True, env=env)
+        given: list[str] = ast.literal_eval(ended.stdout)
+        return given
+
+    first = identities()
+    assert identities(seed=2) == first
+    for changed in (
+        identities(JUDGING.replace("MOST = 3", "MOST = 4")),
+        identities(JUDGING.replace("len(text) <=", "len(text) <")),
+        identities(JUDGING.replace('"def"}', '"deg"}')),
+        identities(helping="def fits(y): return False\n"),
+    ):
+        assert all(one != other for one, other in zip(first[:4], changed[:4], strict=True))

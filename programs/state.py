@@ -1,0 +1,278 @@
+"""What a user's code depends on beside its own text: closures, attributes, bound arguments, globals that it reads.
+
+It is told as a text that is the same in every process: no addresses, no order of sets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import enum
+import functools
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import CodeType, ModuleType, SimpleNamespace
+from typing import Any
+
+import dspy
+from pydantic import BaseModel
+
+from .source import source_text
+
+__all__ = ["state_text"]
+
+Named = Callable[[Any], str | None]
+"""Tells a value that has a name of its own; None for any other."""
+
+_SCALARS = (type(None), bool, int, float, complex, str, bytes)
+_BY_FIELDS = (SimpleNamespace, BaseModel, dspy.Example)
+"""Instances of these are told by what they hold, whoever wrote their class."""
+_DEEPEST = 40
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+
+
+def state_text(owner: Any, named: Named) -> str:
+    """Tells what a function's or an object's result depends on beside its source; empty where there is no such thing.
+
+    >>> def within(most):
+    ...     return lambda example, prediction: len(prediction.title) <= most
+    >>> state_text(within(2), lambda value: None) == state_text(within(9), lambda value: None)
+    False
+    >>> state_text(len, lambda value: None)
+    ''
+    """
+    if told := named(owner):
+        return told
+    reader = _Reader(_home(owner), named)
+    if isinstance(owner, functools.partial):
+        return reader.told(owner.args) + reader.told(sorted(owner.keywords.items()))
+    if inspect.ismethod(owner):
+        return reader.told(owner.__self__) + _joined(reader.function(owner.__func__))
+    function = owner if inspect.isfunction(owner) else getattr(owner, "__wrapped__", None)  # of functools.cache, say
+    if inspect.isfunction(function):
+        return _joined(reader.function(function))
+    if isinstance(owner, type):
+        return reader.told(owner)
+    return "" if inspect.isroutine(owner) else _joined({**reader.owner(type(owner)), **reader.held(owner)})
+
+
+def _home(owner: Any) -> str:
+    while isinstance(owner, functools.partial):
+        owner = owner.func
+    return str(getattr(owner, "__module__", None) or "")
+
+
+def _joined(parts: Mapping[str, str]) -> str:
+    return "".join(f"\n{name}={told}" for name, told in parts.items())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _path(owner: Any) -> str:
+    return f"{getattr(owner, '__module__', '')}.{getattr(owner, '__qualname__', type(owner).__qualname__)}"
+
+
+class _Reader:
+    """Tells values, as seen from the module of one piece of the user's code."""
+
+    def __init__(self, home: str, named: Named) -> None:
+        self._home, self._named = home, named
+        self._open: list[int] = []
+        self._known: dict[int, tuple[Any, str]] = {}  # with the value, whose address no other then takes
+
+    def told(self, value: Any) -> str:
+        """Tells any value; one that is inside itself, or cannot be told, by its type."""
+        if type(value) in _SCALARS:
+            return repr(value)
+        if id(value) in self._known:
+            return self._known[id(value)][1]
+        if id(value) in self._open or len(self._open) > _DEEPEST:
+            return _path(type(value))
+        self._open.append(id(value))
+        try:
+            text = self._named(value) or self._told(value)
+        except Exception:  # of the user's own properties, or a library's
+            text = _path(type(value))
+        finally:
+            self._open.pop()
+        self._known[id(value)] = value, text
+        return text
+
+    def _told(self, value: Any) -> str:
+        if isinstance(value, ModuleType):
+            return value.__name__
+        if isinstance(value, enum.Enum):
+            return f"{_path(type(value))}.{value.name}={self.told(value.value)}"
+        if isinstance(value, type):
+            return f"{_path(value)}@{_digest(self._class(value))}" if self._own(_home(value)) else _path(value)
+        if inspect.ismethod(value):
+            return f"{self.told(value.__self__)}.{self.told(value.__func__)}"
+        if inspect.isfunction(value):
+            text = _joined(self.function(value))
+            if self._own(_home(value)):
+                text += source_text(value) or _code(value.__code__)
+            return f"{_path(value)}@{_digest(text)}" if text else _path(value)
+        if isinstance(value, functools.partial):
+            return f"{self.told(value.func)}+{self.told(value.args)}{self.told(value.keywords)}"
+        if inspect.isfunction(wrapped := getattr(value, "__wrapped__", None)):  # by functools.cache, say
+            return self.told(wrapped)
+        if inspect.isroutine(value):
+            return _path(value)
+        return self._collection(value) or self._instance(value)
+
+    def _collection(self, value: Any) -> str:
+        kind = "" if type(value) in (dict, list, tuple, set, frozenset) else _path(type(value))
+        if isinstance(value, Mapping):
+            return f"{kind}{{{', '.join(f'{self.told(key)}: {self.told(each)}' for key, each in value.items())}}}"
+        if isinstance(value, set | frozenset):
+            return f"{kind}{{{', '.join(sorted(map(self.told, value)))}}}"
+        if isinstance(value, list | tuple):
+            text = ", ".join(map(self.told, value))
+            return kind + (f"[{text}]" if isinstance(value, list) else f"({text},)" if len(value) == 1 else f"({text})")
+        if isinstance(value, str | bytes):
+            return f"{kind}{value!r}"
+        return ""
+
+    def _instance(self, value: Any) -> str:
+        kind = type(value)
+        if self._own(_home(kind)) or dataclasses.is_dataclass(value) or isinstance(value, _BY_FIELDS):
+            return f"{self.told(kind)}@{_digest(_joined(self.held(value)))}"
+        if isinstance(value, re.Pattern):
+            return f"{value.pattern!r}{value.flags}"
+        if hasattr(value, "__array__"):  # an array, a tensor, a DataFrame: their repr leaves things out
+            return f"{_path(kind)}@{_digest(self._array(value))}"
+        text = repr(value)
+        # By convention what begins so tells no value; addresses and numbers of threads stand in it.
+        return _path(kind) if text.startswith("<") or _ADDRESS.search(text) else f"{_path(kind)}:{text}"
+
+    def _array(self, value: Any) -> str:
+        import numpy as np
+
+        array = np.asarray(value)
+        content = self.told(array.tolist()) if array.dtype.hasobject else hashlib.sha256(array.tobytes()).hexdigest()
+        return f"{array.dtype}{array.shape}{self.told(list(getattr(value, 'columns', ())))}{content}"
+
+    def held(self, instance: Any) -> dict[str, str]:
+        """Tells what an instance holds, but what it has only worked out."""
+        kind = type(instance)
+        slots = [name for each in kind.__mro__ for name in _slots(each) if hasattr(instance, name)]
+        held = {**{name: getattr(instance, name) for name in slots}, **getattr(instance, "__dict__", {})}
+        return {
+            f"self.{name}": self.told(value)
+            for name, value in held.items()
+            if not isinstance(getattr(kind, name, None), functools.cached_property)
+        }
+
+    def owner(self, kind: type) -> dict[str, str]:
+        """Tells what a class depends on beside its source: what its methods do, its attributes, its own bases."""
+        made = source_text(kind) is not None
+        parts = {f"base.{base.__qualname__}": self.told(base) for base in kind.__mro__[1:] if self._own(_home(base))}
+        for name, value in vars(kind).items():
+            function = _function(value)
+            if function is not None:
+                if made and function.__code__.co_filename == "<string>":
+                    continue  # a dataclass's __init__, which follows from the source
+                code = {} if made else {"code": _code(function.__code__)}
+                told = {**code, **self._function(function)}
+                parts.update({f"{name}.{key}": each for key, each in told.items()})
+            elif not name.startswith(("__", "_abc_")) and not hasattr(value, "__get__"):
+                parts[name] = self.told(value)
+        return parts
+
+    def _class(self, kind: type) -> str:
+        return (source_text(kind) or "") + _joined(self.owner(kind))
+
+    def function(self, function: Any) -> dict[str, str]:
+        """Tells what a function depends on beside its source, and its code where that does not tell it."""
+        parts = self._function(function)
+        return parts if _is_whole(function, function.__code__) else {**parts, "code": _code(function.__code__)}
+
+    def _function(self, function: Any) -> dict[str, str]:
+        code, parts = function.__code__, dict[str, str]()
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not yet filled
+                continue
+            if name != "__class__" and not isinstance(value, ModuleType):
+                parts[f"closure.{name}"] = self.told(value)
+        defaults = {**dict(enumerate(function.__defaults__ or ())), **(function.__kwdefaults__ or {})}
+        if any(value is not None for value in defaults.values()):
+            parts["defaults"] = self.told(defaults)
+        parts.update({f"own.{name}": self.told(value) for name, value in vars(function).items()})
+        read = function.__globals__
+        if not self._own(str(read.get("__name__") or "")):
+            return parts
+        for name in dict.fromkeys(_globals(code)):
+            value = read.get(name)
+            others = isinstance(value, ModuleType | type) or inspect.isroutine(value)
+            if name in read and (not others or self._own(_home(value))):
+                parts[f"global.{name}"] = self.told(value)
+        return parts
+
+    def _own(self, module: str) -> bool:
+        """Whether the user wrote a module: it is the one of what is told of, or in the same package or folder."""
+        root = module.partition(".")[0]
+        if module == self._home or root in ("builtins", "dspy", "progspace"):
+            return module == self._home
+        folder = _folder(module)
+        return root == self._home.partition(".")[0] or (folder is not None and folder == _folder(self._home))
+
+
+def _folder(module: str) -> Path | None:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file).parent if file else None
+
+
+def _slots(kind: type) -> list[str]:
+    names = vars(kind).get("__slots__", ())
+    return [name for name in ([names] if isinstance(names, str) else names) if not name.startswith("__")]
+
+
+def _function(value: Any) -> Any:
+    """Gives the function in what a class holds; None where there is none."""
+    for name in ("__func__", "fget", "func"):
+        value = getattr(value, name, value)
+    return value if inspect.isfunction(value) else None
+
+
+def _globals(code: CodeType) -> Iterator[str]:
+    """Names of the globals that code reads, in order."""
+    for each in dis.get_instructions(code):
+        if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield each.argval
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            yield from _globals(value)
+
+
+def _is_whole(function: Any, code: CodeType) -> bool:
+    """Whether a function's source tells its code: not for one lambda of two, cut short, or behind a decorator."""
+    if hasattr(function, "__wrapped__"):
+        return False
+    text = source_text(function)
+    if text is None:
+        return all(isinstance(value, _SCALARS) for value in code.co_consts)
+    if function.__name__ != "<lambda>":
+        return True
+    last = max((line for _, _, line in code.co_lines() if line is not None), default=code.co_firstlineno)
+    return text.count("lambda") == 1 and last < code.co_firstlineno + max(1, text.count("\n"))
+
+
+def _code(code: CodeType) -> str:
+    """Tells compiled code, and the code inside it."""
+    return f"{code.co_code!r}{code.co_names!r}{_constants(code.co_consts)}"
+
+
+def _constants(value: Any) -> str:
+    if isinstance(value, CodeType):
+        return _code(value)
+    if isinstance(value, tuple):
+        return f"({','.join(map(_constants, value))})"
+    return f"{{{','.join(sorted(map(_constants, value)))}}}" if isinstance(value, frozenset) else repr(value)
