@@ -245,7 +245,7 @@ class Matrix:
         """Counts what a known cell asked, as though it were asked now: a search that goes on keeps to the same plan."""
         for key, input_tokens, output_tokens in cell.asked:
             self.meter.ask(key)
-            self.meter.answered(key, input_tokens, output_tokens)
+            self.meter.answered(key, input_tokens, output_tokens, self.lm.worth(input_tokens, output_tokens))
 
     def _scoring(self) -> Scoring:
         """How outputs are scored now: by which metric, and by which LM where it asks one and brings none."""

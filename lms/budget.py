@@ -151,7 +151,7 @@ class Meter:
         self._clock = clock
         self._started = clock()
         self._calls = self._bought = self._input_tokens = self._output_tokens = 0
-        self._usd = 0.0
+        self._usd = self._recalled_usd = 0.0
         self._kept = 0
         self._asked: set[str] = set()
         self._settled: set[str] = set()
@@ -211,12 +211,21 @@ class Meter:
         with self._lock:
             self._asked.discard(key)
 
-    def answered(self, key: str, input_tokens: int, output_tokens: int) -> None:
-        """Adds the tokens of a call, once, however often it is told of."""
+    def answered(self, key: str, input_tokens: int, output_tokens: int, usd: float = 0.0) -> None:
+        """Adds the tokens of a call, once, however often it is told of.
+
+        Args:
+            key: Of the call.
+            input_tokens: Of the prompt.
+            output_tokens: Of the answer.
+            usd: What an answer cost that was known already. It is not paid again, and counts: a search that goes on
+                after it was stopped has no new budget.
+        """
         with self._lock:
             if key in self._settled:
                 return
             self._settled.add(key)
+            self._recalled_usd += usd
             self._input_tokens += input_tokens
             self._output_tokens += output_tokens
 
@@ -243,7 +252,7 @@ class Meter:
             return f"{budget.calls:,} calls"
         if budget.tokens is not None and self._input_tokens + self._output_tokens >= budget.tokens:
             return f"{budget.tokens:,} tokens"
-        if budget.usd is not None and self._usd >= budget.usd:
+        if budget.usd is not None and self._usd + self._recalled_usd >= budget.usd:
             return f"{budget.usd:g} USD"
         if budget.minutes is not None and self._clock() - self._started >= budget.minutes * 60:
             return f"{budget.minutes:g} minutes"

@@ -18,7 +18,7 @@ from dspy.utils.exceptions import ContextWindowExceededError
 
 from ..errors import LMError, StoreError
 from .budget import Meter
-from .prices import Price, price_of_call
+from .prices import Price, price, price_of_call
 from .stopping import stopped
 from .waves import Wanted, asked_as, price_share
 
@@ -178,8 +178,8 @@ class JournaledLM(dspy.BaseLM):
         self.lm, self.meter = lm, meter
         self._answers = answers
         # What a free LM, the embedded one say, answers twice costs nothing but its time.
-        price = getattr(getattr(lm, "_engine_spec", None), "price", None)
-        self._claims = answers is not None and price != Price(0.0, 0.0)
+        own = getattr(getattr(lm, "_engine_spec", None), "price", None)
+        self._claims = answers is not None and own != Price(0.0, 0.0)
         self._identity = json.dumps(lm_identity(lm), sort_keys=True)
 
     @property
@@ -331,8 +331,19 @@ class JournaledLM(dspy.BaseLM):
                 "--delete` takes out what is damaged, and it is bought again when it is needed"
             ) from error
         self._log(key, known.input_tokens, known.output_tokens)
-        self.meter.answered(key, known.input_tokens, known.output_tokens)
+        tokens = known.input_tokens, known.output_tokens
+        self.meter.answered(key, *tokens, self.worth(*tokens))
         return answer
+
+    def worth(self, input_tokens: int, output_tokens: int) -> float:
+        """What an answer cost, in US dollars, where money is limited; 0 where that is not known."""
+        if self.meter.budget.usd is None:
+            return 0.0
+        return (price(self.lm, input_tokens, output_tokens) or 0.0) * self._share
+
+    @property
+    def _share(self) -> float:
+        return price_share(getattr(self.lm, "_engine_spec", None))
 
     def _remember(self, key: str, outputs: Any, listener: _Listener, seconds: float) -> Any:
         tokens_in, tokens_out = _tokens(listener.usage)
@@ -343,7 +354,7 @@ class JournaledLM(dspy.BaseLM):
         usd = listener.usd
         if usd is None and self.meter.budget.usd is not None:
             usd = price_of_call(self.lm, listener.usage)
-        self.meter.bought(None if usd is None else usd * price_share(getattr(self.lm, "_engine_spec", None)))
+        self.meter.bought(None if usd is None else usd * self._share)
         return outputs
 
     @staticmethod

@@ -124,6 +124,17 @@ def test_the_same_again_buys_nothing_and_gives_the_same(rule_engine: Any, store:
     assert "has now been read 2 times" in str(again.report)
 
 
+def test_a_budget_of_money_holds_what_was_paid_before(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    class Dear(rule_engine):
+        price = ps.Price(1000.0, 1000.0)
+
+    runs = [ps.compile(task, lm=Dear(rule).lm(), budget=ps.Budget(usd=8.0), store=store, workers=1) for _ in range(2)]
+    first, second = (sum(rung.bought for rung in run.report.rungs) for run in runs)
+    assert first > 50
+    assert second <= 1  # prices are known after a call, so one more may be asked
+    assert runs[0].candidate.hash == runs[1].candidate.hash
+
+
 def test_stopped_anywhere_it_goes_on_to_the_same_end(rule_engine: Any, tmp_path: Path, task: ps.Task) -> None:
     with open_store(tmp_path / "whole.db") as store:
         engine = rule_engine(rule)

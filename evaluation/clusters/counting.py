@@ -76,10 +76,10 @@ class WorkerMeter(Meter):
         """Takes note that a call was not answered."""
         self._count("unanswered", key)
 
-    def answered(self, key: str, input_tokens: int, output_tokens: int) -> None:
+    def answered(self, key: str, input_tokens: int, output_tokens: int, usd: float = 0.0) -> None:
         """Adds the tokens of a call, with the next thing that is told, or when its cell ends."""
         with self._telling:
-            self._untold.append(("answered", (key, input_tokens, output_tokens)))
+            self._untold.append(("answered", (key, input_tokens, output_tokens, usd)))
 
     def bought(self, usd: float | None) -> None:
         """Adds a call that the LM itself answered."""

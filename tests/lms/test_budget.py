@@ -52,3 +52,13 @@ def test_an_unknown_price_breaks_a_budget_of_money() -> None:
     meter.ask("a")
     with pytest.raises(ps.BudgetExceeded, match="price is not known"):
         meter.bought(None)
+
+
+def test_what_was_paid_before_counts_in_a_budget_of_money_and_is_not_paid_again() -> None:
+    meter = Meter(ps.Budget(usd=1.0))
+    for key in ("known", "known", "too"):
+        meter.ask(key)
+        meter.answered(key, 1, 1, usd=0.5)
+    assert meter.spent.usd == 0.0
+    with pytest.raises(ps.BudgetExceeded, match="1 USD"):
+        meter.ask("new")
