@@ -16,7 +16,7 @@ from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget
 from .optimizers.space import Space
 from .programs.examples import deduplicate, inputs_hash
-from .programs.splits import Splits
+from .programs.splits import NO_TEST, Splits
 from .programs.task import Task
 from .store.database import Store
 
@@ -85,7 +85,7 @@ class Progspace(Teleprompter):
             Pareto front, ``save``.
 
         Raises:
-            DataError: An example has no inputs set, or there are too few.
+            DataError: An example has no inputs set, there are too few, or the valset holds all of the trainset.
             ProgramError: A teacher is given, or there is no LM.
             BudgetExceeded: The budget does not even hold the baseline.
         """
@@ -115,15 +115,43 @@ def _task(
     valset: list[dspy.Example] | None,
     seed: int,
 ) -> Task:
+    if not trainset:
+        raise DataError("the trainset is empty: give examples with their inputs set, dspy.Example(…).with_inputs(…)")
+    if valset is not None and not valset:
+        raise DataError("the valset is empty: leave it out, and the trainset is split")
     for row, example in enumerate([*trainset, *(valset or ())], 1):
         if not isinstance(example, dspy.Example) or not example._input_keys:
             raise DataError("has no inputs set: dspy.Example(…).with_inputs(…)", file="trainset or valset", row=row)
-    inputs = sorted(trainset[0]._input_keys) if trainset else []
+    inputs = sorted(trainset[0]._input_keys)
     if valset is None:
         return Task(student, trainset, inputs, metric=metric, test=(), seed=seed)
-    task = Task(student, [*trainset, *valset], inputs, metric=metric, test=(), seed=seed)
-    dev, _ = deduplicate(valset)
-    raced = {inputs_hash(example) for example in dev}
-    train = [example for example in deduplicate(trainset)[0] if inputs_hash(example) not in raced]
-    task.splits = Splits(tuple(train), tuple(dev), (), task.splits.notes)
-    return task
+    return _Apart(student, trainset, valset, inputs, metric, seed)
+
+
+class _Apart(Task):
+    """A task whose train and dev are told apart already."""
+
+    def __init__(
+        self,
+        student: dspy.Module,
+        trainset: list[dspy.Example],
+        valset: list[dspy.Example],
+        inputs: list[str],
+        metric: Callable[..., Any],
+        seed: int,
+    ) -> None:
+        self._for_train = len(trainset)
+        super().__init__(student, [*trainset, *valset], inputs, metric=metric, test=(), seed=seed)
+
+    def _split(self, examples: list[dspy.Example], test: list[dspy.Example] | None) -> Splits:  # noqa: ARG002
+        trainset, dev = (deduplicate(part)[0] for part in (examples[: self._for_train], examples[self._for_train :]))
+        raced = {inputs_hash(example) for example in dev}
+        train = [example for example in trainset if inputs_hash(example) not in raced]
+        if not train:
+            raise DataError(
+                "each example of the trainset stands in the valset, too, so none is left to learn from: leave the "
+                "valset out, and the trainset is split"
+            )
+        dropped = len(trainset) - len(train)
+        told = [f"{dropped} examples of the trainset were dropped, for they stand in the valset."] if dropped else []
+        return Splits(tuple(train), tuple(dev), (), (*told, NO_TEST))

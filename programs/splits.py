@@ -11,8 +11,12 @@ import dspy
 from ..errors import DataError
 from .examples import deduplicate, example_hash, inputs_hash
 
-__all__ = ["FRACTIONS", "Splits", "kept_back", "split", "stratified"]
+__all__ = ["FRACTIONS", "NO_TEST", "Splits", "kept_back", "split", "stratified"]
 
+NO_TEST = (
+    "No test was sealed: there are only the scores of dev, on which the winner was chosen. What it is worth can be "
+    "told by examples that you kept back yourself."
+)
 _ENOUGH = 20
 
 
@@ -100,10 +104,7 @@ def split(
             notes.append(f"{len(kept) - len(apart)} examples were dropped, for their inputs stand in the test split.")
         kept = apart
         if not sealed:
-            notes.append(
-                "No test was sealed: there are only the scores of dev, on which the winner was chosen. What it is "
-                "worth can be told by examples that you kept back yourself."
-            )
+            notes.append(NO_TEST)
     parts: tuple[list[dspy.Example], ...] = ([], [], [])
     for example in sorted(kept, key=lambda one: (_uniform(seed, "order", example_hash(one)), example_hash(one))):
         at = _uniform(seed, "split", inputs_hash(example)) * sum(fractions)

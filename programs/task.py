@@ -76,18 +76,19 @@ class Task:
         self.name = name or _slug(type(program).__name__)
         outputs = _output_types(program)
         none = isinstance(test, tuple) and not test
-        self.splits: Splits = split(
+        self._fractions, self._sealed_apart = fractions, test is not None
+        self.splits: Splits = self._split(
             read_examples(examples, inputs=self.inputs, outputs=outputs),
-            seed=seed,
-            fractions=fractions,
-            test=None if test is None else [] if none else read_examples(test, inputs=self.inputs, outputs=outputs),
+            None if test is None else [] if none else read_examples(test, inputs=self.inputs, outputs=outputs),
         )
         self.unsealed: tuple[str, ...] = ()
-        self._fractions, self._sealed_apart = fractions, test is not None
         self.query, self.relevant = query or self.inputs[0], relevant
         for field in (query, relevant):
             if field is not None and not any(field in example for example in (*self.train, *self.dev)):
                 raise DataError("no example has it", field=field)
+
+    def _split(self, examples: list[dspy.Example], test: list[dspy.Example] | None) -> Splits:
+        return split(examples, seed=self.seed, fractions=self._fractions, test=test)
 
     def read(self, examples: Any) -> list[dspy.Example]:
         """Reads further examples, in any form that ``examples`` may have, and checks them as its own.

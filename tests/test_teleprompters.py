@@ -71,6 +71,18 @@ def test_a_valset_is_what_candidates_race_on(examples: Any, mood: Any, rule_engi
     assert not any(f"{example.text}\n" in seen for example in examples[40:60])
 
 
+def test_with_a_valset_a_few_examples_suffice(examples: Any, mood: Any, rule_engine: Any, store: Store) -> None:
+    """They were refused where a split of train and valset together, which nobody uses, would have been empty."""
+    for few in range(1, 4):
+        program = teleprompter(rule_engine(rule).lm(), store, calls=30).compile(
+            dspy.Predict(mood), trainset=examples[: few + 1], valset=examples[few : 2 * few]
+        )
+        report = program.compiled.report
+        assert report.sizes == {"train": few, "dev": few, "test": 0}
+        assert "1 examples of the trainset were dropped, for they stand in the valset." in report.notes
+        assert any(note.startswith("No test was sealed") for note in report.notes)
+
+
 def test_the_lm_of_dspys_settings_serves(examples: Any, mood: Any, rule_engine: Any, store: Store) -> None:
     with dspy.context(lm=rule_engine(rule).lm()):
         program = teleprompter(None, store, calls=100).compile(dspy.Predict(mood), trainset=examples)
@@ -82,10 +94,12 @@ def test_bad_input_is_told_before_anything_is_spent(examples: Any, mood: Any, ru
     ours = teleprompter(engine.lm(), store)
     with pytest.raises(ps.DataError, match="with_inputs"):
         ours.compile(dspy.Predict(mood), trainset=[*examples, dspy.Example(text="sun", mood="glad")])
-    with pytest.raises(ps.DataError):
+    with pytest.raises(ps.DataError, match="the trainset is empty"):
         ours.compile(dspy.Predict(mood), trainset=[])
-    with pytest.raises(ps.DataError):
+    with pytest.raises(ps.DataError, match="the valset is empty: leave it out"):
         ours.compile(dspy.Predict(mood), trainset=examples[:10], valset=[])
+    with pytest.raises(ps.DataError, match=r"stands in the valset, too, .* leave the valset out"):
+        ours.compile(dspy.Predict(mood), trainset=examples[:20], valset=examples)
     with pytest.raises(ps.ProgramError, match="lms="):
         ours.compile(dspy.Predict(mood), trainset=examples, teacher=dspy.Predict(mood))
     with pytest.raises(ps.ProgramError, match="LM"):

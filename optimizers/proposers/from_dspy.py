@@ -37,9 +37,11 @@ class FromDSPy:
     belong to the race. It proposes once in a search, and may spend all that is left for its rung: give it limits of
     its own (``max_metric_calls=…``, ``num_trials=…``) where that is too much.
 
-    What becomes of a program is its instructions and demonstrations; one that is built otherwise (an ensemble, a
-    program that chooses neighbours at run time, one with other weights) is no candidate. Nor is there one where the
-    teleprompter fails: a warning says why.
+    One that was given its examples when it was made, and whose ``compile`` takes none, keeps to those.
+
+    What becomes of a program is its instructions and demonstrations; one that is built otherwise (an ensemble, one with
+    other weights, one that chooses neighbours at run time as that of ``dspy.KNNFewShot``: the space's selection
+    ``nearest`` is that) is no candidate. Nor is there one where the teleprompter fails: a warning says why.
 
     Args:
         teleprompter: ``dspy.MIPROv2(metric=…)``, say.
@@ -90,6 +92,9 @@ class FromDSPy:
         if "valset" in taken and "valset" not in arguments and len(train) >= _ENOUGH:
             half = len(train) // 2
             train, arguments["valset"] = train[:half], train[half:]
+        anything = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken.values())
+        if "trainset" in taken or anything or "student" not in taken:
+            arguments = {"trainset": train, **arguments}
         # An answer that cannot be read is a low score here as well, and no reason to give up after ten of them. Some
         # print as they go: standard output is the caller's.
         settings = {"lm": state.matrix.lm, "max_errors": _NEVER}
@@ -97,7 +102,7 @@ class FromDSPy:
         log.addFilter(_not_of_an_example)
         try:
             with contextlib.redirect_stdout(sys.stderr), dspy.context(**settings):
-                return teleprompter.compile(student, trainset=train, **arguments)
+                return teleprompter.compile(student, **arguments)
         finally:
             log.removeFilter(_not_of_an_example)
 
@@ -144,8 +149,13 @@ def _candidate(compiled: Any, incumbent: Candidate, state: SearchState) -> Candi
     """
     program = incumbent.apply(state.task.program, lms=state.lms)
     before = dict(program.module.named_predictors())
-    if not isinstance(compiled, Program) or "forward" in vars(compiled) or "forward" in vars(compiled.module):
+    if not isinstance(compiled, Program):
         raise ValueError(f"it is a {type(compiled).__name__}, and no longer the program itself")
+    if "forward" in vars(compiled) or "forward" in vars(compiled.module):
+        raise ValueError(
+            "it has a forward of its own, and is no longer the program itself; where that chooses neighbours for each "
+            "input, Space(selections=['nearest']) searches them"
+        )
     after = dict(compiled.module.named_predictors())
     if set(after) != set(before):
         raise ValueError(f"it has the predictors {', '.join(after)}, and the program has {', '.join(before)}")

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import dspy
+import numpy as np
 import pytest
 
 import progspace as ps
@@ -129,7 +130,30 @@ class Failing(dspy.teleprompt.Teleprompter):
         raise AssertionError("too few examples")
 
 
+class Given(dspy.teleprompt.Teleprompter):
+    """Was given its examples before."""
+
+    def compile(self, student: Any, *, teacher: Any = None) -> Any:
+        return dspy.LabeledFewShot(k=1).compile(student, trainset=[dspy.Example(text="rain", mood="sad")])
+
+
+def test_a_teleprompter_whose_compile_takes_no_examples_is_given_none(
+    mood: Any, mood_rows: Any, rule_engine: Any, store: Store
+) -> None:
+    state = state_of(dspy.Predict(mood), mood_rows, rule_engine(only_shown).lm(), store)
+    (candidate,) = FromDSPy(Given()).propose(state, 1)
+    assert candidate.predictors["self"].demonstrations == ({"text": "rain", "mood": "sad"},)
+
+
+def neighbours() -> dspy.KNNFewShot:
+    return dspy.KNNFewShot(
+        k=1, trainset=[dspy.Example(text="rain", mood="sad").with_inputs("text")],
+        vectorizer=dspy.Embedder(lambda texts: np.ones((len(texts), 2), np.float32)),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(("teleprompter", "told"), [
+    (neighbours(), r"a forward of its own.*Space\(selections=\['nearest'\]\)"),
     (Ensembling(), "no longer the program itself"), (Failing(), "too few examples"), (dspy.Ensemble(), "compile"),
 ])  # fmt: skip
 def test_what_gives_no_candidate_warns_and_ends(
