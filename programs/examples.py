@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -226,7 +227,8 @@ def _json_rows(path: Path) -> Iterator[_Row]:
 
 
 def _csv_rows(path: Path) -> Iterator[_Row]:
-    reader = csv.DictReader(_text(path).splitlines(keepends=True))
+    # Not splitlines: it would also break at characters that a value may hold, such as U+2028.
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
     for row in reader:
         if None in row:
             raise DataError("more values than the header has names", file=str(path), row=reader.line_num)

@@ -82,6 +82,24 @@ def test_what_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
         read_examples(3, inputs=["text"])
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_row_ends_with_its_line_and_nowhere_else(tmp_path: Path, form: str) -> None:
+    rows = [
+        {"text": f"one{end}two", "label": "ok"} for end in ("\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\n")
+    ]
+    file = tmp_path / f"a.{form}"
+    if form == "csv":
+        pd.DataFrame(rows).to_csv(file, index=False)
+    else:
+        file.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    read = read_examples(file, inputs=["text"], outputs={"label": Label})
+    assert [dict(example) for example in read] == rows
+    with file.open("a", encoding="utf-8") as more:
+        more.write("x,good\n" if form == "csv" else '\n{"text": "x", "label": "good"}\n')
+    with pytest.raises(ps.DataError, match="row 10" if form == "csv" else "row 8"):
+        read_examples(file, inputs=["text"], outputs={"label": Label})
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=5
 )
