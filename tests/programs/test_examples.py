@@ -53,6 +53,9 @@ def test_every_form_gives_the_same_examples(tmp_path: Path, form: str) -> None:
         ("a.jsonl", "", "holds no examples"),
         ("a.json", '{"text": "x"}', "not a JSON list"),
         ("a.csv", "text,label\nx,ok,more\n", r"row 2: more values than the header"),
+        ("a.csv", 'text,label\nx,ok\n"y,ok\nz,ok\n', r"row 3: a quotation mark is not closed"),
+        ("a.csv", 'text,label\n"x\ny",ok\n"y,ok\nz,"ok"\n', r"row 4: a quotation mark is not closed"),
+        ("a.csv", '"text,label\nx,ok\n', r"row 1: a quotation mark is not closed"),
         ("a.csv", "text,stars\nx,many\n", r"row 2, field 'stars': 'many' is no int"),
         ("a.xlsx", "", "its format is not known"),
         ("a.parquet", "no", "not a Parquet file"),
@@ -80,6 +83,17 @@ def test_what_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
         read_examples(tmp_path / "latin.jsonl", inputs=["text"])
     with pytest.raises(ps.DataError, match="cannot be read"):
         read_examples(3, inputs=["text"])
+
+
+def test_a_csv_value_may_be_long(tmp_path: Path) -> None:
+    rows = [{"text": "word " * 40_000, "label": "ok"}]
+    pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
+    limit = csv.field_size_limit(131_072)
+    try:
+        read = read_examples(tmp_path / "a.csv", inputs=["text"], outputs={"label": Label})
+    finally:
+        csv.field_size_limit(limit)
+    assert [dict(example) for example in read] == rows
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
