@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -226,11 +227,21 @@ def _json_rows(path: Path) -> Iterator[_Row]:
 
 
 def _csv_rows(path: Path) -> Iterator[_Row]:
-    reader = csv.DictReader(_text(path).splitlines(keepends=True))
-    for row in reader:
-        if None in row:
-            raise DataError("more values than the header has names", file=str(path), row=reader.line_num)
-        yield reader.line_num, {name: value for name, value in row.items() if value is not None}
+    text = _text(path)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the process's: it is only ever raised
+    # Not splitlines: it would also break at characters that a value may hold, such as U+2028.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    names, begins = list[str](), 1
+    try:
+        for values in reader:
+            if len(values) > len(names) > 0:
+                raise DataError("more values than the header has names", file=str(path), row=reader.line_num)
+            if names and values:
+                yield reader.line_num, dict(zip(names, values, strict=False))
+            names, begins = names or values, reader.line_num + 1
+    except csv.Error as error:
+        told = f"a quotation mark is not closed, or stands within a value and is not doubled ({error})"
+        raise DataError(told, file=str(path), row=begins) from error
 
 
 def _parquet_rows(path: Path) -> Iterator[_Row]:

@@ -121,7 +121,7 @@ def _task(
 
 
 def _solved(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
         row = _parsed(line, path, number)

@@ -120,6 +120,8 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
+        # Of the process: it is only ever raised. The file's size is more than any value in it has characters.
+        csv.field_size_limit(max(csv.field_size_limit(), path.stat().st_size))
         reader = csv.DictReader(_decoded(lines, path), strict=True)
         try:
             for number, row in enumerate(reader, 2):  # the header is row 1

@@ -53,6 +53,9 @@ def test_every_form_gives_the_same_examples(tmp_path: Path, form: str) -> None:
         ("a.jsonl", "", "holds no examples"),
         ("a.json", '{"text": "x"}', "not a JSON list"),
         ("a.csv", "text,label\nx,ok,more\n", r"row 2: more values than the header"),
+        ("a.csv", 'text,label\nx,ok\n"y,ok\nz,ok\n', r"row 3: a quotation mark is not closed"),
+        ("a.csv", 'text,label\n"x\ny",ok\n"y,ok\nz,"ok"\n', r"row 4: a quotation mark is not closed"),
+        ("a.csv", '"text,label\nx,ok\n', r"row 1: a quotation mark is not closed"),
         ("a.csv", "text,stars\nx,many\n", r"row 2, field 'stars': 'many' is no int"),
         ("a.xlsx", "", "its format is not known"),
         ("a.parquet", "no", "not a Parquet file"),
@@ -80,6 +83,35 @@ def test_what_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
         read_examples(tmp_path / "latin.jsonl", inputs=["text"])
     with pytest.raises(ps.DataError, match="cannot be read"):
         read_examples(3, inputs=["text"])
+
+
+def test_a_csv_value_may_be_long(tmp_path: Path) -> None:
+    rows = [{"text": "word " * 40_000, "label": "ok"}]
+    pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
+    limit = csv.field_size_limit(131_072)
+    try:
+        read = read_examples(tmp_path / "a.csv", inputs=["text"], outputs={"label": Label})
+    finally:
+        csv.field_size_limit(limit)
+    assert [dict(example) for example in read] == rows
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_row_ends_with_its_line_and_nowhere_else(tmp_path: Path, form: str) -> None:
+    rows = [
+        {"text": f"one{end}two", "label": "ok"} for end in ("\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\n")
+    ]
+    file = tmp_path / f"a.{form}"
+    if form == "csv":
+        pd.DataFrame(rows).to_csv(file, index=False)
+    else:
+        file.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    read = read_examples(file, inputs=["text"], outputs={"label": Label})
+    assert [dict(example) for example in read] == rows
+    with file.open("a", encoding="utf-8") as more:
+        more.write("x,good\n" if form == "csv" else '\n{"text": "x", "label": "good"}\n')
+    with pytest.raises(ps.DataError, match="row 10" if form == "csv" else "row 8"):
+        read_examples(file, inputs=["text"], outputs={"label": Label})
 
 
 values = st.recursive(

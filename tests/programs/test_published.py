@@ -39,7 +39,10 @@ def test_bbh_with_many_targets_is_free_text(tmp_path: Path) -> None:
 
 def test_gsm8k_gives_the_number_and_the_reasoning(tmp_path: Path) -> None:
     lines = [
-        json.dumps({"question": f"{n} + 1?", "answer": f"It is {n}+1 = <<{n}+1={n + 1}>>{n + 1}.\n#### {n + 1:,}"})
+        json.dumps(
+            {"question": f"{n} +\u2028 1?", "answer": f"It is {n}+1 = <<{n}+1={n + 1}>>{n + 1}.\n#### {n + 1:,}"},
+            ensure_ascii=False,
+        )
         for n in range(1000, 1060)
     ]
     train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
@@ -47,7 +50,7 @@ def test_gsm8k_gives_the_number_and_the_reasoning(tmp_path: Path) -> None:
     test.write_text("\n".join(lines[50:]), encoding="utf-8")
     task = gsm8k(train, test=test)
     assert task.test_size == 10
-    example = next(each for each in (*task.train, *task.dev) if each.question == "1007 + 1?")
+    example = next(each for each in (*task.train, *task.dev) if each.question == "1007 +\u2028 1?")
     assert example.reasoning == "It is 1007+1 = 1008."
     assert task.metric(example, dspy.Prediction(answer="The answer is 1,008.")).score == 1
     assert task.metric(example, dspy.Prediction(answer="1007")).score == 0

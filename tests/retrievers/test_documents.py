@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import os
 from collections.abc import Callable
@@ -203,6 +204,15 @@ def test_a_csv_is_rows(tmp_path: Path) -> None:
     assert isinstance(bad, DataError)
     assert bad.row == 4
     assert last.text == "last"
+
+
+def test_a_csv_value_may_be_long(tmp_path: Path) -> None:
+    limit = csv.field_size_limit(131_072)
+    try:
+        (long,) = read(tmp_path / "a.csv", f"text\n{'word' * 40_000}\n")
+    finally:
+        csv.field_size_limit(limit)
+    assert len(long.text) == 160_000
 
 
 @pytest.mark.parametrize(
