@@ -115,7 +115,7 @@ def choice(field: str) -> FieldMetric:
     """1 where a label is the expected one, whatever its case, spaces and punctuation: accuracy.
 
     Signs that tell labels apart count (``C`` and ``C++``, ``-1`` and ``1``, ``<5`` and ``>5``); see
-    `progspace.programs.wording.same_label`.
+    ``progspace.programs.wording.same_label``.
 
     >>> choice("label")(dspy.Example(label="positive"), dspy.Prediction(label="Positive.")).score
     1.0
