@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .fields import choices_of
 __all__ = ["deduplicate", "example_hash", "inputs_hash", "plain_values", "read_examples"]
 
 _SHOWN = 5
+_WHOLE = re.compile(r"^(-?\d+)\.0+$")
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _Row = tuple[int, dict[str, Any]]
 
@@ -143,6 +145,10 @@ def _checked(value: Any, annotation: Any, name: str, number: int, field: str) ->
             return value
         if isinstance(value, str) and value in choices:
             return choices[value]
+        # As pandas writes what it holds: bools as Python does, and integers as floats where some are missing.
+        text = _WHOLE.sub(r"\1", str(value)).lower()
+        if isinstance(value, str | float) and isinstance(choices.get(text), int):
+            return choices[text]
         raise DataError(f"{value!r} is none of {', '.join(choices)}", file=name, row=number, field=field)
     if annotation in (int, float) and isinstance(value, str):
         try:

@@ -136,3 +136,19 @@ def test_csv_values_are_converted_to_the_labels_types(tmp_path: Path) -> None:
     types = {"stars": int, "seen": bool, "rank": Literal[1, 2]}
     (example,) = read_examples(tmp_path / "a.csv", inputs=["text"], outputs=types)
     assert (example.stars, example.seen, example.rank) == (4, True, 2)
+
+
+@pytest.mark.parametrize("form", ["csv", "frame"])
+def test_bools_and_choices_among_integers_are_read_as_pandas_has_them(tmp_path: Path, form: str) -> None:
+    frame = pd.DataFrame({"text": ["x", "y", "z"], "seen": [True, False, True], "rank": [1, None, 3]})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    if form == "csv":
+        frame = pd.read_csv(tmp_path / "a.csv", dtype=str, keep_default_na=False)
+        assert (list(frame["seen"]), list(frame["rank"])) == (["True", "False", "True"], ["1.0", "", "3.0"])
+    types = {"seen": bool, "rank": Literal[1, 2, 3]}
+    read = read_examples(frame.iloc[[0, 2]], inputs=["text"], outputs=types)
+    assert [(row.seen, row.rank) for row in read] == [(True, 1), (True, 3)]
+    assert [type(row.rank) for row in read] == [int, int]
+    for rank in (1.5, "1.5", "4.0"):
+        with pytest.raises(ps.DataError, match=r"row 1, field 'rank': .* is none of 1, 2, 3"):
+            read_examples([{"text": "x", "rank": rank}], inputs=["text"], outputs=types)
