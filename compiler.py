@@ -34,6 +34,7 @@ from .optimizers.arena import Arena
 from .optimizers.calibration import calibrate, is_calibrated
 from .optimizers.judged import judge_note
 from .optimizers.ladder import Ladder
+from .optimizers.limits import limit_notes
 from .optimizers.objectives import Objectives
 from .optimizers.plans import default_plans
 from .optimizers.promotion import Promotion
@@ -203,7 +204,7 @@ def compile(  # noqa: A001 — the public name
     with threadpool_limits(limits=1, user_api="blas"):
         climbed = ladder.climb(default_plans(space, task.program, lm, proposers, told.training, known))
     winner = _refit(climbed, arena)
-    notes = _notes(climbed, arena)
+    notes = [*_notes(climbed, arena), *limit_notes(promotion, arena, climbed.winner.best)]
     climbed = _booked(climbed, meter.spent)
     record_study(store, task, seed, list(arena.standings.values()))
     if task.test_size:
@@ -274,11 +275,6 @@ def _notes(climbed: Climb, arena: Arena) -> list[str]:
     class_of = _class_of(arena.task)
     if any(map(class_of, arena.dev)) and (alike := label_note([class_of(example) for example in arena.dev])):
         notes.append(alike)
-    if arena.too_long(arena.key_of(climbed.winner.best)):
-        notes.append(
-            f"No program was found whose prompts have at most {arena.max_prompt_tokens} tokens; the winner's have "
-            f"{numbers.count(climbed.winner.best.prompt_tokens)}."
-        )
     if (scores := [score for each in arena.standings.values() for score in each.scores]) and not any(scores):
         notes.append(
             f"Each of {numbers.count(len(scores))} scores is 0, whatever was tried: see by some answers whether the "

@@ -1,4 +1,4 @@
-"""What a person should know where the winner does not keep the limits that were set."""
+"""What a person should know where the winner is beyond a limit: of its prompts, or of what else is wanted."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ __all__ = ["limit_notes"]
 
 
 def limit_notes(promotion: Promotion, arena: Arena, winner: Standing) -> list[str]:
-    """Says which limits the winner breaks, and whether anything that was tried keeps all of them.
+    """Says which limits the winner breaks, and whether anything that was tried keeps them.
 
     Args:
         promotion: Has the limits.
         arena: Where all that was tried was measured.
         winner: As it stands there.
     """
-    objectives = promotion.objectives
-    values = promotion.values(arena, arena.key_of(winner))
+    notes, objectives, key = list[str](), promotion.objectives, arena.key_of(winner)
+    if arena.too_long(key):
+        notes.append(
+            f"No program was found whose prompts have at most {arena.max_prompt_tokens} tokens; the winner's have "
+            f"{numbers.count(winner.prompt_tokens)}."
+        )
+    values = promotion.values(arena, key)
     if not (broken := objectives.broken(values)):
-        return []
+        return notes
     told = ", ".join(
         f"{name} is {numbers.figure(values[name])}, {'at least' if objectives.higher_is_better(name) else 'at most'} "
         f"{numbers.figure(objectives.limits[name])} is allowed"
@@ -30,4 +35,4 @@ def limit_notes(promotion: Promotion, arena: Arena, winner: Standing) -> list[st
     tried = [key for key, each in arena.standings.items() if each.scores]
     kept = any(objectives.allowed(promotion.values(arena, key)) for key in tried)
     others = "" if kept else " Nothing that was tried keeps all limits: loosen them, or widen the space."
-    return [f"The winner breaks the limits: {told}.{others}"]
+    return [*notes, f"The winner breaks the limits: {told}.{others}"]
