@@ -196,9 +196,9 @@ def test_what_cannot_be_trained_is_told_before_anything_is_spent(
     reason: str,
 ) -> None:  # fmt: skip
     learner, told = Learner(rule_engine, usd=usd), list[str]()
-    state = state_of(
-        rows, dspy.Predict(mood), lm_of(rule_engine, learner), store, how, budget=budget, told=told, added=[]
-    )
+    lm = lm_of(rule_engine, learner)
+    lm._engine_spec.price = ps.Price(1.0, 1.0)  # or a budget of money is refused
+    state = state_of(rows, dspy.Predict(mood), lm, store, how, budget=budget, told=told, added=[])
     assert FineTuningProposer().propose(state, 5) == []
     assert learner.given == []
     (line,) = told
