@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import dspy
 from dspy.adapters.utils import serialize_for_json
@@ -76,7 +76,11 @@ def deduplicate(examples: Iterable[dspy.Example]) -> tuple[list[dspy.Example], i
 
 
 def read_examples(
-    source: Any, *, inputs: Sequence[str], outputs: Mapping[str, Any] | None = None
+    source: Any,
+    *,
+    inputs: Sequence[str],
+    outputs: Mapping[str, Any] | None = None,
+    labels: Mapping[str, bool] | None = None,
 ) -> list[dspy.Example]:
     """Reads examples and sets their inputs.
 
@@ -86,6 +90,8 @@ def read_examples(
         inputs: The fields that the program is given; every row must have them.
         outputs: Types of output fields by name. A row may lack them, but what it has must be of the type; text from a
             CSV file is converted.
+        labels: Fields that rows must have, and not as null where their type is known and has none. True for every row;
+            False where a few lack what nine in ten have, which is an oversight.
 
     Raises:
         DataError: Rows that are not as they must be, with file, row and field; all of them are found at once.
@@ -97,7 +103,10 @@ def read_examples(
     outputs = outputs or {}
     examples: list[dspy.Example] = []
     faults: list[DataError] = []
+    unlabelled: dict[str, list[DataError]] = {field: [] for field in labels or {}}
+    read = 0
     for number, row in rows:
+        read += 1
         try:
             _check_inputs(row, inputs, name, number)
             values = {field: _checked(value, outputs.get(field), name, number, field) for field, value in row.items()}
@@ -105,8 +114,15 @@ def read_examples(
             faults.append(fault)
         else:
             examples.append(dspy.Example(dict(values)).with_inputs(*inputs))
+            for field, lacking in unlabelled.items():
+                if field not in row or (row[field] is None and not _takes_none(outputs.get(field))):
+                    lacking.append(_unlabelled(row, name, number, field))
+    for field, every in (labels or {}).items():
+        if every or len(unlabelled[field]) * 10 <= len(examples):
+            faults += unlabelled[field]
     if faults:
-        raise _all_of(faults, len(faults) + len(examples))
+        faults.sort(key=lambda fault: fault.row or 0)
+        raise _all_of(faults, read)
     if not examples:
         raise DataError("holds no examples", file=name)
     return examples
@@ -123,12 +139,25 @@ def _all_of(faults: list[DataError], rows: int) -> DataError:
     return error
 
 
+def _hint(row: Mapping[str, Any], field: str) -> str:
+    near = difflib.get_close_matches(field, list(row), n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(map(repr, row)) or 'none'}"
+
+
+def _takes_none(annotation: Any) -> bool:
+    """Whether null may be meant: the type has it, or is not known."""
+    return annotation in (None, Any, type(None)) or any(map(_takes_none, get_args(annotation)))
+
+
+def _unlabelled(row: Mapping[str, Any], name: str, number: int, field: str) -> DataError:
+    told = f"is missing{_hint(row, field)}" if field not in row else "is empty (null); give it a value or drop the row"
+    return DataError(f"the label {told}", file=name, row=number, field=field)
+
+
 def _check_inputs(row: Mapping[str, Any], inputs: Sequence[str], name: str, number: int) -> None:
     for field in inputs:
         if field not in row:
-            near = difflib.get_close_matches(field, list(row), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(map(repr, row)) or 'none'}"
-            raise DataError(f"the input is missing{hint}", file=name, row=number, field=field)
+            raise DataError(f"the input is missing{_hint(row, field)}", file=name, row=number, field=field)
         if row[field] is None:
             raise DataError(
                 "the input is empty (null); give it a value or drop the row", file=name, row=number, field=field
@@ -244,7 +273,7 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
                 raise DataError("more values than the header has names", file=str(path), row=reader.line_num)
             if names and values:
                 yield reader.line_num, dict(zip(names, values, strict=False))
-            names, begins = names or values, reader.line_num + 1
+            names, begins = names or [name.strip() for name in values], reader.line_num + 1
     except csv.Error as error:
         told = f"a quotation mark is not closed, or stands within a value and is not doubled ({error})"
         raise DataError(told, file=str(path), row=begins) from error

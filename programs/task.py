@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -13,7 +14,7 @@ import dspy
 from ..errors import DataError, ProgramError
 from .examples import example_hash, read_examples
 from .fields import choices_of
-from .metrics import metric_identity
+from .metrics import OFFLINE, Blocklist, FieldMetric, JudgeMetric, metric_identity
 from .qrels import Qrel, qrels
 from .splits import FRACTIONS, Splits, split
 
@@ -74,13 +75,11 @@ class Task:
         self.seed = seed
         self.inputs = _inputs(program, examples, inputs)
         self.name = name or _slug(type(program).__name__)
-        outputs = _output_types(program)
+        outputs, labels = _output_types(program), _labels(program, metric)
+        read = functools.partial(read_examples, inputs=self.inputs, outputs=outputs, labels=labels)
         none = isinstance(test, tuple) and not test
         self._fractions, self._sealed_apart = fractions, test is not None
-        self.splits: Splits = self._split(
-            read_examples(examples, inputs=self.inputs, outputs=outputs),
-            None if test is None else [] if none else read_examples(test, inputs=self.inputs, outputs=outputs),
-        )
+        self.splits: Splits = self._split(read(examples), None if test is None else [] if none else read(test))
         self.unsealed: tuple[str, ...] = ()
         self.query, self.relevant = query or self.inputs[0], relevant
         for field in (query, relevant):
@@ -209,6 +208,16 @@ def _output_types(program: dspy.Module) -> dict[str, Any]:
         for name, info in predictor.signature.output_fields.items():
             types.setdefault(name, []).append(info.annotation)
     return {name: found[0] for name, found in types.items() if all(each == found[0] for each in found)}
+
+
+def _labels(program: dspy.Module, metric: Callable[..., Any]) -> dict[str, bool]:
+    """Which labels rows must have: that which the metric compares; a metric of the user's own may do without."""
+    if isinstance(metric, FieldMetric):
+        return {metric.field: True}
+    predictors = program.predictors()
+    if len(predictors) != 1 or isinstance(metric, (*OFFLINE, JudgeMetric, Blocklist)):
+        return {}
+    return {name: False for name in predictors[0].signature.output_fields if name != "reasoning"}
 
 
 def _slug(name: str) -> str:

@@ -132,7 +132,7 @@ def test_an_example_is_its_content(fields: dict[str, Any]) -> None:
 
 def test_csv_values_are_converted_to_the_labels_types(tmp_path: Path) -> None:
     with (tmp_path / "a.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["text", "stars", "seen", "rank"], ["x", "4", "true", "2"]])
+        csv.writer(file).writerows([["text", " stars", "seen ", "rank"], ["x", "4", "true", "2"]])
     types = {"stars": int, "seen": bool, "rank": Literal[1, 2]}
     (example,) = read_examples(tmp_path / "a.csv", inputs=["text"], outputs=types)
     assert (example.stars, example.seen, example.rank) == (4, True, 2)

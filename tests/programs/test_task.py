@@ -64,6 +64,38 @@ def test_inputs_are_checked(mood: Any, mood_rows: list[dict[str, str]]) -> None:
         ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric="accuracy")  # type: ignore[arg-type]
 
 
+def own_metric(example: Any, prediction: Any) -> bool:
+    return bool(example.mood == prediction.mood)
+
+
+@pytest.mark.parametrize("metric", [METRIC, own_metric])
+def test_a_few_rows_without_a_label_are_named(metric: Any, mood: Any, mood_rows: list[dict[str, str]]) -> None:
+    rows: list[dict[str, Any]] = [dict(row) for row in mood_rows]
+    del rows[7]["mood"]
+    rows[9]["mood"] = None
+    with pytest.raises(ps.DataError, match=r"2 of 100 rows") as caught:
+        ps.Task(program=dspy.Predict(mood), examples=rows, metric=metric)
+    assert "row 8, field 'mood': the label is missing; it has 'text'" in str(caught.value)
+    assert "row 10, field 'mood': the label is empty (null)" in str(caught.value)
+    with pytest.raises(ps.DataError, match="row 8, field 'mood'"):
+        ps.Task(program=dspy.Predict(mood), examples=mood_rows, test=rows[:30], metric=metric)
+
+
+def test_a_label_may_be_lacking_where_it_is_not_wanted(mood: Any, mood_rows: list[dict[str, str]]) -> None:
+    bare = [{"text": row["text"]} for row in mood_rows]
+    with pytest.raises(ps.DataError, match=r"100 of 100 rows(.|\n)*the label is missing; did you mean 'Mood'\?"):
+        ps.Task(program=dspy.Predict(mood), examples=[{**row, "Mood": "sad"} for row in bare], metric=METRIC)
+    judged = ps.metrics.judge(dspy.Predict("text, mood -> score: float"))
+    for metric, examples in (
+        (own_metric, bare),
+        (own_metric, [*mood_rows[:50], *bare[50:]]),
+        (judged, [*mood_rows[:99], *bare[99:]]),
+    ):
+        assert ps.Task(program=dspy.Predict(mood), examples=examples, metric=metric).train
+    rows = [{**row, "mood": None if number == 3 else row["mood"]} for number, row in enumerate(mood_rows)]
+    assert ps.Task(program=dspy.Predict("text -> mood: str | None"), examples=rows, metric=METRIC).train
+
+
 def test_the_ready_made_task_is_balanced_and_its_own() -> None:
     task = sentiment.task()
     examples = [*task.train, *task.dev, *task.unseal_test("a test")]
