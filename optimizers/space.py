@@ -30,7 +30,7 @@ from examples that the incumbent fails on; or, for each input anew, its nearest 
 class Space(BaseModel):
     """What a search may choose; narrowed or widened in one line.
 
-    Each setting that is None stands for all that the LM can serve. A setting with one value leaves no choice.
+    Each setting that is None stands for all that the LM can serve. What the program declares is a choice always.
 
     Attributes:
         formats: Prompt formats: ``chat``, ``json``, ``compact``.
