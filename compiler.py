@@ -166,7 +166,7 @@ def compile(  # noqa: A001 — the public name
     told = progress or _Silent()
     budget = budget or Budget(calls=2000)
     meter = Meter(budget)
-    matrix = Matrix(store, task.metric, lm, meter, workers=workers, on_cells=told.cells)
+    matrix = Matrix(store, task.metric, lm, meter, workers=workers, on_cells=told.cells, scored_by=task.metric_identity)
     space = space or Space()
     check_priced(budget, *space.lms.values())
     arena = Arena(
@@ -213,7 +213,7 @@ def compile(  # noqa: A001 — the public name
         climbed,
         winner,
         arena,
-        Matrix(store, task.metric, lm, Meter(), workers=workers, on_cells=told.cells),
+        Matrix(store, task.metric, lm, Meter(), workers=workers, on_cells=told.cells, scored_by=task.metric_identity),
         test_rows=test_rows,
         seed=seed,
     )

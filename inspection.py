@@ -17,7 +17,6 @@ from .evaluation import numbers
 from .evaluation.rendering import report_view
 from .lms.models import EMBEDDERS, MODELS, EmbeddedModel, EmbedderModel, installed, models_folder
 from .optimizers.space import Space
-from .programs.metrics import metric_identity
 from .programs.task import Task
 
 __all__ = ["artifact_view", "models_document", "models_view", "task_document", "task_view"]
@@ -63,7 +62,7 @@ def task_document(task: Task, lm: dspy.BaseLM | None = None) -> dict[str, Any]:
     looked_up = Space().retrieval_choices(task.program)
     return {
         "name": task.name,
-        "metric": metric_identity(task.metric),
+        "metric": task.metric_identity,
         "inputs": list(task.inputs),
         "examples": {"train": len(task.train), "dev": len(task.dev), "test": task.test_size},
         "notes": list(task.splits.notes),

@@ -23,7 +23,6 @@ from .lms.budget import Budget
 from .optimizers.proposers.known import KnownProposer
 from .optimizers.space import Space
 from .programs.examples import deduplicate, example_hash, inputs_hash
-from .programs.metrics import metric_identity
 from .programs.splits import kept_back
 from .programs.task import Task
 from .store.database import Store, open_store
@@ -179,5 +178,5 @@ def _labelled(task: Task, traces: str | Path | Store, name: str, digest: str) ->
 
 def _seen(store: Store, task: Task, rows: Sequence[dspy.Example]) -> set[str]:
     """Which rows any program has a cell on: a search or a gate has seen them."""
-    cells = store.all_cells(metric_identity(task.metric), [example_hash(row) for row in rows])
+    cells = store.all_cells(task.metric_identity, [example_hash(row) for row in rows])
     return {example for of in cells.values() for example in of}

@@ -77,7 +77,7 @@ def program_of(
     used = artifact.candidate.lms
     if unknown := used - set(artifact.lms) - set(lms or {}):
         raise ArtifactError(f"the program runs on LMs that it does not tell of: {', '.join(sorted(unknown))}")
-    others = {name: (lms or {}).get(name) or _made(artifact.lms[name], path) for name in used}
+    others = {name: (lms or {}).get(name) or _made(artifact.lms[name], path, name) for name in used}
     made = artifact.candidate.apply(module, lm or _made(artifact.lm, path), others)
     made.origin = Origin(artifact.task, digest, _declared(artifact.report))
     return made
@@ -90,7 +90,9 @@ def _declared(report: Findings) -> float | None:
     return held_out.low if held_out is not None and 0 <= held_out.low <= 1 else None
 
 
-def _made(identity: dict[str, Any], path: Path | None) -> dspy.BaseLM:
+def _made(identity: dict[str, Any], path: Path | None, name: str = "") -> dspy.BaseLM:
+    """Makes an LM of what an artifact tells of it: the program's own, or the one of that name in its space."""
+    given = f"lms={{{name!r}: your_lm}}" if name else "lm=your_lm"
     model, engine = identity.get("model"), identity.get("engine")
     settings = identity.get("settings") or {}
     if not isinstance(model, str) or not isinstance(settings, dict):
@@ -100,12 +102,12 @@ def _made(identity: dict[str, Any], path: Path | None) -> dspy.BaseLM:
     if base_url := settings.pop("api_base", None):
         raise ArtifactError(
             f"the program was compiled for {model} at {base_url}; say that this is where prompts may go: "
-            f"ps.load(path, lm=ps.lm({model!r}, base_url={base_url!r}))"
+            f"ps.load(path, {given.replace('your_lm', f'ps.lm({model!r}, base_url={base_url!r})')})"
         )
     if unknown := set(settings) - _SETTINGS:
         raise ArtifactError(
             f"the program was compiled for {model} with settings that no file may choose "
-            f"({', '.join(sorted(unknown))}): ps.load(path, lm=your_lm)"
+            f"({', '.join(sorted(unknown))}): ps.load(path, {given})"
         )
     try:
         if model.startswith("local/") and isinstance(engine, dict):
@@ -115,12 +117,10 @@ def _made(identity: dict[str, Any], path: Path | None) -> dspy.BaseLM:
     except ProgspaceError:
         raise
     except Exception as error:  # of settings that DSPy, or the LM's kind, does not take
-        raise ArtifactError(
-            f"the LM {model!r} cannot be made as it was ({error}): ps.load(path, lm=your_lm)"
-        ) from error
+        raise ArtifactError(f"the LM {model!r} cannot be made as it was ({error}): ps.load(path, {given})") from error
     raise ArtifactError(
         f"the program was compiled for the LM {model!r}, which cannot be made from its name: "
-        "ps.load(path, lm=your_lm), or --lm (and --base-url) of a command"
+        f"ps.load(path, {given})" + ("" if name else ", or --lm (and --base-url) of a command")
     )
 
 

@@ -13,7 +13,6 @@ from ..errors import DataError
 from ..lms.budget import Budget, Meter
 from ..lms.models import DEFAULT_EMBEDDER
 from ..programs.examples import example_hash
-from ..programs.metrics import metric_identity
 from ..programs.program import Program
 from ..programs.task import Task
 from ..retrievers.embedders import Embedder
@@ -122,12 +121,14 @@ def edge_cases(
     name = name or "program"
     examples = list(examples_of(task, split, data))
     hashes = [example_hash(example) for example in examples]
-    known: dict[str, Mapping[str, Cell]] = {**store.all_cells(metric_identity(task.metric), hashes)}
+    known: dict[str, Mapping[str, Cell]] = {**store.all_cells(task.metric_identity, hashes)}
     own: str | None = None
     if program is not None:
         if lm is None:
             raise DataError("to run a program takes an LM: edge_cases(task, program, lm=…)")
-        cells = Matrix(store, task.metric, lm, Meter(budget), workers=workers).fill(program, examples)
+        cells = Matrix(store, task.metric, lm, Meter(budget), workers=workers, scored_by=task.metric_identity).fill(
+            program, examples
+        )
         check_cells(cells, name)
         own = cells[0].program
         known[own] = {cell.example: cell for cell in cells if cell.score is not None}

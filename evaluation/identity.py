@@ -9,6 +9,8 @@ import dspy
 
 from ..lms.journal import lm_identity
 from ..programs.program import Program
+from ..programs.source import source_text
+from ..programs.state import state_text
 from ..programs.structure import structure_hash
 
 __all__ = ["program_identity"]
@@ -30,8 +32,19 @@ def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
     content = {
         "structure": structure_hash(module),
         "manners": manners,
-        "adapter": type(adapter).__qualname__ if adapter is not None else None,
+        "adapter": None if adapter is None else _adapter(adapter),
         "lm": lm_identity(lm),
         "own_lms": {name: lm_identity(each.lm) for name, each in module.named_predictors() if each.lm is not None},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:24]
+
+
+def _adapter(adapter: dspy.Adapter) -> str:
+    """DSPy's by its name; the app's own by what it is made of as well."""
+    kind = type(adapter)
+    own = kind.__module__.partition(".")[0] not in ("dspy", "progspace")
+    return kind.__qualname__ + ((source_text(kind) or "") + state_text(adapter, _named) if own else "")
+
+
+def _named(value: object) -> str | None:
+    return json.dumps(lm_identity(value), sort_keys=True, default=repr) if isinstance(value, dspy.BaseLM) else None

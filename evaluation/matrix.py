@@ -73,6 +73,7 @@ class Matrix:
         workers: How many examples run at a time, None for as many as the LM takes well; or what runs them.
         on_cells: Is told how many cells are now filled, each time that some are.
         batches: Ask the LM, within a day and at half the price; None to ask it at once.
+        scored_by: Identity of the metric, as the task knows it; None to find it.
     """
 
     def __init__(
@@ -85,9 +86,10 @@ class Matrix:
         workers: int | Executor | None = None,
         on_cells: Callable[[int], None] | None = None,
         batches: Batches | None = None,
+        scored_by: str | None = None,
     ) -> None:
         self.metric, self.meter = metric, meter
-        self._scored_by = metric_identity(metric)  # once: a metric may count or remember what it is called with
+        self._scored_by = scored_by or metric_identity(metric)  # once: a metric may count, or remember, its calls
         self._store = store
         self.lm = self.journaled(lm)
         self._executor = Threads(workers) if workers is None or isinstance(workers, int) else workers

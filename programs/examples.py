@@ -80,7 +80,7 @@ def read_examples(
     *,
     inputs: Sequence[str],
     outputs: Mapping[str, Any] | None = None,
-    labels: Mapping[str, bool] | None = None,
+    label: str | None = None,
 ) -> list[dspy.Example]:
     """Reads examples and sets their inputs.
 
@@ -90,8 +90,7 @@ def read_examples(
         inputs: The fields that the program is given; every row must have them.
         outputs: Types of output fields by name. A row may lack them, but what it has must be of the type; text from a
             CSV file is converted.
-        labels: Fields that rows must have, and not as null where their type is known and has none. True for every row;
-            False where a few lack what nine in ten have, which is an oversight.
+        label: A field that every row must have, and not as null where its type is known and has none.
 
     Raises:
         DataError: Rows that are not as they must be, with file, row and field; all of them are found at once.
@@ -103,7 +102,6 @@ def read_examples(
     outputs = outputs or {}
     examples: list[dspy.Example] = []
     faults: list[DataError] = []
-    unlabelled: dict[str, list[DataError]] = {field: [] for field in labels or {}}
     read = 0
     for number, row in rows:
         read += 1
@@ -114,14 +112,9 @@ def read_examples(
             faults.append(fault)
         else:
             examples.append(dspy.Example(dict(values)).with_inputs(*inputs))
-            for field, lacking in unlabelled.items():
-                if field not in row or (row[field] is None and not _takes_none(outputs.get(field))):
-                    lacking.append(_unlabelled(row, name, number, field))
-    for field, every in (labels or {}).items():
-        if every or len(unlabelled[field]) * 10 <= len(examples):
-            faults += unlabelled[field]
+            if label and (label not in row or (row[label] is None and not _takes_none(outputs.get(label)))):
+                faults.append(_unlabelled(row, name, number, label))
     if faults:
-        faults.sort(key=lambda fault: fault.row or 0)
         raise _all_of(faults, read)
     if not examples:
         raise DataError("holds no examples", file=name)

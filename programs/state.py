@@ -129,7 +129,8 @@ class _Reader:
     def _collection(self, value: Any) -> str:
         kind = "" if type(value) in (dict, list, tuple, set, frozenset) else _path(type(value))
         if isinstance(value, Mapping):
-            return f"{kind}{{{', '.join(f'{self.told(key)}: {self.told(each)}' for key, each in value.items())}}}"
+            items = sorted(f"{self.told(key)}: {self.told(each)}" for key, each in value.items())  # one made from a set
+            return f"{kind}{{{', '.join(items)}}}"
         if isinstance(value, set | frozenset):
             return f"{kind}{{{', '.join(sorted(map(self.told, value)))}}}"
         if isinstance(value, list | tuple):
@@ -156,7 +157,10 @@ class _Reader:
 
         array = np.asarray(value)
         content = self.told(array.tolist()) if array.dtype.hasobject else hashlib.sha256(array.tobytes()).hexdigest()
-        return f"{array.dtype}{array.shape}{self.told(list(getattr(value, 'columns', ())))}{content}"
+        return f"{array.dtype}{array.shape}{self._names(value)}{content}"
+
+    def _names(self, value: Any) -> str:
+        return "".join(self.told(list(getattr(value, each))) for each in ("columns", "index") if _iterable(value, each))
 
     def held(self, instance: Any) -> dict[str, str]:
         """Tells what an instance holds, but what it has only worked out."""
@@ -212,7 +216,10 @@ class _Reader:
         for name in dict.fromkeys(_globals(code)):
             value = read.get(name)
             others = isinstance(value, ModuleType | type) or inspect.isroutine(value)
-            if name in read and (not others or self._own(_home(value))):
+            if isinstance(value, ModuleType) and self._own(value.__name__):
+                seen = [each for each in _attributes(code) if each in vars(value)]
+                parts.update({f"global.{name}.{each}": self.told(vars(value)[each]) for each in seen})
+            elif name in read and (not others or self._own(_home(value))):
                 parts[f"global.{name}"] = self.told(value)
         return parts
 
@@ -250,6 +257,16 @@ def _globals(code: CodeType) -> Iterator[str]:
     for value in code.co_consts:
         if isinstance(value, CodeType):
             yield from _globals(value)
+
+
+def _iterable(value: Any, name: str) -> bool:
+    return hasattr(getattr(value, name, None), "__iter__")
+
+
+def _attributes(code: CodeType) -> list[str]:
+    """Names of the attributes, and of other things, that code reads, in order."""
+    inner = [value for value in code.co_consts if isinstance(value, CodeType)]
+    return list(dict.fromkeys((*code.co_names, *(name for each in inner for name in _attributes(each)))))
 
 
 def _is_whole(function: Any, code: CodeType) -> bool:

@@ -14,7 +14,7 @@ import dspy
 from ..errors import DataError, ProgramError
 from .examples import example_hash, read_examples
 from .fields import choices_of
-from .metrics import OFFLINE, Blocklist, FieldMetric, JudgeMetric, metric_identity
+from .metrics import FieldMetric, metric_identity
 from .qrels import Qrel, qrels
 from .splits import FRACTIONS, Splits, split
 
@@ -71,12 +71,13 @@ class Task:
             raise ProgramError(
                 f"the metric is a {type(metric).__name__}, and must be callable: ps.metrics.…, or your own"
             )
-        self.metric = metric
+        self.metric, self.metric_identity = metric, metric_identity(metric)
         self.seed = seed
         self.inputs = _inputs(program, examples, inputs)
         self.name = name or _slug(type(program).__name__)
-        outputs, labels = _output_types(program), _labels(program, metric)
-        read = functools.partial(read_examples, inputs=self.inputs, outputs=outputs, labels=labels)
+        outputs = _output_types(program)
+        label = metric.field if isinstance(metric, FieldMetric) else None  # another metric may do without
+        read = functools.partial(read_examples, inputs=self.inputs, outputs=outputs, label=label)
         none = isinstance(test, tuple) and not test
         self._fractions, self._sealed_apart = fractions, test is not None
         self.splits: Splits = self._split(read(examples), None if test is None else [] if none else read(test))
@@ -155,7 +156,7 @@ class Task:
         """A hash of inputs, metric, and every split's examples."""
         content = {
             "inputs": sorted(self.inputs),
-            "metric": metric_identity(self.metric),
+            "metric": self.metric_identity,
             "splits": [
                 sorted(example_hash(example) for example in part)
                 for part in (self.splits.train, self.splits.dev, self.splits.test)
@@ -165,7 +166,7 @@ class Task:
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train)} train, {len(self.dev)} dev, {self.test_size} test"
-        return f"Task({self.name!r}: {sizes}; {metric_identity(self.metric)})"
+        return f"Task({self.name!r}: {sizes}; {self.metric_identity})"
 
 
 def _checked(program: Any) -> dspy.Module:
@@ -208,16 +209,6 @@ def _output_types(program: dspy.Module) -> dict[str, Any]:
         for name, info in predictor.signature.output_fields.items():
             types.setdefault(name, []).append(info.annotation)
     return {name: found[0] for name, found in types.items() if all(each == found[0] for each in found)}
-
-
-def _labels(program: dspy.Module, metric: Callable[..., Any]) -> dict[str, bool]:
-    """Which labels rows must have: that which the metric compares; a metric of the user's own may do without."""
-    if isinstance(metric, FieldMetric):
-        return {metric.field: True}
-    predictors = program.predictors()
-    if len(predictors) != 1 or isinstance(metric, (*OFFLINE, JudgeMetric, Blocklist)):
-        return {}
-    return {name: False for name in predictors[0].signature.output_fields if name != "reasoning"}
 
 
 def _slug(name: str) -> str:

@@ -41,7 +41,18 @@ ABSTENTIONS = (
 _SENTENCE_END = re.compile(r"(?<=[.!?;。！？])\s+|\n+")
 _SLACK = 8
 _PAIR = re.compile(r"^<([^<>]+)>$|^\$([^$]+)\$$")
-_BULLET = re.compile(r"^\W*[^\w\s]\s+(?=[^\W\d_])")
+_BULLET = re.compile(r"^\W*[^\w\s]\s+(?=[<*`\"'\[(]*[^\W\d_])|^(→|⇒|=>|->)\s*")
+_WRAPPINGS = (
+    ("**", "**"),
+    ("*", "*"),
+    ("`", "`"),
+    ('"', '"'),
+    ("'", "'"),
+    ("“", "”"),
+    ("<", ">"),
+    ("[", "]"),
+    ("(", ")"),
+)
 _RANGE = re.compile(r"(?<=\d)\s*-\s*(?=\d)")
 _VARIANTS = {0xFE0E: None, 0xFE0F: None, **dict.fromkeys(map(ord, "‐‑‒–—−"), "-")}
 """Selectors of how an emoji is drawn, and the many dashes."""
@@ -108,8 +119,8 @@ def same_label(expected: Any, found: Any) -> bool:
     one, other = str(expected).strip(), str(found).strip()
     if one == other or (isinstance(expected, int | float) and expected == found):
         return True
-    label = _folded(one)
-    return bool(label) and label in (_folded(other), _folded(_unadorned(other)))
+    label, bare = _folded(one), _unadorned(other)
+    return bool(label) and label in map(_folded, (other, bare, _peeled(other), _peeled(bare)))
 
 
 def _folded(text: str) -> str:
@@ -146,6 +157,17 @@ def _unadorned(text: str) -> str:
     """Gives an answer without emoji, and without a bullet, an arrow or a mark of a quotation before it."""
     text = _BULLET.sub("", text)
     return "".join(" " if unicodedata.category(character) in ("So", "Sk") else character for character in text)
+
+
+def _peeled(text: str) -> str:
+    """Gives an answer out of what is put around it in pairs, one in the other: Markdown, quotes, brackets."""
+    before = None
+    while text != before:
+        before, text = text, text.strip().rstrip(".,;:!")
+        for opened, closed in _WRAPPINGS:
+            if text.startswith(opened) and text.endswith(closed) and len(text) > len(opened + closed):
+                text = text[len(opened) : -len(closed)]
+    return text
 
 
 def passage_text(passage: Any) -> str:

@@ -118,6 +118,21 @@ def test_a_file_does_not_say_where_prompts_go(
         ps.load(path)
 
 
+def test_an_lm_of_the_space_that_cannot_be_made_is_asked_for_by_its_name(
+    compiled: Compiled, rule_engine: Any, tmp_path: Path
+) -> None:
+    path = compiled.save(tmp_path / "mood.progspace.json")
+    document = json.loads(path.read_text())
+    document["lms"] = {"good": {"model": "rule/good"}}
+    for choice in document["candidate"]["predictors"].values():
+        choice["lm"] = "good"
+    path.write_text(json.dumps(document))
+    main, good = rule_engine(rule).lm(), rule_engine(rule).lm("rule/good")
+    with pytest.raises(ps.ArtifactError, match=r"ps\.load\(path, lms=\{'good': your_lm\}\)"):
+        ps.load(path, lm=main)
+    assert ps.load(path, lm=main, lms={"good": good}).predictors()[0].lm is good
+
+
 def test_a_field_may_have_any_name(make_artifact: Any, rule_engine: Any, mood: Any, tmp_path: Path) -> None:
     shown = {"self": "sun", "base": "rain", "text": "sun", "mood": "glad"}
     path = make_artifact(tmp_path / "mood.progspace.json", dspy.Predict(mood), demonstrations=(shown,))

@@ -115,6 +115,25 @@ class Broken(dspy.Module):
         raise KeyError(f"no such thing as {len(text) * 0}")
 
 
+def test_an_adapter_of_the_apps_own_is_part_of_a_program(rule_engine: Any, mood: Any) -> None:
+    class Own(dspy.ChatAdapter):
+        def __init__(self, told: str) -> None:
+            super().__init__()
+            self.told = told
+
+    def identity(adapter: dspy.Adapter | None, program: dspy.Module) -> str:
+        with dspy.context(adapter=adapter):
+            return program_identity(program, rule_engine(rule).lm())
+
+    declared = Candidate.declared(dspy.Predict(mood))
+    compact = declared.with_choice(format=Format(kind="compact")).apply(dspy.Predict(mood))
+    for program in (dspy.Predict(mood), declared.apply(dspy.Predict(mood))):
+        one, same, other = (identity(Own(told), program) for told in ("a", "a", "b"))
+        assert one == same != other
+        assert identity(None, program) not in (one, identity(dspy.XMLAdapter(), program))
+    assert identity(Own("a"), compact) == identity(None, compact)
+
+
 def test_a_program_or_lm_that_always_fails_is_an_error(
     rule_engine: Any, store: Store, mood: Any, mood_rows: Any
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import dspy
 import numpy as np
+import pandas as pd
 import pytest
 
 import progspace as ps
@@ -99,6 +100,10 @@ def test_labels_that_differ_in_signs_are_different_labels(labels: list[Any]) -> 
         ("é", "e\u0301"),
         ("Straße", "STRASSE"),
         ("की", "**की**"),
+        ("<unk>", "**<unk>**"),
+        ("positive", "- `<positive>`."),
+        ("positive", '"**positive**"'),
+        ("4", "→ 4"),
     ],
 )
 def test_a_label_written_otherwise_is_the_same_label(expected: Any, found: Any) -> None:
@@ -232,6 +237,7 @@ def judged_by(instruction: str) -> Any:
         (judged_by("Is it short?"), judged_by("Is it long?")),
         (lambda e, p: e.y == p.y, lambda e, p: e.z == p.z),
         (lambda e, p: p.y in {"a", "b"}, lambda e, p: p.y in {"a", "c"}),
+        (Same(pd.Series([1, 0], ["a", "b"])), Same(pd.Series([1, 0], ["b", "a"]))),
     ],
 )
 def test_metrics_of_one_text_that_score_otherwise_are_two(one: Any, other: Any) -> None:
@@ -247,12 +253,13 @@ from helping import fits
 
 MOST = 3
 WORDS = {"a", "bc", "def"}
+INDEX = {word: 1 for word in WORDS}
 
 def short(text):
     return len(text) <= MOST
 
 def m(e, p):
-    return short(p.y) and fits(p.y) and p.y in WORDS
+    return short(p.y) and fits(p.y) and p.y in WORDS and helping.most > INDEX.get(p.y)
 
 @dataclass
 class Rule:
@@ -277,7 +284,9 @@ def test_an_identity_with_state_is_the_same_in_every_process_and_changes_with_he
         "import judging; from progspace.programs.metrics import metric_identity as i; print([*map(i, judging.metrics)])"
     )
 
-    def identities(judging: str = JUDGING, helping: str = "def fits(y): return True\n", seed: int = 1) -> list[str]:
+    def identities(
+        judging: str = JUDGING, helping: str = "def fits(y): return True\nmost = 9\n", seed: int = 1
+    ) -> list[str]:
         (tmp_path / "judging.py").write_text(judging)
         (tmp_path / "helping.py").write_text(helping)
         run = [sys.executable, "-B", "-c", told]
@@ -292,6 +301,7 @@ def test_an_identity_with_state_is_the_same_in_every_process_and_changes_with_he
         identities(JUDGING.replace("MOST = 3", "MOST = 4")),
         identities(JUDGING.replace("len(text) <=", "len(text) <")),
         identities(JUDGING.replace('"def"}', '"deg"}')),
-        identities(helping="def fits(y): return False\n"),
+        identities(helping="def fits(y): return False\nmost = 9\n"),
+        identities(helping="def fits(y): return True\nmost = 8\n"),
     ):
         assert all(one != other for one, other in zip(first[:4], changed[:4], strict=True))
