@@ -14,7 +14,7 @@ import dspy
 import pytest
 
 import progspace as ps
-from progspace.artifacts.artifact import _hash, read_artifact
+from progspace.artifacts.artifact import _hash, read_artifact, write_artifact
 from progspace.artifacts.compiled import Compiled
 from progspace.store.database import Store
 
@@ -121,12 +121,12 @@ def test_a_file_does_not_say_where_prompts_go(
 def test_an_lm_of_the_space_that_cannot_be_made_is_asked_for_by_its_name(
     compiled: Compiled, rule_engine: Any, tmp_path: Path
 ) -> None:
-    path = compiled.save(tmp_path / "mood.progspace.json")
-    document = json.loads(path.read_text())
-    document["lms"] = {"good": {"model": "rule/good"}}
-    for choice in document["candidate"]["predictors"].values():
-        choice["lm"] = "good"
-    path.write_text(json.dumps(document))
+    artifact = read_artifact(compiled.save(tmp_path / "mood.progspace.json"))
+    chosen = artifact.candidate.with_choice(lm="good")
+    path = write_artifact(
+        artifact.model_copy(update={"candidate": chosen, "lms": {"good": {"model": "good"}}}),
+        tmp_path / "good.json",
+    )
     main, good = rule_engine(rule).lm(), rule_engine(rule).lm("rule/good")
     with pytest.raises(ps.ArtifactError, match=r"ps\.load\(path, lms=\{'good': your_lm\}\)"):
         ps.load(path, lm=main)
