@@ -166,7 +166,7 @@ def compile(  # noqa: A001 — the public name
     told = progress or _Silent()
     budget = budget or Budget(calls=2000)
     meter = Meter(budget)
-    matrix = Matrix(store, task.metric, lm, meter, workers=workers, on_cells=told.cells, scored_by=task.metric_identity)
+    matrix = Matrix.of(task, store, lm, meter, workers=workers, on_cells=told.cells)
     space = space or Space()
     check_priced(budget, *space.lms.values())
     arena = Arena(
@@ -213,7 +213,7 @@ def compile(  # noqa: A001 — the public name
         climbed,
         winner,
         arena,
-        Matrix(store, task.metric, lm, Meter(), workers=workers, on_cells=told.cells, scored_by=task.metric_identity),
+        Matrix.of(task, store, lm, Meter(), workers=workers, on_cells=told.cells),
         test_rows=test_rows,
         seed=seed,
     )

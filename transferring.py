@@ -203,7 +203,7 @@ def transfer(
     parts, notes = _parts(old, task, to, space)
     examples = list(examples_of(task, "dev", data))[:rows]
     meter = Meter()
-    matrix = Matrix(store, task.metric, to, meter, workers=workers, scored_by=task.metric_identity)
+    matrix = Matrix.of(task, store, to, meter, workers=workers)
     trial = _Trial(task, matrix, space, examples, 1 - alpha / max(1, len(parts)), seed)
     possible = [part for part in parts if part.impossible is None]
     left = old.candidate
@@ -218,9 +218,7 @@ def transfer(
     before = None
     if old_lm is not None:
         program = old.candidate.apply(task.program, lms=space.lms)
-        there = Matrix(store, task.metric, old_lm, meter, workers=workers, scored_by=task.metric_identity).fill(
-            program, examples
-        )
+        there = Matrix.of(task, store, old_lm, meter, workers=workers).fill(program, examples)
         before = trial.test(trial.cells(left), there, level=1 - alpha)
     better = whole.difference > 0 and whole.p_value < alpha
     again = tuple(

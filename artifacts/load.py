@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,10 @@ def _declared(report: Findings) -> float | None:
 
 def _made(identity: dict[str, Any], path: Path | None, name: str = "") -> dspy.BaseLM:
     """Makes an LM of what an artifact tells of it: the program's own, or the one of that name in its space."""
-    given = f"lms={{{name!r}: your_lm}}" if name else "lm=your_lm"
+
+    def give(lm: str = "your_lm") -> str:
+        return f"ps.load(path, lms={{{name!r}: {lm}}})" if name else f"ps.load(path, lm={lm})"
+
     model, engine = identity.get("model"), identity.get("engine")
     settings = identity.get("settings") or {}
     if not isinstance(model, str) or not isinstance(settings, dict):
@@ -102,36 +105,39 @@ def _made(identity: dict[str, Any], path: Path | None, name: str = "") -> dspy.B
     if base_url := settings.pop("api_base", None):
         raise ArtifactError(
             f"the program was compiled for {model} at {base_url}; say that this is where prompts may go: "
-            f"ps.load(path, {given.replace('your_lm', f'ps.lm({model!r}, base_url={base_url!r})')})"
+            + give(f"ps.lm({model!r}, base_url={base_url!r})")
         )
     if unknown := set(settings) - _SETTINGS:
         raise ArtifactError(
             f"the program was compiled for {model} with settings that no file may choose "
-            f"({', '.join(sorted(unknown))}): ps.load(path, {given})"
+            f"({', '.join(sorted(unknown))}): {give()}"
         )
     try:
         if model.startswith("local/") and isinstance(engine, dict):
-            return _local(engine, settings, path)
+            return _local(engine, settings, path, give)
         if engine is None and "/" in model and "://" not in model:
             return make_lm(model, **settings)
     except ProgspaceError:
         raise
     except Exception as error:  # of settings that DSPy, or the LM's kind, does not take
-        raise ArtifactError(f"the LM {model!r} cannot be made as it was ({error}): ps.load(path, {given})") from error
+        raise ArtifactError(f"the LM {model!r} cannot be made as it was ({error}): {give()}") from error
     raise ArtifactError(
         f"the program was compiled for the LM {model!r}, which cannot be made from its name: "
-        f"ps.load(path, {given})" + ("" if name else ", or --lm (and --base-url) of a command")
+        + give()
+        + ("" if name else ", or --lm (and --base-url) of a command")
     )
 
 
-def _local(engine: dict[str, Any], settings: dict[str, Any], path: Path | None) -> dspy.BaseLM:
+def _local(
+    engine: dict[str, Any], settings: dict[str, Any], path: Path | None, give: Callable[[str], str]
+) -> dspy.BaseLM:
     from ..lms.models import MODELS
 
     # A path in a file would have this process read, and convert, what lies there.
     if (name := engine.get("model")) not in MODELS:
         raise ArtifactError(
             f"the program was compiled for the model at {name}; say that it may be read: "
-            f"ps.load(path, lm=ps.lm({f'local:{name}'!r}))"
+            + give(f"ps.lm({f'local:{name}'!r})")
         )
     if engine.get("adapter"):
         settings = {**settings, "adapter": sought_beside(path or Path("artifact"), engine)}

@@ -126,9 +126,7 @@ def edge_cases(
     if program is not None:
         if lm is None:
             raise DataError("to run a program takes an LM: edge_cases(task, program, lm=…)")
-        cells = Matrix(store, task.metric, lm, Meter(budget), workers=workers, scored_by=task.metric_identity).fill(
-            program, examples
-        )
+        cells = Matrix.of(task, store, lm, Meter(budget), workers=workers).fill(program, examples)
         check_cells(cells, name)
         own = cells[0].program
         known[own] = {cell.example: cell for cell in cells if cell.score is not None}

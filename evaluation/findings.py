@@ -6,7 +6,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Findings", "Measured", "Point", "ProposerReport", "RungReport", "TrainingReport", "Tried", "Verdict"]
+__all__ = [
+    "BREAKS_A_LIMIT",
+    "TOO_LONG",
+    "Findings",
+    "Measured",
+    "Point",
+    "ProposerReport",
+    "RungReport",
+    "TrainingReport",
+    "Tried",
+    "Verdict",
+]
+
+TOO_LONG, BREAKS_A_LIMIT = "its prompts are too long", "it breaks the limit of"
+"""How reasons begin for which a rung is not kept though its best may have done better."""
 
 
 class _Frozen(BaseModel):

@@ -43,8 +43,4 @@ def _adapter(adapter: dspy.Adapter) -> str:
     """DSPy's by its name; the app's own by what it is made of as well."""
     kind = type(adapter)
     own = kind.__module__.partition(".")[0] not in ("dspy", "progspace")
-    return kind.__qualname__ + ((source_text(kind) or "") + state_text(adapter, _named) if own else "")
-
-
-def _named(value: object) -> str | None:
-    return json.dumps(lm_identity(value), sort_keys=True, default=repr) if isinstance(value, dspy.BaseLM) else None
+    return kind.__qualname__ + ((source_text(kind) or "") + state_text(adapter) if own else "")

@@ -19,6 +19,7 @@ from ..lms.journal import Answers, JournaledLM, StoredAnswer, lm_identity
 from ..programs.examples import example_hash
 from ..programs.metrics import OFFLINE, JudgeMetric, metric_identity
 from ..programs.program import Program
+from ..programs.task import Task
 from ..store.database import Store
 from ..store.records import Answer, Cell
 from .batches import run_waves
@@ -96,6 +97,11 @@ class Matrix:
         self._batches = batches
         self._on_cells = on_cells or (lambda _: None)
         self._in_turn = False
+
+    @classmethod
+    def of(cls, task: Task, store: Store, lm: dspy.BaseLM, meter: Meter, **how: Any) -> Matrix:
+        """Makes the matrix of a task, scored by its metric as that was when the task was made."""
+        return cls(store, task.metric, lm, meter, scored_by=task.metric_identity, **how)
 
     @property
     def concurrency(self) -> int:

@@ -11,14 +11,12 @@ from rich.text import Text
 
 from . import numbers
 from .evaluation import Comparison, Evaluation
-from .findings import Findings, Measured, RungReport, TrainingReport
+from .findings import BREAKS_A_LIMIT, TOO_LONG, Findings, Measured, RungReport, TrainingReport
 from .statistics import Interval
 
 __all__ = ["as_html", "as_text", "comparison_view", "evaluation_view", "report_text", "report_view"]
 
 
-# Why a rung is not kept whose best may have done better: as a promotion says it.
-_REFUSED = ("it breaks the limit of", "its prompts are too long")
 _COLUMNS = ("rung", "dev", "test", "95 %", "gain", "tokens", "calls", "s")
 
 
@@ -92,7 +90,8 @@ def report_lines(report: Findings) -> list[str]:
             f"[{numbers.interval(_interval(confirmed))}]."
         )
     if winner is report.baseline:
-        within = " within the limits" if any(rung.reason.startswith(_REFUSED) for rung in report.rungs[1:]) else ""
+        refused = any(rung.reason.startswith((TOO_LONG, BREAKS_A_LIMIT)) for rung in report.rungs[1:])
+        within = " within the limits" if refused else ""
         lines.append(
             f"Winner: the program as declared; nothing that was tried did better on dev{within}: "
             "no gain that can be told from luck."

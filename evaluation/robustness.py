@@ -148,7 +148,7 @@ def robustness(
     examples = list(examples_of(task, split, data))
     changed = tuple(fields) if fields is not None else text_fields(examples, task.program)
     _check_fields(changed, task, chosen=fields is not None)
-    matrix = Matrix(store, task.metric, lm, Meter(budget), workers=workers, scored_by=task.metric_identity)
+    matrix = Matrix.of(task, store, lm, Meter(budget), workers=workers)
     cells = matrix.fill(program, examples)
     check_cells(cells, name)
     original = evaluate_cells(cells, examples, name=name, seed=seed)

@@ -69,9 +69,7 @@ def evaluate(
     examples = examples_of(task, split)
     batches = Batches(lm, StoreBatches(store)) if batch else None
     with executor_of(workers, store) as executor:
-        matrix = Matrix(
-            store, task.metric, lm, Meter(budget), workers=executor, batches=batches, scored_by=task.metric_identity
-        )
+        matrix = Matrix.of(task, store, lm, Meter(budget), workers=executor, batches=batches)
         cells = matrix.fill(program, examples)
     check_cells(cells, name)
     return evaluate_cells(cells, examples, name=name, seed=seed)
@@ -118,7 +116,7 @@ def compare(
     check_at_least(0, seed=seed)
     examples = examples_of(task, split, data)
     with executor_of(workers, store) as executor:
-        matrix = Matrix(store, task.metric, lm, Meter(budget), workers=executor, scored_by=task.metric_identity)
+        matrix = Matrix.of(task, store, lm, Meter(budget), workers=executor)
         cells = [matrix.fill(program, examples) for program in (a, b)]
     for own, name in zip(cells, names, strict=True):
         check_cells(own, name)

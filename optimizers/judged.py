@@ -45,7 +45,12 @@ def judge_note(arena: Arena, best: Standing) -> str | None:
 
 
 def _single_runs(arena: Arena, standing: Standing) -> tuple[list[dspy.Example], list[Cell]]:
-    """The first run of each answered cell, which is known: of repeats, a cell holds the calls of all."""
+    """The first run of each answered cell, which is known: of repeats, a cell holds the calls of all.
+
+    None where no cell has more calls than the program made: then no metric asked, and nothing is read again.
+    """
+    if not asks_an_lm([*standing.cells, *standing.fresh]):
+        return [], []
     pairs = [*zip(arena.raced, standing.cells, strict=False), *zip(arena.fresh, standing.fresh, strict=False)]
     examples = [example for example, cell in pairs if cell.score is not None]
     return examples, arena.matrix.fill(arena.apply(standing.candidate), examples)

@@ -81,9 +81,7 @@ class Objectives(BaseModel):
             raise ValueError("a weight is not negative; what is better the higher is named in maximise")
         return self
 
-    def measure(
-        self, standing: Standing, examples: Sequence[dspy.Example], program: dspy.Module | None = None
-    ) -> dict[str, float]:
+    def measure(self, standing: Standing, examples: Sequence[dspy.Example]) -> dict[str, float]:
         """Gives all values of a candidate, from its cells; quality is the plain mean.
 
         A value that no cell tells of is NaN.
@@ -91,17 +89,16 @@ class Objectives(BaseModel):
         Args:
             standing: The candidate.
             examples: In the order of its cells; there may be more.
-            program: Its predictors tell what type an output is of; None for JSON, as it is stored.
 
         Raises:
             MetricError: One of the metrics raised.
         """
-        return self.measure_cells(standing.cells, examples, program)
+        return self.measure_cells(standing.cells, examples)
 
     def measure_cells(
         self, cells: Sequence[Cell], examples: Sequence[dspy.Example], program: dspy.Module | None = None
     ) -> dict[str, float]:
-        """As `measure`, of cells."""
+        """As `measure`, of cells; other metrics are given types that the program's predictors tell, or else JSON."""
         answered = [cell for cell in cells if cell.score is not None]
         values = {
             QUALITY: _mean([cell.score or 0.0 for cell in answered]),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import BudgetExceeded
+from ..evaluation.findings import BREAKS_A_LIMIT, TOO_LONG
 from ..evaluation.quality import Quality, posterior
 from ..evaluation.statistics import PairedTest, paired_test
 from .arena import FIRST, Arena
@@ -178,11 +179,11 @@ class Promotion:
         no_worse = float(quality.probability_better(0, by=-self.objectives.tolerance)[row])
         fresh = _fresh(arena.standings[keys[row]], arena.standings[keys[0]])
         if arena.too_long(keys[row]):
-            return False, Verdict(better, fresh, "its prompts are too long")
+            return False, Verdict(better, fresh, TOO_LONG)
         if arena.too_long(keys[0]):
             return True, Verdict(better, fresh, "its prompts are short enough, and the other's are too long")
         if broken := self.objectives.broken(one):
-            return False, Verdict(better, fresh, f"it breaks the limit of {', '.join(broken)}")
+            return False, Verdict(better, fresh, f"{BREAKS_A_LIMIT} {', '.join(broken)}")
         if broken := self.objectives.broken(other):
             return True, Verdict(better, fresh, f"it keeps the limit of {', '.join(broken)}, which the other breaks")
         if self.objectives.weights:

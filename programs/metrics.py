@@ -7,9 +7,7 @@ A metric is called ``(example, prediction, trace=None)``. These give a `Score`, 
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -21,7 +19,6 @@ from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.exceptions import LMError as DspyLMError
 
 from ..errors import BudgetExceeded, LMError, MetricError, SandboxMissing
-from ..lms.journal import lm_identity
 from .answered import abstention, answer_exact, answer_f1, hallucination
 from .blocklist import Blocklist, blocklist
 from .checks import PassesTests, passes_tests
@@ -31,7 +28,7 @@ from .grounding import groundedness, groundedness_judge
 from .judging import JudgeMetric, UnreadableJudgement, judge
 from .score import Score
 from .source import source_text
-from .state import state_text
+from .state import digest, state_text
 from .wording import holds, same_label, token_f1
 
 __all__ = [
@@ -275,7 +272,7 @@ def metric_identity(metric: Callable[..., Any]) -> str:
     if isinstance(metric, _NAMED):
         return metric.name
     if isinstance(metric, functools.partial):
-        return f"{metric_identity(metric.func)}+{_digest(state_text(metric, _named))}"
+        return f"{metric_identity(metric.func)}+{digest(state_text(metric, _named))[:12]}"
     source = metric if inspect.isroutine(metric) else type(metric)
     text = source_text(source)
     if text is None:
@@ -283,17 +280,11 @@ def metric_identity(metric: Callable[..., Any]) -> str:
         # Constants may hold code objects, whose own text tells their address.
         told = [value for value in code.co_consts if isinstance(value, str | int | float | None)] if code else []
         text = f"{code.co_code!r}{told!r}{code.co_names!r}" if code else _metric_name(metric)
-    return f"{_metric_name(metric)}@{_digest(text + state_text(metric, _named))}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{_metric_name(metric)}@{digest(text + state_text(metric, _named))[:12]}"
 
 
 def _named(value: Any) -> str | None:
     """Names what one of the user's metrics may hold and has an identity of its own."""
     if isinstance(value, _NAMED):
         return value.name
-    if isinstance(value, dspy.Module):
-        return JudgeMetric(value).name
-    return json.dumps(lm_identity(value), sort_keys=True, default=repr) if isinstance(value, dspy.BaseLM) else None
+    return JudgeMetric(value).name if isinstance(value, dspy.Module) else None

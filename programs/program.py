@@ -42,6 +42,11 @@ def give_manner(predictor: dspy.Predict, manner: Manner) -> dspy.Predict:
     return predictor
 
 
+def _manner_of(predictor: object) -> Manner:
+    own: Manner | None = getattr(predictor, _MANNER, None)
+    return own or Manner()
+
+
 async def acall(module: dspy.Module, **inputs: Any) -> dspy.Prediction:
     """Calls a module in a task; one that has no ``aforward`` runs in a thread, in the same context."""
     if hasattr(module, "aforward"):
@@ -63,7 +68,7 @@ class _OwnManner(dspy.Adapter):
 
     def _prepare(self, signature: Any, demos: Any, inputs: Any) -> tuple[dspy.Adapter, Any]:
         callers = dspy.settings.caller_modules or [None]
-        own: Manner = getattr(callers[-1], _MANNER, None) or Manner()
+        own = _manner_of(callers[-1])
         key = own.format, own.answering
         if key not in self._adapters:
             inner = own.format.adapter() if own.format else self.plain
@@ -156,7 +161,9 @@ class Program(dspy.Module):
     def adapter(self) -> dspy.Adapter | None:
         """The adapter of ``dspy.settings`` where it counts: where a predictor has no format of its own."""
         outer = dspy.settings.adapter
-        bare = any((getattr(each, _MANNER, None) or Manner()).format is None for each in self.module.predictors())
+        if outer is None:  # on every call: so the module is not gone through for nothing
+            return None
+        bare = any(_manner_of(each).format is None for each in self.module.predictors())
         return (outer.plain if isinstance(outer, _OwnManner) else outer) if bare else None
 
     def _settings(self) -> AbstractContextManager[Any]:

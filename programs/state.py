@@ -11,6 +11,7 @@ import enum
 import functools
 import hashlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +22,10 @@ from typing import Any
 import dspy
 from pydantic import BaseModel
 
+from ..lms.journal import lm_identity
 from .source import source_text
 
-__all__ = ["state_text"]
+__all__ = ["digest", "state_text"]
 
 Named = Callable[[Any], str | None]
 """Tells a value that has a name of its own; None for any other."""
@@ -35,19 +37,26 @@ _DEEPEST = 40
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 
 
-def state_text(owner: Any, named: Named) -> str:
+def digest(text: str) -> str:
+    """Gives a hash of a text, 16 hexadecimal digits."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def state_text(owner: Any, named: Named = lambda _: None) -> str:
     """Tells what a function's or an object's result depends on beside its source; empty where there is no such thing.
+
+    An LM is told by its identity, without secrets.
 
     >>> def within(most):
     ...     return lambda example, prediction: len(prediction.title) <= most
-    >>> state_text(within(2), lambda value: None) == state_text(within(9), lambda value: None)
+    >>> state_text(within(2)) == state_text(within(9))
     False
-    >>> state_text(len, lambda value: None)
+    >>> state_text(len)
     ''
     """
-    if told := named(owner):
-        return told
     reader = _Reader(_home(owner), named)
+    if told := reader.named(owner):
+        return told
     if isinstance(owner, functools.partial):
         return reader.told(owner.args) + reader.told(sorted(owner.keywords.items()))
     if inspect.ismethod(owner):
@@ -70,10 +79,6 @@ def _joined(parts: Mapping[str, str]) -> str:
     return "".join(f"\n{name}={told}" for name, told in parts.items())
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
 def _path(owner: Any) -> str:
     return f"{getattr(owner, '__module__', '')}.{getattr(owner, '__qualname__', type(owner).__qualname__)}"
 
@@ -86,6 +91,12 @@ class _Reader:
         self._open: list[int] = []
         self._known: dict[int, tuple[Any, str]] = {}  # with the value, whose address no other then takes
 
+    def named(self, value: Any) -> str | None:
+        """Names what has an identity of its own."""
+        if isinstance(value, dspy.BaseLM):
+            return json.dumps(lm_identity(value), sort_keys=True, default=repr)
+        return self._named(value)
+
     def told(self, value: Any) -> str:
         """Tells any value; one that is inside itself, or cannot be told, by its type."""
         if type(value) in _SCALARS:
@@ -96,7 +107,7 @@ class _Reader:
             return _path(type(value))
         self._open.append(id(value))
         try:
-            text = self._named(value) or self._told(value)
+            text = self.named(value) or self._told(value)
         except Exception:  # of the user's own properties, or a library's
             text = _path(type(value))
         finally:
@@ -110,14 +121,14 @@ class _Reader:
         if isinstance(value, enum.Enum):
             return f"{_path(type(value))}.{value.name}={self.told(value.value)}"
         if isinstance(value, type):
-            return f"{_path(value)}@{_digest(self._class(value))}" if self._own(_home(value)) else _path(value)
+            return f"{_path(value)}@{digest(self._class(value))}" if self._own(_home(value)) else _path(value)
         if inspect.ismethod(value):
             return f"{self.told(value.__self__)}.{self.told(value.__func__)}"
         if inspect.isfunction(value):
             text = _joined(self.function(value))
             if self._own(_home(value)):
                 text += source_text(value) or _code(value.__code__)
-            return f"{_path(value)}@{_digest(text)}" if text else _path(value)
+            return f"{_path(value)}@{digest(text)}" if text else _path(value)
         if isinstance(value, functools.partial):
             return f"{self.told(value.func)}+{self.told(value.args)}{self.told(value.keywords)}"
         if inspect.isfunction(wrapped := getattr(value, "__wrapped__", None)):  # by functools.cache, say
@@ -143,11 +154,11 @@ class _Reader:
     def _instance(self, value: Any) -> str:
         kind = type(value)
         if self._own(_home(kind)) or dataclasses.is_dataclass(value) or isinstance(value, _BY_FIELDS):
-            return f"{self.told(kind)}@{_digest(_joined(self.held(value)))}"
+            return f"{self.told(kind)}@{digest(_joined(self.held(value)))}"
         if isinstance(value, re.Pattern):
             return f"{value.pattern!r}{value.flags}"
         if hasattr(value, "__array__"):  # an array, a tensor, a DataFrame: their repr leaves things out
-            return f"{_path(kind)}@{_digest(self._array(value))}"
+            return f"{_path(kind)}@{digest(self._array(value))}"
         text = repr(value)
         # By convention what begins so tells no value; addresses and numbers of threads stand in it.
         return _path(kind) if text.startswith("<") or _ADDRESS.search(text) else f"{_path(kind)}:{text}"

@@ -132,7 +132,7 @@ def _folded(text: str) -> str:
 
 def _folded_at(text: str, place: int) -> str:
     character, kind = text[place], unicodedata.category(text[place])
-    if character.isalnum() or kind.startswith("M"):  # marks: vowels of Hindi, Thai or Arabic
+    if _is_word(character):
         return character
     before, after = (text[each] if 0 <= each < len(text) else " " for each in (place - 1, place + 1))
     attached = _is_word(before) + _is_word(after)
@@ -150,7 +150,7 @@ def _folded_at(text: str, place: int) -> str:
 
 
 def _is_word(character: str) -> bool:
-    return character.isalnum() or unicodedata.category(character).startswith("M")
+    return character.isalnum() or unicodedata.category(character).startswith("M")  # marks: vowels of Hindi, Thai
 
 
 def _unadorned(text: str) -> str:
