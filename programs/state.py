@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from ..lms.journal import lm_identity
 from .source import source_text
 
-__all__ = ["digest", "state_text"]
+__all__ = ["code_text", "digest", "state_text"]
 
 Named = Callable[[Any], str | None]
 """Tells a value that has a name of its own; None for any other."""
@@ -69,6 +69,17 @@ def state_text(owner: Any, named: Named = lambda _: None) -> str:
     return "" if inspect.isroutine(owner) else _joined({**reader.owner(type(owner)), **reader.held(owner)})
 
 
+def code_text(owner: Any) -> str:
+    """Tells what a class's methods, or a function, do: sources and constants, those of the user's own helpers included.
+
+    What may change as a program runs (collections, what instances hold) is left out.
+
+    >>> "retrieved" in code_text(code_text)
+    False
+    """
+    return _Reader(_home(owner), lambda _: None, code_only=True).told(owner)
+
+
 def _home(owner: Any) -> str:
     while isinstance(owner, functools.partial):
         owner = owner.func
@@ -86,8 +97,8 @@ def _path(owner: Any) -> str:
 class _Reader:
     """Tells values, as seen from the module of one piece of the user's code."""
 
-    def __init__(self, home: str, named: Named) -> None:
-        self._home, self._named = home, named
+    def __init__(self, home: str, named: Named, *, code_only: bool = False) -> None:
+        self._home, self._named, self._code_only = home, named, code_only
         self._open: list[int] = []
         self._known: dict[int, tuple[Any, str]] = {}  # with the value, whose address no other then takes
 
@@ -130,11 +141,14 @@ class _Reader:
                 text += source_text(value) or _code(value.__code__)
             return f"{_path(value)}@{digest(text)}" if text else _path(value)
         if isinstance(value, functools.partial):
-            return f"{self.told(value.func)}+{self.told(value.args)}{self.told(value.keywords)}"
+            keywords = tuple(sorted(value.keywords.items()))
+            return f"{self.told(value.func)}+{self.told(value.args)}{self.told(keywords)}"
         if inspect.isfunction(wrapped := getattr(value, "__wrapped__", None)):  # by functools.cache, say
             return self.told(wrapped)
         if inspect.isroutine(value):
             return _path(value)
+        if self._code_only and not isinstance(value, str | bytes | tuple | frozenset | re.Pattern):
+            return self.told(type(value))
         return self._collection(value) or self._instance(value)
 
     def _collection(self, value: Any) -> str:
@@ -220,11 +234,15 @@ class _Reader:
         defaults = {**dict(enumerate(function.__defaults__ or ())), **(function.__kwdefaults__ or {})}
         if any(value is not None for value in defaults.values()):
             parts["defaults"] = self.told(defaults)
-        parts.update({f"own.{name}": self.told(value) for name, value in vars(function).items()})
+        own = {name: value for name, value in vars(function).items() if callable(value) or not self._code_only}
+        parts.update({f"own.{name}": self.told(value) for name, value in own.items()})
         read = function.__globals__
         if not self._own(str(read.get("__name__") or "")):
             return parts
+        counted = set(_globals(code, "STORE_GLOBAL")) if self._code_only else ()
         for name in dict.fromkeys(_globals(code)):
+            if name in counted:
+                continue
             value = read.get(name)
             others = isinstance(value, ModuleType | type) or inspect.isroutine(value)
             if isinstance(value, ModuleType) and self._own(value.__name__):
@@ -260,14 +278,14 @@ def _function(value: Any) -> Any:
     return value if inspect.isfunction(value) else None
 
 
-def _globals(code: CodeType) -> Iterator[str]:
-    """Names of the globals that code reads, in order."""
+def _globals(code: CodeType, *does: str) -> Iterator[str]:
+    """Names of the globals that code reads, or does otherwise, in order."""
     for each in dis.get_instructions(code):
-        if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+        if each.opname in (does or ("LOAD_GLOBAL", "LOAD_NAME")):
             yield each.argval
     for value in code.co_consts:
         if isinstance(value, CodeType):
-            yield from _globals(value)
+            yield from _globals(value, *does)
 
 
 def _iterable(value: Any, name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import hashlib
+import inspect
 import json
 import re
 import sys
@@ -20,6 +21,7 @@ from pydantic_core import PydanticUndefined
 from ..errors import ArtifactError
 from .retrieval import retrievers_of
 from .source import source_text
+from .state import code_text, digest
 from .types import NotEncodable, TypeCode, decode_type, encode_type
 
 __all__ = ["describe", "restore", "structure_hash"]
@@ -360,25 +362,42 @@ def _of_a_library(owner: type) -> bool:
 
 
 def _attributes(module: dspy.Module) -> list[Any]:
-    """Plain values that modules hold, but DSPy's own: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
+    """Plain values, functions and tools that modules hold: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
     held = []
     for name, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0]):
         library = type(each).__module__.split(".")[0]
+        attributes = {key: value for key, value in sorted(vars(each).items()) if key not in _DSPYS_OWN}
+        told = {key: code for key, value in attributes.items() if (code := _functions(value))}
         if library != "dspy":
-            plain = {
-                key: _stable_repr(value)
-                for key, value in sorted(vars(each).items())
-                if isinstance(value, str | int | float | tuple | list) and key not in _DSPYS_OWN
-            }
-            if plain or library != "progspace":
-                held.append([name, plain])
+            plain = str | int | float | tuple | list
+            told |= {key: _stable_repr(value) for key, value in attributes.items() if isinstance(value, plain)}
+        if told or library not in ("dspy", "progspace"):
+            held.append([name, told])
     return held
 
 
+def _functions(value: Any) -> list[str]:
+    """Tells the functions that an attribute is, or holds: a ``Refine``'s reward, a ``ReAct``'s tools."""
+    if isinstance(value, dict | list | tuple):
+        each = value.values() if isinstance(value, dict) else value
+        return [told for inner in each if not isinstance(inner, dict | list | tuple) for told in _functions(inner)]
+    function = value.func if isinstance(value, dspy.Tool) else value
+    if not callable(function) or isinstance(function, type | dspy.Module | dspy.BaseLM | dspy.Adapter):
+        return []
+    if str(getattr(function, "__module__", "")).partition(".")[0] not in ("dspy", "progspace"):
+        return [digest(code_text(function))]
+    wrapped = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]  # BestOfN wraps its reward
+    return [digest(code_text(each)) for each in wrapped if inspect.isfunction(each)]
+
+
 def _sources(module: dspy.Module) -> list[str]:
-    """Hashes of the sources of the user's classes in a module; DSPy's own are told by its version elsewhere."""
+    """Hashes of what the user's classes in a module do; DSPy's own are told by its version elsewhere."""
     owners = [type(each) for _, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0])]
-    return [_source(owner) for owner in owners if owner.__module__.split(".")[0] not in ("dspy", "progspace")]
+    return [
+        f"{_path(owner)}@{digest(code_text(owner))}"
+        for owner in owners
+        if owner.__module__.split(".")[0] not in ("dspy", "progspace")
+    ]
 
 
 def _source(owner: type) -> str:

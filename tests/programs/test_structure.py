@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import enum
+import importlib
 import json
+import linecache
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
 import progspace as ps
+from progspace.programs import source
 from progspace.programs.structure import describe, restore, structure_hash
 
 
@@ -382,6 +386,77 @@ class Holds(dspy.Module):
 def test_plain_values_of_the_users_own_modules_count() -> None:
     assert structure_hash(Holds(3)) == structure_hash(Holds(3))
     assert structure_hash(Holds(3)) != structure_hash(Holds(4))
+
+
+CODE = """
+import functools
+import dspy
+SEEN, RUNS = {{}}, 0
+def clean(text): return text.{helper}()
+def tool(text: str) -> str: return clean(text)
+class Lookup:
+    def __call__(self, text: str) -> str: return text.{method}()
+class Base(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.answer, self.memo = dspy.Predict("text -> label"), {{}}
+    def forward(self, text):
+        global RUNS
+        RUNS += 1
+        SEEN[text] = self.memo[text] = RUNS
+        return self.answer(text=clean(text))
+class Derived(Base): pass
+made = {{
+    "derived": Derived(),
+    "function as a tool": dspy.ReAct("text -> label", tools=[tool]),
+    "object as a tool": dspy.ReAct("text -> label", tools=[Lookup()]),
+    "reward": dspy.BestOfN(dspy.Predict("text -> label"), 2, lambda a, p: float(clean(p.label) == "x"), 1.0),
+    "bound": dspy.ReAct("text -> label", tools=[dspy.Tool(functools.partial(tool, text="a"), name="t", desc="d")]),
+}}
+"""
+
+
+def test_functions_that_a_module_calls_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool or a helper that was mended answers otherwise: the scores from before must not be taken for its own."""
+
+    def hashes(**code: str) -> dict[str, str]:
+        (tmp_path / "of_the_app.py").write_text(CODE.format(**code), encoding="utf-8")
+        linecache.clearcache()
+        source._known.cache_clear()
+        monkeypatch.delitem(sys.modules, "of_the_app", raising=False)
+        app = importlib.import_module("of_the_app")
+        return {name: structure_hash(module) for name, module in app.made.items()}
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before, helper = hashes(helper="strip", method="strip"), hashes(helper="lower", method="strip")
+    method = hashes(helper="strip", method="lower")
+    assert {name for name in before if helper[name] != before[name]} == set(before) - {"object as a tool"}
+    assert {name for name in before if method[name] != before[name]} == {"object as a tool"}
+
+
+def test_what_a_module_counts_or_remembers_as_it_runs_does_not_count() -> None:
+    own = Remembers()
+    before = structure_hash(own)
+    with dspy.context(lm=dspy.utils.DummyLM([{"answer": "b"}])):
+        own(question="a")
+    assert REMEMBERED == {"a": "b"} == own.memo
+    assert structure_hash(own) == before
+
+
+REMEMBERED: dict[str, str] = {}
+
+
+class Remembers(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.memo: dict[str, str] = {}
+        self.answer = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> dspy.Prediction:
+        found = self.answer(question=question)
+        REMEMBERED[question] = self.memo[question] = found.answer
+        return found
 
 
 def test_how_a_predictor_asks_comes_back_and_where_it_asks_does_not() -> None:
