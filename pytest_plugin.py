@@ -43,8 +43,6 @@ def _assert_no_worse(
     __tracebackhide__ = True
     from .errors import DataError
     from .evaluation.gate import gate
-    from .evaluation.gate_rendering import gate_view
-    from .evaluation.rendering import as_text
 
     if cannot_tell not in ("fail", "pass", "skip"):
         raise DataError(f"cannot_tell is 'fail', 'pass' or 'skip', not {cannot_tell!r}")
@@ -53,7 +51,7 @@ def _assert_no_worse(
     if told.verdict == "cannot tell" and cannot_tell == "skip":
         pytest.skip(" ".join(told.lines))
     if not told.passes(cannot_tell=cannot_tell == "pass"):
-        pytest.fail(as_text(gate_view(told)), pytrace=False)
+        pytest.fail(str(told), pytrace=False)
     return told
 
 

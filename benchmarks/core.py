@@ -35,7 +35,7 @@ import progspace as ps
 
 from ..evaluation.evaluation import compare_cells
 from ..evaluation.matrix import Matrix
-from ..evaluation.rendering import as_text
+from ..evaluation.shown import as_text
 from ..evaluation.statistics import mean_interval
 from ..lms.budget import Meter
 from ..programs.examples import example_hash

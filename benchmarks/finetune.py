@@ -193,7 +193,7 @@ def _peer(
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:
     """What the results say, as text."""
-    from ..evaluation.rendering import as_text
+    from ..evaluation.shown import as_text
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("task", "program", "test", "95 %", "input tokens", "training"):

@@ -19,8 +19,6 @@ import dspy
 
 import progspace as ps
 
-from ..evaluation.edge_rendering import robustness_view
-from ..evaluation.rendering import as_text
 from ..programs import sentiment
 from ..programs.candidate import Candidate
 from ..programs.formats import Format
@@ -39,7 +37,7 @@ def measured(
         declared = Candidate.declared(task.program)
         program = task.program if format_ is None else declared.with_choice(format=format_).apply(task.program)
         told = ps.robustness(program, task, lm=lm, data=rows[name], store=store, seed=seed, name=name)
-        print(as_text(robustness_view(told)), flush=True)
+        print(told, flush=True)
         shared = {
             "task": task.name,
             "optimizer": name,

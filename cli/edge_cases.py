@@ -90,7 +90,6 @@ def edge_cases(
     """
     from ..artifacts.artifact import read_hashed
     from ..evaluation.edge_cases import edge_cases as find
-    from ..evaluation.edge_rendering import edge_cases_view
     from ..lms.models import DEFAULT_EMBEDDER
 
     loaded = find_task(task)
@@ -105,7 +104,7 @@ def edge_cases(
     added = None if suite is None else found.suite(suite, loaded)
     asked = None if to_label is None else found.to_label(to_label, loaded)
     document = {**found.to_dict(), **_kept(suite, added), **_kept(to_label, asked, "to_label")}
-    show(document, Group(edge_cases_view(found), *_said(suite, added), *_said(to_label, asked)), as_json)
+    show(document, Group(found.view(), *_said(suite, added), *_said(to_label, asked)), as_json)
 
 
 def robustness(
@@ -135,7 +134,6 @@ def robustness(
 
     Example: `progspace robustness sentiment.progspace.json sentiment --perturbation typos --perturbation injection`
     """
-    from ..evaluation.edge_rendering import robustness_view
     from ..evaluation.robustness import robustness as score
 
     loaded, model = find_task(task), find_lm(lm, base_url)
@@ -144,7 +142,7 @@ def robustness(
         data=data, alpha=alpha, store=store, workers=workers, seed=seed, name=program,
     )  # fmt: skip
     added = None if suite is None else found.suite(suite, loaded)
-    show({**found.to_dict(), **_kept(suite, added)}, Group(robustness_view(found), *_said(suite, added)), as_json)
+    show({**found.to_dict(), **_kept(suite, added)}, Group(found.view(), *_said(suite, added)), as_json)
 
 
 def _kept(suite: Path | None, added: int | None, name: str = "suite") -> dict[str, Any]:

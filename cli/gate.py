@@ -77,7 +77,7 @@ def compare(
     Example: `progspace compare new.progspace.json old.progspace.json sentiment --split test --fail-if-worse`
     """
     from ..evaluation.gate import gate
-    from ..evaluation.gate_rendering import gate_junit, gate_markdown, gate_view
+    from ..evaluation.gate_rendering import gate_junit, gate_markdown
 
     loaded, model = find_task(task), find_lm(lm, base_url)
     told = gate(
@@ -85,7 +85,7 @@ def compare(
         lm=model, margin=margin, alpha=alpha, split=split, data=data, store=store, workers=workers, seed=seed,
         names=(new, old),
     )  # fmt: skip
-    show(told.to_dict(), gate_view(told), as_json)
+    show(told.to_dict(), told.view(), as_json)
     passing = cannot_tell == "pass"
     if junit is not None:
         _write(junit, gate_junit(told, cannot_tell=passing))

@@ -249,7 +249,6 @@ def recompile(
 
     Example: `progspace recompile sentiment.progspace.json sentiment --traces --margin 0.02`
     """
-    from ..evaluation.gate_rendering import gate_view
     from ..lms.budget import Budget
     from ..progress import CompileProgress
     from ..recompiling import recompile as run
@@ -271,4 +270,4 @@ def recompile(
         **done.gate.to_dict(),
         "report": done.compiled.report.to_dict(),
     }
-    show(document, Group(gate_view(done.gate), *map(Text, said)), as_json)
+    show(document, Group(done.gate.view(), *map(Text, said)), as_json)

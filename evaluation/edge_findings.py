@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dspy
 
 from ..programs.task import Task
+from .shown import Shown
 from .slices import Slice
 from .suite import grow_suite
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["Cluster", "EdgeCase", "EdgeCases", "clusters_of"]
 
@@ -64,7 +68,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeCases:
+class EdgeCases(Shown):
     """What the matrix tells of examples that programs have trouble with, or traces of calls.
 
     Attributes:
@@ -93,6 +97,12 @@ class EdgeCases:
     examples: Mapping[str, dspy.Example]
     unlabelled: Mapping[str, dspy.Example] = field(default_factory=dict)
     wanted: tuple[str, ...] = ()
+
+    def view(self) -> RenderableType:
+        """What a person is shown, as rich draws it."""
+        from .edge_rendering import edge_cases_view  # which knows this module
+
+        return edge_cases_view(self)
 
     def suite(self, path: str | Path, task: Task, *, name: str | None = None) -> int:
         """Adds the cases to a regression suite, as `progspace.evaluation.suite.grow_suite`; gives how many are new."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dspy
 
 from ..errors import DataError, LMError, ProgramError
 from ..store.records import Cell
 from .findings import Measured, Verdict
+from .shown import Shown
 from .statistics import Interval, PairedTest, mean_interval, paired_test
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["Comparison", "Evaluation", "Row", "check_cells", "compare_cells", "evaluate_cells", "verdict_of"]
 
@@ -34,7 +38,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Shown):
     """How a program did on examples.
 
     Attributes:
@@ -93,19 +97,15 @@ class Evaluation:
             del document["rows"]
         return document
 
-    def __str__(self) -> str:
-        from .rendering import as_text, evaluation_view  # which knows this module
+    def view(self) -> RenderableType:
+        """What a person is shown, as rich draws it."""
+        from .rendering import evaluation_view  # which knows this module
 
-        return as_text(evaluation_view(self))
-
-    def _repr_html_(self) -> str:
-        from .rendering import as_html, evaluation_view
-
-        return as_html(evaluation_view(self))
+        return evaluation_view(self)
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Shown):
     """How two programs did on the same examples; ``difference`` is the first's score minus the second's.
 
     Attributes:
@@ -157,15 +157,11 @@ class Comparison:
             "b": self.b.to_dict(rows=rows),
         }
 
-    def __str__(self) -> str:
-        from .rendering import as_text, comparison_view
+    def view(self) -> RenderableType:
+        """What a person is shown, as rich draws it."""
+        from .rendering import comparison_view
 
-        return as_text(comparison_view(self))
-
-    def _repr_html_(self) -> str:
-        from .rendering import as_html, comparison_view
-
-        return as_html(comparison_view(self))
+        return comparison_view(self)
 
 
 def verdict_of(test: PairedTest) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dspy
 
@@ -18,6 +18,10 @@ from .evaluation import Comparison
 from .executor import Workers
 from .noninferiority import GateVerdict, NonInferiority, noninferiority
 from .scoring import DEFAULT_STORE, compare
+from .shown import Shown
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["Change", "Gate", "changes", "gate", "judge_comparison"]
 
@@ -48,7 +52,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(Shown):
     """What a gate says of a new program, ``comparison.a``, against an old one, ``comparison.b``.
 
     Attributes:
@@ -98,6 +102,12 @@ class Gate:
         if self.unanswered:
             lines.append(f"The LM left {numbers.count(self.unanswered)} rows without an answer; they are in no score.")
         return lines
+
+    def view(self) -> RenderableType:
+        """What a person is shown, as rich draws it."""
+        from .gate_rendering import gate_view  # which knows this module
+
+        return gate_view(self)
 
     def to_dict(self, *, rows: bool = True) -> dict[str, Any]:
         """Gives everything as JSON values: the comparison's, and those of the gate under ``gate``."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
-
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,30 +12,10 @@ from .evaluation import Comparison, Evaluation
 from .findings import BREAKS_A_LIMIT, TOO_LONG, Findings, Measured, RungReport, TrainingReport
 from .statistics import Interval
 
-__all__ = ["as_html", "as_text", "comparison_view", "evaluation_view", "report_text", "report_view"]
+__all__ = ["comparison_view", "evaluation_view", "report_view"]
 
 
 _COLUMNS = ("rung", "dev", "test", "95 %", "gain", "tokens", "calls", "s")
-
-
-def as_text(view: RenderableType, width: int = 110) -> str:
-    """Gives what a terminal of that width would show, without colours."""
-    console = Console(file=io.StringIO(), width=width, no_color=True, highlight=False)
-    console.print(view)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.splitlines())
-
-
-def as_html(view: RenderableType, width: int = 110) -> str:
-    """Gives the same for a notebook; what stands in it is escaped."""
-    console = Console(file=io.StringIO(), width=width, record=True, highlight=False)
-    console.print(view)
-    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-
-
-def report_text(report: Findings) -> str:
-    """The report as plain text."""
-    return as_text(report_view(report))
 
 
 def report_view(report: Findings) -> RenderableType:

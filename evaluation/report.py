@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import PrivateAttr
 
@@ -11,21 +12,23 @@ from .page.content import PageContent
 from .page.html import html_page, write_page
 from .page.reading import content_of
 from .plots import draw_report
-from .rendering import as_html, report_text, report_view
+from .rendering import report_view
+from .shown import Shown
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["Report"]
 
 
-class Report(Findings):
+class Report(Shown, Findings):
     """Findings that a person can read: ``print(report)`` gives the ladder as a table."""
 
     _content: PageContent | None = PrivateAttr(default=None)
 
-    def __str__(self) -> str:
-        return report_text(self)
-
-    def _repr_html_(self) -> str:
-        return as_html(report_view(self))
+    def view(self) -> RenderableType:
+        """What a person is shown, as rich draws it."""
+        return report_view(self)
 
     def plot(self, path: str | Path) -> None:
         """Draws the ladder and the Pareto front as a PNG, SVG or PDF file.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dspy
 
@@ -21,8 +21,12 @@ from .evaluation import Evaluation, check_cells, compare_cells, evaluate_cells
 from .gate import Change, changes
 from .matrix import Matrix
 from .scoring import DEFAULT_STORE, check_alpha, examples_of
+from .shown import Shown
 from .statistics import Interval, PairedTest, mean_interval, paired_test
 from .suite import grow_suite
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["Perturbed", "Robustness", "robustness"]
 
@@ -49,7 +53,7 @@ class Perturbed:
 
 
 @dataclass(frozen=True, slots=True)
-class Robustness:
+class Robustness(Shown):
     """How a program bears changes of its inputs.
 
     Attributes:
@@ -69,6 +73,12 @@ class Robustness:
     worst: float
     interval: Interval
     examples: Mapping[str, dspy.Example]
+
+    def view(self) -> RenderableType:
+        """What a person is shown, as rich draws it."""
+        from .edge_rendering import robustness_view  # which knows this module
+
+        return robustness_view(self)
 
     def suite(self, path: str | Path, task: Task, *, name: str | None = None) -> int:
         """Adds the rows that broke to a regression suite, as they were perturbed; gives how many are new.

@@ -369,8 +369,11 @@ def _attributes(module: dspy.Module) -> list[Any]:
         attributes = {key: value for key, value in sorted(vars(each).items()) if key not in _DSPYS_OWN}
         told = {key: code for key, value in attributes.items() if (code := _functions(value))}
         if library != "dspy":
-            plain = str | int | float | tuple | list
-            told |= {key: _stable_repr(value) for key, value in attributes.items() if isinstance(value, plain)}
+            told |= {
+                key: _stable_repr(value)
+                for key, value in attributes.items()
+                if isinstance(value, str | int | float | tuple | list)
+            }
         if told or library not in ("dspy", "progspace"):
             held.append([name, told])
     return held

@@ -13,8 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 import progspace as ps
-from progspace.evaluation.edge_rendering import edge_cases_view
-from progspace.evaluation.rendering import as_text
 from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
 from progspace.store.database import Store
@@ -94,7 +92,7 @@ def test_what_good_programs_fail_on(
     assert ("place", "hills") in weak
     assert any(by == "cluster" and "hills" in value for by, value in weak)
     assert any("hills" in each.name and each.cases == each.n for each in plain.clusters)
-    text = as_text(edge_cases_view(plain))
+    text = str(plain)
     assert "Worse than the rest" in text
     assert json.loads(json.dumps(plain.to_dict()))["programs"] == 2
 

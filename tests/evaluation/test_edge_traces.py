@@ -13,8 +13,6 @@ from typer.testing import CliRunner
 import progspace as ps
 from progspace.cli import app
 from progspace.errors import DataError, MetricError
-from progspace.evaluation.edge_rendering import edge_cases_view
-from progspace.evaluation.rendering import as_text
 from progspace.programs.formats import Format
 from progspace.store.database import open_store
 from progspace.store.traces import Trace, put_traces
@@ -78,7 +76,7 @@ def test_what_went_wrong_in_an_app_and_the_rows_it_makes(task: ps.Task, lived: P
     weak = [each for each in found.slices if each.weak]
     assert any(each.by == "cluster" and "hills" in each.value for each in weak)
     assert any("hills" in each.name and each.cases == 12 for each in found.clusters)
-    text = as_text(edge_cases_view(found))
+    text = str(found)
     assert "77.8 % of 63 calls without trouble" in text
     assert "1 of 63 traces do not hold the task's inputs" in text
     assert "inputs were not kept" in text

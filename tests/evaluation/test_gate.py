@@ -13,7 +13,7 @@ import progspace as ps
 from progspace.evaluation.evaluation import compare_cells
 from progspace.evaluation.gate import Gate, judge_comparison
 from progspace.evaluation.gate_rendering import gate_junit, gate_markdown, gate_view
-from progspace.evaluation.rendering import as_text
+from progspace.evaluation.shown import as_text
 from progspace.programs.examples import example_hash
 from progspace.store.database import Store
 from progspace.store.records import Cell
@@ -89,6 +89,8 @@ def test_markdown_and_text_show_what_an_lm_wrote_as_text() -> None:
     text = as_text(gate_view(gate), width=80)
     assert "The first 10 of 12 that broke" in text
     assert all(len(line) <= 80 for line in text.splitlines())
+    assert "The first 10 of 12 that broke" in str(gate)
+    assert "<script>" not in gate._repr_html_()
 
 
 def test_programs_are_run_and_judged(rule_engine: Any, mood: Any, mood_rows: Any, store: Store, tmp_path: Path) -> None:
