@@ -14,9 +14,9 @@ from .artifacts.compiled import Compiled
 from .compiler import Progress, compile  # noqa: A004 — the public name
 from .errors import LMError, ProgramError
 from .evaluation import numbers
-from .evaluation.checks import check_at_least
+from .evaluation.checks import check_alpha, check_at_least
 from .evaluation.matrix import Matrix
-from .evaluation.scoring import DEFAULT_STORE, check_alpha, examples_of
+from .evaluation.scoring import DEFAULT_STORE, examples_of
 from .evaluation.statistics import PairedTest, paired_test
 from .lms.budget import Budget, Meter
 from .lms.factory import check_lm

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from ..errors import DataError
 
-__all__ = ["check_at_least"]
+__all__ = ["check_alpha", "check_at_least"]
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuses what is no probability of an error.
+
+    Raises:
+        DataError: It does not lie between 0 and 1.
+    """
+    if not 0 < alpha < 1:
+        raise DataError(f"alpha lies between 0 and 1, as 0.05 does; it is {alpha}")
 
 
 def check_at_least(least: int, **arguments: int | None) -> None:

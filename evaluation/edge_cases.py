@@ -19,13 +19,13 @@ from ..retrievers.embedders import Embedder
 from ..store.database import Store, open_store
 from ..store.records import Cell
 from ..store.traces import Trace, read_traces
-from .checks import check_at_least
+from .checks import check_alpha, check_at_least
 from .edge_findings import EdgeCase, EdgeCases, clusters_of
 from .edge_traces import edge_cases_of_traces
 from .evaluation import check_cells
 from .matrix import Matrix
 from .neighbours import FAR, placed
-from .scoring import DEFAULT_STORE, check_alpha, examples_of
+from .scoring import DEFAULT_STORE, examples_of
 from .slices import FEWEST, find_slices
 from .slicing import SliceBy, class_fields, slice_values
 from .statistics import paired_test

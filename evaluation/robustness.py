@@ -16,11 +16,11 @@ from ..programs.perturbations import PERTURBATIONS, Perturbation, perturb, text_
 from ..programs.task import Task
 from ..store.database import Store, open_store
 from ..store.records import Cell
-from .checks import check_at_least
+from .checks import check_alpha, check_at_least
 from .evaluation import Evaluation, check_cells, compare_cells, evaluate_cells
 from .gate import Change, changes
 from .matrix import Matrix
-from .scoring import DEFAULT_STORE, check_alpha, examples_of
+from .scoring import DEFAULT_STORE, examples_of
 from .shown import Shown
 from .statistics import Interval, PairedTest, mean_interval, paired_test
 from .suite import grow_suite

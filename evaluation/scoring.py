@@ -20,7 +20,7 @@ from .evaluation import Comparison, Evaluation, check_cells, compare_cells, eval
 from .executor import Workers, executor_of
 from .matrix import Matrix
 
-__all__ = ["DEFAULT_STORE", "check_alpha", "compare", "evaluate", "examples_of"]
+__all__ = ["DEFAULT_STORE", "compare", "evaluate", "examples_of"]
 
 DEFAULT_STORE = ".progspace/store.db"
 
@@ -121,16 +121,6 @@ def compare(
     for own, name in zip(cells, names, strict=True):
         check_cells(own, name)
     return compare_cells(cells[0], cells[1], examples, names=names, seed=seed)
-
-
-def check_alpha(alpha: float) -> None:
-    """Refuses what is no probability of an error.
-
-    Raises:
-        DataError: It does not lie between 0 and 1.
-    """
-    if not 0 < alpha < 1:
-        raise DataError(f"alpha lies between 0 and 1, as 0.05 does; it is {alpha}")
 
 
 def examples_of(task: Task, split: str, data: Any = None) -> Sequence[dspy.Example]:
