@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from ..lms.journal import lm_identity
 from .source import source_text
 
-__all__ = ["code_text", "digest", "state_text"]
+__all__ = ["digest", "state_text", "whole_text"]
 
 Named = Callable[[Any], str | None]
 """Tells a value that has a name of its own; None for any other."""
@@ -69,15 +69,18 @@ def state_text(owner: Any, named: Named = lambda _: None) -> str:
     return "" if inspect.isroutine(owner) else _joined({**reader.owner(type(owner)), **reader.held(owner)})
 
 
-def code_text(owner: Any) -> str:
-    """Tells what a class's methods, or a function, do: sources and constants, those of the user's own helpers included.
+def whole_text(value: Any, named: Named = lambda _: None, *, home: str | None = None) -> str:
+    """Tells a value itself, its source included, and what its result depends on.
 
-    What may change as a program runs (collections, what instances hold) is left out.
+    Args:
+        value: A class, a function, or anything that an object holds.
+        named: Tells what has a name of its own.
+        home: The module that holds it; None for the one that it is from.
 
-    >>> "retrieved" in code_text(code_text)
-    False
+    >>> whole_text({"b": (1, 2), "a": None})
+    "{'a': None, 'b': (1, 2)}"
     """
-    return _Reader(_home(owner), lambda _: None, code_only=True).told(owner)
+    return _Reader(_home(value) if home is None else home, named).told(value)
 
 
 def _home(owner: Any) -> str:
@@ -97,8 +100,8 @@ def _path(owner: Any) -> str:
 class _Reader:
     """Tells values, as seen from the module of one piece of the user's code."""
 
-    def __init__(self, home: str, named: Named, *, code_only: bool = False) -> None:
-        self._home, self._named, self._code_only = home, named, code_only
+    def __init__(self, home: str, named: Named) -> None:
+        self._home, self._named = home, named
         self._open: list[int] = []
         self._known: dict[int, tuple[Any, str]] = {}  # with the value, whose address no other then takes
 
@@ -141,14 +144,11 @@ class _Reader:
                 text += source_text(value) or _code(value.__code__)
             return f"{_path(value)}@{digest(text)}" if text else _path(value)
         if isinstance(value, functools.partial):
-            keywords = tuple(sorted(value.keywords.items()))
-            return f"{self.told(value.func)}+{self.told(value.args)}{self.told(keywords)}"
+            return f"{self.told(value.func)}+{self.told(value.args)}{self.told(value.keywords)}"
         if inspect.isfunction(wrapped := getattr(value, "__wrapped__", None)):  # by functools.cache, say
             return self.told(wrapped)
         if inspect.isroutine(value):
             return _path(value)
-        if self._code_only and not isinstance(value, str | bytes | tuple | frozenset | re.Pattern):
-            return self.told(type(value))
         return self._collection(value) or self._instance(value)
 
     def _collection(self, value: Any) -> str:
@@ -234,12 +234,11 @@ class _Reader:
         defaults = {**dict(enumerate(function.__defaults__ or ())), **(function.__kwdefaults__ or {})}
         if any(value is not None for value in defaults.values()):
             parts["defaults"] = self.told(defaults)
-        own = {name: value for name, value in vars(function).items() if callable(value) or not self._code_only}
-        parts.update({f"own.{name}": self.told(value) for name, value in own.items()})
+        parts.update({f"own.{name}": self.told(value) for name, value in vars(function).items()})
         read = function.__globals__
         if not self._own(str(read.get("__name__") or "")):
             return parts
-        counted = set(_globals(code, "STORE_GLOBAL")) if self._code_only else ()
+        counted = set(_globals(code, "STORE_GLOBAL"))  # what it writes itself it is not made of
         for name in dict.fromkeys(_globals(code)):
             if name in counted:
                 continue

@@ -19,9 +19,10 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticUndefined
 
 from ..errors import ArtifactError
-from .retrieval import retrievers_of
+from ..retrievers.retriever import Retriever
+from .retrieval import ChosenRetriever, retrievers_of
 from .source import source_text
-from .state import code_text, digest
+from .state import digest, whole_text
 from .types import NotEncodable, TypeCode, decode_type, encode_type
 
 __all__ = ["describe", "restore", "structure_hash"]
@@ -362,45 +363,53 @@ def _of_a_library(owner: type) -> bool:
 
 
 def _attributes(module: dspy.Module) -> list[Any]:
-    """Plain values, functions and tools that modules hold: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
+    """Tells what modules hold beside predictors: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
     held = []
     for name, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0]):
-        library = type(each).__module__.split(".")[0]
-        attributes = {key: value for key, value in sorted(vars(each).items()) if key not in _DSPYS_OWN}
-        told = {key: code for key, value in attributes.items() if (code := _functions(value))}
-        if library != "dspy":
-            told |= {
-                key: _stable_repr(value)
-                for key, value in attributes.items()
-                if isinstance(value, str | int | float | tuple | list)
-            }
-        if told or library not in ("dspy", "progspace"):
+        own, home = not _of_dspy_or_ours(type(each)), type(each).__module__
+        told = {}
+        for key, value in sorted(vars(each).items()):
+            if key in _DSPYS_OWN or _told_elsewhere(value):
+                continue
+            if own:
+                told[key] = digest(whole_text(value, _told_elsewhere, home=home))
+            elif functions := _functions(value):
+                told[key] = digest("".join(functions))
+            elif home.startswith("progspace") and isinstance(value, str | int | float | tuple | list):
+                told[key] = _stable_repr(value)
+        if told or own:
             held.append([name, told])
     return held
 
 
+def _of_dspy_or_ours(value: Any) -> bool:
+    return str(getattr(value, "__module__", "")).partition(".")[0] in ("dspy", "progspace")
+
+
+def _told_elsewhere(value: Any) -> str | None:
+    """Names the type of what is told by itself: predictors and other modules, retrievers."""
+    parts = dspy.Module | Retriever | ChosenRetriever
+    return _path(type(value)) if isinstance(value, parts) else None
+
+
 def _functions(value: Any) -> list[str]:
-    """Tells the functions that an attribute is, or holds: a ``Refine``'s reward, a ``ReAct``'s tools."""
+    """Tells the user's functions that an attribute is, or holds: a ``Refine``'s reward, a ``ReAct``'s tools."""
     if isinstance(value, dict | list | tuple):
         each = value.values() if isinstance(value, dict) else value
         return [told for inner in each if not isinstance(inner, dict | list | tuple) for told in _functions(inner)]
     function = value.func if isinstance(value, dspy.Tool) else value
-    if not callable(function) or isinstance(function, type | dspy.Module | dspy.BaseLM | dspy.Adapter):
+    if not callable(function) or isinstance(function, type | dspy.BaseLM) or _told_elsewhere(function):
         return []
-    if str(getattr(function, "__module__", "")).partition(".")[0] not in ("dspy", "progspace"):
-        return [digest(code_text(function))]
+    if not _of_dspy_or_ours(function):
+        return [whole_text(function, _told_elsewhere)]
     wrapped = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]  # BestOfN wraps its reward
-    return [digest(code_text(each)) for each in wrapped if inspect.isfunction(each)]
+    return [whole_text(each, _told_elsewhere) for each in wrapped if inspect.isfunction(each)]
 
 
 def _sources(module: dspy.Module) -> list[str]:
-    """Hashes of what the user's classes in a module do; DSPy's own are told by its version elsewhere."""
+    """Hashes of the user's classes in a module; DSPy's own are told by its version elsewhere."""
     owners = [type(each) for _, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0])]
-    return [
-        f"{_path(owner)}@{digest(code_text(owner))}"
-        for owner in owners
-        if owner.__module__.split(".")[0] not in ("dspy", "progspace")
-    ]
+    return [digest(whole_text(owner, _told_elsewhere)) for owner in owners if not _of_dspy_or_ours(owner)]
 
 
 def _source(owner: type) -> str:

@@ -329,6 +329,35 @@ def test_a_chain_is_compiled_predictor_by_predictor(rule_engine: Any, store: Sto
     assert all(set(shown) == {"text", "mood"} for shown in compiled.candidate.predictors["tell"].demonstrations or ())
 
 
+MET: dict[str, int] = {}
+
+
+class Remembering(Chain):
+    def __init__(self, mood: Any) -> None:
+        super().__init__(mood)
+        self.met: dict[str, int] = {}
+
+    def forward(self, text: str) -> dspy.Prediction:
+        self.met[text] = MET[text] = MET.get(text, 0) + 1
+        return super().forward(text)
+
+
+def test_what_a_module_remembers_as_it_runs_costs_no_call(
+    rule_engine: Any, store: Store, tmp_path: Path, mood: Any, mood_rows: Any
+) -> None:
+    """It is part of what the module is known by, so that its cells are scored again; answers are asked for once."""
+    told = []
+    with open_store(tmp_path / "other.db") as other:
+        for program, kept in ((Chain(mood), store), (Remembering(mood), other), (Remembering(mood), other)):
+            engine = rule_engine(rule)
+            task = ps.Task(program=program, examples=mood_rows, inputs=["text"], metric=ps.metrics.choice("mood"))
+            compiled = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=300), store=kept)
+            told.append((outcome(compiled), len(engine.prompts)))
+    assert MET
+    assert told[1] == told[0]
+    assert told[2] == (told[0][0], 0)
+
+
 SCRIPT = """
 import sys, progspace as ps
 from progspace.benchmarks.fault_server import KEY

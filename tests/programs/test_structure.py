@@ -377,7 +377,7 @@ def test_the_hash_is_the_same_in_every_process() -> None:
 
 
 class Holds(dspy.Module):
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: Any) -> None:
         super().__init__()
         self.k = k
         self.answer = dspy.Predict("question -> answer")
@@ -391,7 +391,7 @@ def test_plain_values_of_the_users_own_modules_count() -> None:
 CODE = """
 import functools
 import dspy
-SEEN, RUNS = {{}}, 0
+RUNS = 0
 def clean(text): return text.{helper}()
 def tool(text: str) -> str: return clean(text)
 class Lookup:
@@ -399,11 +399,10 @@ class Lookup:
 class Base(dspy.Module):
     def __init__(self):
         super().__init__()
-        self.answer, self.memo = dspy.Predict("text -> label"), {{}}
+        self.answer = dspy.Predict("text -> label")
     def forward(self, text):
         global RUNS
         RUNS += 1
-        SEEN[text] = self.memo[text] = RUNS
         return self.answer(text=clean(text))
 class Derived(Base): pass
 made = {{
@@ -435,28 +434,21 @@ def test_functions_that_a_module_calls_count(tmp_path: Path, monkeypatch: pytest
     assert {name for name in before if method[name] != before[name]} == {"object as a tool"}
 
 
-def test_what_a_module_counts_or_remembers_as_it_runs_does_not_count() -> None:
-    own = Remembers()
-    before = structure_hash(own)
-    with dspy.context(lm=dspy.utils.DummyLM([{"answer": "b"}])):
-        own(question="a")
-    assert REMEMBERED == {"a": "b"} == own.memo
-    assert structure_hash(own) == before
-
-
-REMEMBERED: dict[str, str] = {}
-
-
-class Remembers(dspy.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.memo: dict[str, str] = {}
-        self.answer = dspy.Predict("question -> answer")
-
-    def forward(self, question: str) -> dspy.Prediction:
-        found = self.answer(question=question)
-        REMEMBERED[question] = self.memo[question] = found.answer
-        return found
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": (1,)}, {"a": (2,)}),
+        ({"b", "a"}, {"b", "c"}),
+        (Kind.ONE, Kind.TWO),
+        (np.zeros(2), np.ones(2)),
+        (lambda text: text, lambda text: text + "."),
+        (dspy.Example(a=1), dspy.Example(a=2)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_the_users_own_modules_hold_counts(one: Any, other: Any) -> None:
+    assert structure_hash(Holds(one)) == structure_hash(Holds(copy.deepcopy(one)))
+    assert structure_hash(Holds(one)) != structure_hash(Holds(other))
 
 
 def test_how_a_predictor_asks_comes_back_and_where_it_asks_does_not() -> None:
