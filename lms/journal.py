@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
+from pathlib import PurePath
 from typing import Any, Protocol
 
 import dspy
@@ -35,6 +37,7 @@ SECOND_TRY = 500_000
 """Rollouts from here on ask again for an answer that could not be read: sampled, even where the first was not."""
 _SEEDS_A_ROLLOUT = 1000  # more than the votes of one answer, which have seeds of their own
 _PAUSES = (0.02, 0.05, 0.1, 0.2)
+_SECRET_NAME = re.compile("key|token|secret|password|header", re.IGNORECASE)
 _SECRET = ("api_key", "headers", "extra_headers", "azure_ad_token", "azure_ad_token_provider", "aws_")
 
 
@@ -124,23 +127,35 @@ class StrayCalls:
 def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
     """Says which LM this is, with its settings and without its secrets; as JSON.
 
+    An engine, or a ``dspy.BaseLM``, of the app's own is known by its class and what its ``identity()`` gives, or else
+    by the texts that it holds (where its weights are, say), as a hash.
+
     >>> lm_identity(dspy.LM("openai/gpt-4o-mini", temperature=0.0, api_key="sk-…"))
     {'model': 'openai/gpt-4o-mini', 'settings': {'temperature': 0.0}}
     """
     if isinstance(lm, JournaledLM):
         return lm_identity(lm.lm)
     settings = {
-        key: value
+        key: list(value) if isinstance(value, tuple) else value
         for key, value in sorted(without_secrets(lm.kwargs).items())
-        if value is not None and isinstance(value, str | int | float | list | dict)
+        if isinstance(value, str | int | float | list | tuple | dict)
     }
     identity: dict[str, Any] = {"model": lm.model, "settings": settings}
     engine = getattr(lm, "_engine_spec", lm)
     if not isinstance(engine, str):  # the app's own code answers: its class is part of what the LM is
-        tell = getattr(engine, "identity", None) or getattr(engine, "dump_state", None)
-        state = tell() if tell is not None and engine is not lm else {}
-        identity["engine"] = {"class": type(engine).__qualname__, **state}
+        tell = getattr(engine, "identity", None) or (engine is not lm and getattr(engine, "dump_state", None))
+        identity["engine"] = {"class": type(engine).__qualname__, **(tell() if tell else _texts(engine))}
     return identity
+
+
+def _texts(engine: Any) -> dict[str, str]:
+    known = {"model", "model_type"}  # of every ``dspy.BaseLM``
+    told = {
+        name: str(value)
+        for name, value in sorted(without_secrets(getattr(engine, "__dict__", {})).items())
+        if isinstance(value, str | PurePath) and name not in known and not _SECRET_NAME.search(name)
+    }
+    return {"texts": hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]} if told else {}
 
 
 def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -41,6 +42,30 @@ def test_other_settings_are_another_call(rule_engine: Any, store: Store) -> None
         journaled("hello")
         journaled("hello", max_tokens=5)
     assert meter.spent.bought == 6
+
+
+class Own(dspy.BaseLM):
+    def __init__(self, place: str, key: str = "", **settings: Any) -> None:
+        super().__init__("own/model", "chat", cache=False, **settings)
+        self.place, self.api_token, self.asked = Path(place), key, len(key)
+
+    def forward(self, prompt: Any = None, messages: Any = None, **settings: Any) -> Any:
+        raise NotImplementedError
+
+
+class Identified(Own):
+    def identity(self) -> dict[str, Any]:
+        return {"weights": self.place.name}
+
+
+def test_an_lm_of_the_apps_own_is_known_by_what_it_holds() -> None:
+    """Two weights behind one name gave each other's answers, and so did stops that were given as a tuple."""
+    assert lm_identity(Own("a")) != lm_identity(Own("b"))
+    assert lm_identity(Own("a", "a key")) == lm_identity(Own("a", "another key"))
+    assert lm_identity(Own("a", stop=("x",))) != lm_identity(Own("a", stop=("y",)))
+    assert lm_identity(Own("a", stop=("x",))) == lm_identity(Own("a", stop=["x"]))
+    assert lm_identity(Identified("here/one")) == lm_identity(Identified("there/one"))
+    assert lm_identity(Identified("here/one"))["engine"] == {"class": "Identified", "weights": "one"}
 
 
 def test_the_budget_is_kept_with_many_threads(rule_engine: Any, store: Store) -> None:
