@@ -23,7 +23,9 @@ _UNPRICED = "the LM's price is not known, so Budget(usd=…) cannot be kept; lim
 class Budget:
     """What a search may spend; whatever runs out first ends it. All that the search asks counts, proposals too.
 
-    The sealed test is read after the search, and is not part of it: the report tells its cost apart.
+    The sealed test is read after the search, and is not part of it: the report tells its cost apart. What a call takes
+    in tokens and money is known when it is answered: those under way count as the mean of the others until then, so
+    that only the first ones, and answers far above the mean, can go beyond a limit.
 
     Attributes:
         calls: LM calls.
@@ -151,7 +153,7 @@ class Meter:
         self._clock = clock
         self._started = clock()
         self._calls = self._bought = self._input_tokens = self._output_tokens = 0
-        self._usd = self._recalled_usd = 0.0
+        self._usd = self._recalled_usd = self._answers_usd = 0.0
         self._kept = 0
         self._asked: set[str] = set()
         self._settled: set[str] = set()
@@ -226,6 +228,7 @@ class Meter:
                 return
             self._settled.add(key)
             self._recalled_usd += usd
+            self._answers_usd += usd
             self._input_tokens += input_tokens
             self._output_tokens += output_tokens
 
@@ -238,6 +241,7 @@ class Meter:
         with self._lock:
             self._bought += 1
             self._usd += usd or 0.0
+            self._answers_usd += usd or 0.0
         if usd is None and self.budget.usd is not None:
             raise BudgetExceeded(_UNPRICED)
 
@@ -247,12 +251,15 @@ class Meter:
             self._usd += usd
 
     def _exhausted(self, calls: int) -> str | None:
-        budget = self.budget
+        budget, answered = self.budget, max(1, len(self._settled))
+        under_way = max(0, len(self._asked) - len(self._settled))
         if budget.calls is not None and calls > budget.calls - self._kept:
             return f"{budget.calls:,} calls"
-        if budget.tokens is not None and self._input_tokens + self._output_tokens >= budget.tokens:
+        tokens = (self._input_tokens + self._output_tokens) * (1 + under_way / answered)
+        if budget.tokens is not None and tokens >= budget.tokens:
             return f"{budget.tokens:,} tokens"
-        if budget.usd is not None and self._usd + self._recalled_usd >= budget.usd:
+        usd = self._usd + self._recalled_usd + self._answers_usd * under_way / answered
+        if budget.usd is not None and usd >= budget.usd:
             return f"{budget.usd:g} USD"
         if budget.minutes is not None and self._clock() - self._started >= budget.minutes * 60:
             return f"{budget.minutes:g} minutes"

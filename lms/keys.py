@@ -11,6 +11,8 @@ __all__ = ["Keys"]
 
 _VARIABLE = "OPENAI_API_KEY"
 _SHOWN = 400
+_SHORTEST = 8
+"""A key below that keeps nothing secret ("none", for a server that wants none), and its letters stand in every text."""
 
 
 class Keys:
@@ -56,8 +58,9 @@ class Keys:
     def scrubbed(self, text: object) -> str:
         """Gives the beginning of a text, without the keys or what looks like one."""
         plain = str(text)
-        for key in sorted(self._known - {""}, key=len, reverse=True):
-            plain = plain.replace(key, "(key)")
+        for key in sorted(self._known, key=len, reverse=True):
+            if len(key) >= _SHORTEST:
+                plain = plain.replace(key, "(key)")
         plain = re.sub(r"\b(sk-|Bearer\s)[^\s'\",}]+", "(key)", plain)
         return " ".join(plain.split())[:_SHOWN]
 

@@ -62,3 +62,23 @@ def test_what_was_paid_before_counts_in_a_budget_of_money_and_is_not_paid_again(
     assert meter.spent.usd == 0.0
     with pytest.raises(ps.BudgetExceeded, match="1 USD"):
         meter.ask("new")
+
+
+@pytest.mark.parametrize("budget", [ps.Budget(tokens=1000), ps.Budget(usd=10.0)])
+def test_calls_under_way_count_as_the_mean_of_those_answered(budget: ps.Budget) -> None:
+    """With many at a time, limits of tokens and money were gone beyond by all that was under way."""
+    meter = Meter(budget)
+    meter.ask("first")
+    meter.answered("first", 60, 40)
+    meter.bought(1.0)
+    for number in range(9):
+        meter.ask(f"under way {number}")
+    with pytest.raises(ps.BudgetExceeded):
+        meter.ask("one too many")
+    assert meter.calls_left == 0
+    for number in range(9):
+        meter.answered(f"under way {number}", 30, 20)
+        meter.bought(0.5)
+    meter.ask("what they left")
+    meter.unanswered("what they left")
+    meter.ask("what a failed one left")
