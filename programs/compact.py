@@ -9,7 +9,7 @@ from typing import Any
 
 import dspy
 from dspy.adapters.types import Code, History, Type
-from dspy.lm15 import Config, Message, Request, Response
+from dspy.lm15 import Config, Message, Request, Response, TextPart
 from dspy.utils.exceptions import AdapterParseError
 from pydantic import create_model
 
@@ -224,7 +224,8 @@ class CompactAdapter(dspy.Adapter):
     # The answer
 
     def _read(self, signature: type[dspy.Signature], plan: _Plan, response: Response) -> dict[str, Any]:
-        text = "".join(getattr(part, "text", "") for part in response.message.parts)
+        # What the LM thought stands in parts of its own, and is no part of the answer.
+        text = "".join(part.text for part in response.message.parts if isinstance(part, TextPart))
         if not plan.scored:
             return self._parse(signature, text, layout=plan.layout)
         top = response.logprobs[0].top if response.logprobs else ()

@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import dspy
 import pytest
+from dspy.lm15 import TextPart, ThinkingPart
 from dspy.utils.exceptions import AdapterParseError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
 from progspace.programs.compact import CompactAdapter
@@ -138,6 +140,30 @@ def call(engine: Any, adapter: dspy.Adapter, signature: Any, **inputs: Any) -> d
         given = predict(**inputs)
         assert dict(asyncio.run(predict.acall(**inputs))) == dict(given)
     return given
+
+
+class Thoughtful(dspy.BaseLM):
+    """One of the app's own that reasons: it answers as endpoints do."""
+
+    def forward(self, prompt: Any = None, messages: Any = None, **settings: Any) -> Any:
+        message = {"role": "assistant", "content": "sad", "reasoning_content": "Rain? It may be glad."}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "own", "choices": [choice]}
+        return ChatCompletion.model_validate(answer)
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **settings: Any) -> Any:
+        return self.forward(prompt, messages, **settings)
+
+
+@pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+def test_what_an_lm_thought_is_no_part_of_its_answer(rule_engine: Any, mood: Any) -> None:
+    """Glued onto the answer, it made the best format look like the worst."""
+    engine = rule_engine(lambda prompt: [ThinkingPart("Rain? It may be glad."), TextPart("sad")])
+    for lm in (engine.lm(), Thoughtful("own/model", cache=False)):
+        predict = dspy.Predict("text -> mood")
+        with dspy.context(lm=lm, adapter=CompactAdapter()):
+            assert predict(text="rain").mood == "sad"
+            assert asyncio.run(predict.acall(text="rain")).mood == "sad"
 
 
 def test_biases_are_taken_off_before_the_choice(rule_engine: Any, mood: Any) -> None:
