@@ -121,9 +121,8 @@ class CompactAdapter(dspy.Adapter):
         self, signature: type[dspy.Signature], outputs: dict[str, Any], missing_field_message: str | None = None
     ) -> str:
         """Writes outputs as the LM would, from after the first output's label; the inverse of `parse`."""
-        return (
-            self._outputs(signature.output_fields, outputs, "lines", missing_field_message).split(":", 1)[1].lstrip(" ")
-        )
+        written = self._outputs(signature.output_fields, outputs, "lines", missing_field_message)
+        return written.removeprefix(self._answer_label(signature, "lines")).lstrip(" ")
 
     # The prompt
 
@@ -137,9 +136,9 @@ class CompactAdapter(dspy.Adapter):
                 f"\n{field_label(name)} {hint}" for name, info in wanted.items() if (hint := type_hint(info.annotation))
             )
         blocks = [
-            self._inputs(given, demo) + self._outputs(wanted, demo, layout, None)
+            self._inputs(given, demo) + written
             for demo in demos
-            if any(name in demo for name in wanted)
+            if (written := self._outputs(wanted, demo, layout, None))
         ]
         constant = "".join(f"{block}\n\n" for block in (head, *blocks) if block)
         return constant, self._inputs(given, inputs) + self._answer_label(signature, layout)
@@ -161,12 +160,18 @@ class CompactAdapter(dspy.Adapter):
         return field_label(next(iter(signature.output_fields)))
 
     def _outputs(self, fields: Mapping[str, Any], values: Mapping[str, Any], layout: str, missing: str | None) -> str:
-        if layout == "json":
-            known = {name: values.get(name, missing) for name in fields}
-            return "JSON: " + json.dumps(_plain(known), ensure_ascii=False)
-        return "\n".join(
-            f"{field_label(name)} {write_field(values.get(name, missing), info.annotation)}"
+        # An output that is not there is left out: written as null, it shows the LM to leave it empty. None is no value
+        # of a plain class: DSPy puts it where an LM has given nothing.
+        known = {
+            name: value
             for name, info in fields.items()
+            if (value := values.get(name, missing)) is not None
+            or (name in values and not isinstance(info.annotation, type))
+        }
+        if layout == "json":
+            return "JSON: " + json.dumps(_plain(known), ensure_ascii=False) if known else ""
+        return "\n".join(
+            f"{field_label(name)} {write_field(value, fields[name].annotation)}" for name, value in known.items()
         )
 
     # The call

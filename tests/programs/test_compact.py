@@ -166,6 +166,36 @@ def test_what_an_lm_thought_is_no_part_of_its_answer(rule_engine: Any, mood: Any
             assert asyncio.run(predict.acall(text="rain")).mood == "sad"
 
 
+@pytest.mark.parametrize(
+    ("demo", "layout", "shown"),
+    [
+        ({"mood": "glad"}, "lines", "Mood: glad"),
+        ({"reasoning": None, "mood": "glad"}, "lines", "Mood: glad"),
+        ({"reasoning": "It shines."}, "lines", "Reasoning: It shines."),
+        ({"mood": "glad", "place": None}, "lines", "Mood: glad\nPlace: null"),
+        ({"mood": "glad"}, "json", 'JSON: {"mood": "glad"}'),
+        ({"mood": "glad", "place": None}, "json", 'JSON: {"mood": "glad", "place": null}'),
+        ({}, "lines", None),
+        ({"reasoning": None}, "json", None),
+    ],
+)
+def test_outputs_that_a_demonstration_lacks_are_left_out(demo: dict[str, Any], layout: str, shown: str | None) -> None:
+    """Written as null, they showed the LM not to reason."""
+    fields: dict[str, Any] = {name: (str, dspy.OutputField()) for name in ("reasoning", "mood")}
+    fields = {"text": (str, dspy.InputField()), **fields, "place": (str | None, dspy.OutputField())}
+    signature = dspy.Signature(fields, "Do it.")
+    constant, _ = CompactAdapter()._prompt(signature, [{"text": "sun", **demo}], {"text": "rain"}, layout=layout)
+    assert constant.endswith("\n\n" if shown is None else f"\n\nText: sun\n{shown}\n\n")
+    assert ("sun" in constant) == (shown is not None)
+    assert "Reasoning: null" not in constant
+
+
+def test_outputs_without_the_first_one_are_written_with_their_label() -> None:
+    assert CompactAdapter().format_assistant_message_content(TWO, {"n": 3}) == "N: 3"
+    assert CompactAdapter().format_assistant_message_content(TWO, {"n": 3}, "unknown") == "unknown\nN: 3"
+    assert CompactAdapter().format_assistant_message_content(TWO, {}) == ""
+
+
 def test_biases_are_taken_off_before_the_choice(rule_engine: Any, mood: Any) -> None:
     engine = rule_engine(str.upper, logprobs=lambda prompt, choice: {" glad": -1.0, " sad": -2.0}[choice])
     plain = call(engine, Format(kind="compact", decoding="scored").adapter(), mood, text="x")
