@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from pathlib import PurePath
 from typing import Any, Protocol
 
@@ -106,7 +106,11 @@ class StrayCalls:
     """
 
     def __init__(self, meter: Meter | None, run: str) -> None:
-        self._meter, self._run, self._count = meter, run, 0
+        self._meter, self._run, self._numbers = meter, run, count(1)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StrayCalls:
+        # DSPy copies a usage tracker for each of its own threads; their calls are counted here as well.
+        return self
 
     def add_usage(self, model: str, usage: dict[str, Any]) -> None:
         """Takes the usage of a call.
@@ -114,8 +118,7 @@ class StrayCalls:
         Raises:
             BudgetExceeded: The budget is spent.
         """
-        self._count += 1
-        key = hashlib.sha256(f"{self._run}:{model}:{self._count}".encode()).hexdigest()[:32]
+        key = hashlib.sha256(f"{self._run}:{model}:{next(self._numbers)}".encode()).hexdigest()[:32]
         tokens_in, tokens_out = _tokens(usage)
         JournaledLM._log(key, tokens_in, tokens_out)
         if self._meter is not None:

@@ -10,7 +10,7 @@ import dspy
 import pytest
 
 import progspace as ps
-from progspace.evaluation.matrix import StoreAnswers
+from progspace.evaluation.matrix import Matrix, StoreAnswers
 from progspace.lms.budget import Meter
 from progspace.lms.journal import JournaledLM, lm_identity
 from progspace.programs.formats import Format
@@ -134,3 +134,35 @@ def test_who_asks_while_another_asks_the_same_gets_that_answer(rule_engine: Any,
         assert {tuple(each.result()) for each in (first, *others)} == {("yes",)}
     assert len(engine.prompts) == 1
     assert lm.meter.spent.bought == 1
+
+
+class InThreads(dspy.Module):
+    """Asks in threads of DSPy's: its predictor, and an LM that it keeps to itself."""
+
+    def __init__(self, way: str, own: dspy.LM) -> None:
+        super().__init__()
+        self.way, self.predict, self.ask_own = way, dspy.Predict("text -> mood"), lambda text: own(text)
+
+    def forward(self, text: str) -> Any:
+        texts = [text, f"{text}, again"]
+        dspy.Parallel(num_threads=2, disable_progress_bar=True)([(self.ask_own, (each,)) for each in texts])
+        if self.way == "batch":
+            examples = [dspy.Example(text=each).with_inputs("text") for each in texts]
+            return self.predict.batch(examples, num_threads=2, disable_progress_bar=True)[0]
+        pairs = [(self.predict, {"text": each}) for each in texts]
+        return dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)[0]
+
+
+@pytest.mark.parametrize("way", ["parallel", "batch"])
+def test_calls_in_threads_of_dspys_are_counted(rule_engine: Any, store: Store, mood_rows: Any, way: str) -> None:
+    """DSPy copies what counts them for each thread: it could not be copied, and every score was 0."""
+    engine = rule_engine(lambda prompt: f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt else 'sad'}")
+    own = rule_engine(str.upper)
+    rows = [dspy.Example(**row).with_inputs("text") for row in mood_rows[:6]]
+    # One example at a time: executors of DSPy's that begin at once take away each other's progress bars.
+    matrix = Matrix(store, ps.metrics.choice("mood"), engine.lm(), meter := Meter(), workers=1)
+    cells = matrix.fill(InThreads(way, own.lm("rule/own")), rows)
+    assert [(cell.score, cell.error) for cell in cells] == [(1.0, None)] * 6
+    assert [(cell.calls, len(cell.asked)) for cell in cells] == [(4, 4)] * 6
+    assert (len(engine.prompts), len(own.prompts)) == (12, 12)
+    assert (meter.spent.calls, meter.spent.bought) == (24, 24)
