@@ -19,6 +19,8 @@ from dspy.lm15 import (
     Response,
     StreamEndEvent,
     StreamStartEvent,
+    TextPart,
+    ThinkingPart,
     Usage,
     response_from_openai_chat,
 )
@@ -113,7 +115,9 @@ def _check(choice: Any) -> None:
     content = message.get("content")
     if choice.get("finish_reason") == "content_filter":
         raise NotAnAnswer("its content filter stopped the answer")
-    if not isinstance(content, str) and not message.get("tool_calls") and not message.get("refusal"):
+    # One that was cut while it thought has only its thoughts.
+    others = ("tool_calls", "refusal", "reasoning_content", "reasoning")
+    if not isinstance(content, str) and not any(message.get(name) for name in others):
         raise NotAnAnswer("a message has neither text nor a call of a tool")
 
 
@@ -123,7 +127,8 @@ def _usage(told: Usage, request: Request, responses: list[Response]) -> Usage:
     if tokens_in is None:
         tokens_in = estimated_tokens(json.dumps(request_kwargs(request, "chat")["messages"], ensure_ascii=False))
     if tokens_out is None:
-        tokens_out = sum(estimated_tokens(response.message.text or "") for response in responses)
+        parts = [part for response in responses for part in response.message.parts]
+        tokens_out = sum(estimated_tokens(part.text) for part in parts if isinstance(part, TextPart | ThinkingPart))
     return replace(told, input_tokens=tokens_in, output_tokens=tokens_out)
 
 

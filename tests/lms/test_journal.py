@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.lm15 import Message, Request, ThinkingPart
 
 import progspace as ps
 from progspace.evaluation.matrix import Matrix, StoreAnswers
 from progspace.lms.budget import Meter
 from progspace.lms.journal import JournaledLM, lm_identity
+from progspace.lms.wire import answers_of
 from progspace.programs.formats import Format
 from progspace.store.database import Store
 
@@ -166,3 +169,15 @@ def test_calls_in_threads_of_dspys_are_counted(rule_engine: Any, store: Store, m
     assert [(cell.calls, len(cell.asked)) for cell in cells] == [(4, 4)] * 6
     assert (len(engine.prompts), len(own.prompts)) == (12, 12)
     assert (meter.spent.calls, meter.spent.bought) == (24, 24)
+
+
+def test_what_an_lm_thought_is_estimated_where_no_tokens_are_told() -> None:
+    """It counted as nothing, and so did the answer after it; one that was cut before its answer was taken for none."""
+    request = Request("openai/tiny", (Message.user("Is it?"),))
+    for message, tokens in (
+        ({"content": "yes", "reasoning_content": "Hm, hm, hm."}, 5),
+        ({"content": None, "reasoning_content": "Hm, hm, hm."}, 4),
+    ):
+        (response,) = answers_of(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}), request)
+        assert response.usage.output_tokens == tokens
+        assert response.message.first(ThinkingPart) == ThinkingPart("Hm, hm, hm.")
