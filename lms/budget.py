@@ -65,8 +65,9 @@ class Spent:
     """What a search has asked of its LM.
 
     Attributes:
-        calls: Different prompts asked. An answer that was known before the search counts here as well: so a search that
-            is run again, or goes on after it was stopped, takes the same way as one that ran through.
+        calls: Different prompts asked; one whose answer is not remembered, each time. An answer that was known before
+            the search counts here as well: so a search that is run again, or goes on after it was stopped, takes the
+            same way as one that ran through.
         bought: Calls among them that the LM really answered now; the others were known and cost nothing, or failed.
         failed: Calls among them that were not answered.
         input_tokens: Of all calls.
@@ -226,6 +227,7 @@ class Meter:
         with self._lock:
             if key in self._settled:
                 return
+            self._asked.add(key)
             self._settled.add(key)
             self._recalled_usd += usd
             self._answers_usd += usd

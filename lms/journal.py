@@ -9,13 +9,25 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, count, repeat
 from pathlib import PurePath
 from typing import Any, Protocol
+from uuid import uuid4
 
 import dspy
-from dspy.lm15 import Message, Request, Response, TextPart, TokenLogprob, TopLogprob, Usage
+from dspy.lm15 import (
+    ContinuationState,
+    Message,
+    RefusalPart,
+    Request,
+    Response,
+    TextPart,
+    ThinkingPart,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
 from dspy.utils.exceptions import ContextWindowExceededError
 
 from ..errors import LMError, StoreError
@@ -37,6 +49,7 @@ SECOND_TRY = 500_000
 """Rollouts from here on ask again for an answer that could not be read: sampled, even where the first was not."""
 _SEEDS_A_ROLLOUT = 1000  # more than the votes of one answer, which have seeds of their own
 _PAUSES = (0.02, 0.05, 0.1, 0.2)
+_PARTS = {"text": TextPart, "thinking": ThinkingPart, "refusal": RefusalPart}
 _SECRET_NAME = re.compile("key|token|secret|password|header", re.IGNORECASE)
 _SECRET = ("api_key", "headers", "extra_headers", "azure_ad_token", "azure_ad_token_provider", "aws_")
 
@@ -182,7 +195,9 @@ class JournaledLM(dspy.BaseLM):
     """Any ``dspy.BaseLM``, counted call by call, its answers remembered.
 
     An answer is stored before it is used; a call that was answered before costs nothing, in whatever process that was.
-    Answers that are not text (tool calls, images) are passed through and not remembered.
+    Text is remembered: what the LM says, what it thought, why it refused. An answer that holds more (tool calls,
+    images, log-probabilities of a call without a ``Request``) is passed through and not remembered; to ask for it again
+    is another call, which the budget counts.
 
     Args:
         lm: The LM that answers.
@@ -239,6 +254,7 @@ class JournaledLM(dspy.BaseLM):
             with self._claimed(key):
                 if self._claims and (known := self._recall(key)) is not None:
                     return known  # it came in between
+                self.meter.ask(key)  # another's answer to it may have come, and not been remembered
                 listener = _Listener()
                 started = time.perf_counter()
                 try:
@@ -266,6 +282,7 @@ class JournaledLM(dspy.BaseLM):
         with self._claimed(key):
             if self._claims and (known := self._recall(key)) is not None:
                 return known
+            self.meter.ask(key)
             listener = _Listener()
             started = time.perf_counter()
             try:
@@ -367,6 +384,10 @@ class JournaledLM(dspy.BaseLM):
         tokens_in, tokens_out = _tokens(listener.usage)
         if self._answers is not None and (value := _plain(outputs)) is not None:
             self._answers.put(StoredAnswer(key, value, tokens_in, tokens_out, seconds))
+        else:
+            # It stays counted, under a key that nobody asks for again.
+            self.meter.unanswered(key)
+            key = uuid4().hex
         self._log(key, tokens_in, tokens_out)
         self.meter.answered(key, tokens_in, tokens_out)
         usd = listener.usd
@@ -400,10 +421,14 @@ def _describe(value: Any) -> Any:
 def _plain(outputs: Any) -> Any:
     """Gives an answer as JSON, or None where it is more than text."""
     if isinstance(outputs, Response):
-        if not all(isinstance(part, TextPart) for part in outputs.message.parts):
+        parts = outputs.message.parts
+        if not all(isinstance(part, TextPart | ThinkingPart | RefusalPart) for part in parts):
             return None
+        text = "".join(part.text for part in parts if isinstance(part, TextPart))
+        plain = outputs.message == Message.assistant(text)
         return {
-            "text": "".join(part.text for part in outputs.message.parts if isinstance(part, TextPart)),
+            "text": text,
+            **({} if plain else {"message": asdict(outputs.message)}),
             "model": outputs.model,
             "finish_reason": outputs.finish_reason,
             "usage": [outputs.usage.input_tokens, outputs.usage.output_tokens],
@@ -412,12 +437,26 @@ def _plain(outputs: Any) -> Any:
                 for token in outputs.logprobs or ()
             ],
         }
-    return list(outputs) if isinstance(outputs, list) and all(isinstance(text, str) for text in outputs) else None
+    return list(outputs) if isinstance(outputs, list) and _are_texts(outputs) and _is_json(outputs) else None
+
+
+def _are_texts(outputs: list[Any]) -> bool:
+    """Tells whether outputs are those of a call without a ``Request``: texts, or objects with a text and more."""
+    return all(each is None or isinstance(each, str | dict) for each in outputs)
+
+
+def _is_json(value: Any) -> bool:
+    """Tells whether a value comes back from JSON as it is; a client's objects, and DSPy's own dicts, do not."""
+    if type(value) is dict:
+        return all(type(name) is str and _is_json(each) for name, each in value.items())
+    if type(value) is list:
+        return all(_is_json(each) for each in value)
+    return value is None or type(value) in (str, int, float, bool)
 
 
 def _restore(value: Any) -> Any:
     if isinstance(value, list):
-        if not all(isinstance(text, str) for text in value):
+        if not _are_texts(value):
             raise TypeError("a text is none")
         return list(value)
     logprobs = tuple(
@@ -427,8 +466,17 @@ def _restore(value: Any) -> Any:
     return Response(
         id=None,
         model=value["model"],
-        message=Message.assistant(value["text"]),
+        message=_message(value["message"]) if "message" in value else Message.assistant(value["text"]),
         finish_reason=value["finish_reason"],
         usage=Usage(*value["usage"]),
         logprobs=logprobs or None,
     )
+
+
+def _message(value: Any) -> Message:
+    parts = tuple(_PARTS[part["type"]](part["text"], _states(part["continuation"])) for part in value["parts"])
+    return Message("assistant", parts, _states(value["continuation"]))
+
+
+def _states(values: Any) -> tuple[ContinuationState, ...]:
+    return tuple(ContinuationState(**each) for each in values)

@@ -154,7 +154,7 @@ def _fault(field: str, text: Any) -> str | None:
             isinstance(each, list) and [type(part) for part in each] == [str, int, int] for each in value
         )
         return None if fits else "is no list of key, input tokens and output tokens"
-    texts = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    texts = isinstance(value, list) and all(each is None or isinstance(each, str | dict) for each in value)
     return None if texts or _is_response(value) else "is no answer of an LM"
 
 

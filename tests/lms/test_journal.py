@@ -9,7 +9,7 @@ from typing import Any
 
 import dspy
 import pytest
-from dspy.lm15 import Message, Request, ThinkingPart
+from dspy.lm15 import ContinuationState, Message, RefusalPart, Request, TextPart, ThinkingPart, ToolCallPart
 
 import progspace as ps
 from progspace.evaluation.matrix import Matrix, StoreAnswers
@@ -18,6 +18,7 @@ from progspace.lms.journal import JournaledLM, lm_identity
 from progspace.lms.wire import answers_of
 from progspace.programs.formats import Format
 from progspace.store.database import Store
+from progspace.store.upkeep import check
 
 
 def test_an_answer_is_bought_once_in_every_way_of_asking(rule_engine: Any, store: Store, mood: Any) -> None:
@@ -137,6 +138,89 @@ def test_who_asks_while_another_asks_the_same_gets_that_answer(rule_engine: Any,
         assert {tuple(each.result()) for each in (first, *others)} == {("yes",)}
     assert len(engine.prompts) == 1
     assert lm.meter.spent.bought == 1
+
+
+def answered(lm: JournaledLM) -> list[Any]:
+    """What an LM answers in every way of asking."""
+    request = Request(lm.model, (Message.user("Is it?"),))
+    return [
+        lm(request).message,
+        asyncio.run(lm.acall(request)).message,
+        lm("Is it?"),
+        lm(messages=[{"role": "user", "content": "Is it?"}], n=2),
+        asyncio.run(lm.acall("Is it?")),
+    ]
+
+
+SIGNED = (ContinuationState("anthropic", "signature", {"signature": "s", "of": [1]}),)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [ThinkingPart("Hm.", SIGNED), TextPart("yes")],
+        [TextPart("y"), ThinkingPart(""), TextPart("es")],
+        [ThinkingPart("It may be, and")],
+        [RefusalPart("I must not say.")],
+    ],
+    ids=["signed", "in between", "cut", "refused"],
+)
+def test_what_an_lm_thought_is_remembered_with_its_answer(rule_engine: Any, store: Store, parts: list[Any]) -> None:
+    """No answer of an LM that reasons was remembered: each was bought again and again."""
+    engine = rule_engine(lambda prompt: parts)
+    fresh = answered(JournaledLM(engine.lm(), Meter(), StoreAnswers(store)))
+    asked = len(engine.prompts)
+    assert asked == 4  # of two answers to one prompt each is asked for
+    meter = Meter()
+    assert answered(JournaledLM(engine.lm(), meter, StoreAnswers(store))) == fresh
+    assert fresh[0] == Message("assistant", tuple(parts))
+    assert len(engine.prompts) == asked
+    assert (meter.spent.calls, meter.spent.bought) == (3, 0)
+    assert list(check(store)) == []
+
+
+def test_an_answer_that_cannot_be_remembered_counts_each_time(rule_engine: Any, store: Store) -> None:
+    """The second time it was bought and not counted: a budget was no limit."""
+    engine = rule_engine(lambda prompt: [ToolCallPart("1", "look", {"at": prompt})])
+    meter = Meter(ps.Budget(calls=6))
+    lm = JournaledLM(engine.lm(), meter, StoreAnswers(store))
+    assert lm("Look.")[0]["tool_calls"][0].function.name == "look"
+    assert asyncio.run(lm.acall("Look."))[0]["tool_calls"]
+
+    def ask(_: int) -> bool:
+        try:
+            lm("Look.")
+        except ps.BudgetExceeded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(ask, range(20))) == 4
+    with pytest.raises(ps.BudgetExceeded):
+        asyncio.run(lm.acall("Look."))
+    assert len(engine.prompts) == 6
+    assert (meter.spent.calls, meter.spent.bought, meter.spent.failed) == (6, 6, 0)
+    assert meter.spent.output_tokens == 6
+
+
+class Looking(dspy.Module):
+    """Asks the same for every text, and is given a call of a tool."""
+
+    def forward(self, text: str) -> dspy.Prediction:
+        calls = dspy.settings.lm("Look.")[0]["tool_calls"]
+        return dspy.Prediction(mood=calls[0].function.name)
+
+
+def test_a_search_that_goes_on_counts_what_cannot_be_remembered_as_one_that_ran_through(
+    rule_engine: Any, store: Store, mood_rows: Any
+) -> None:
+    engine = rule_engine(lambda prompt: [ToolCallPart("1", "glad", {})])
+    rows = [dspy.Example(**row).with_inputs("text") for row in mood_rows[:10]]
+    for bought in (10, 0):
+        matrix = Matrix(store, ps.metrics.choice("mood"), engine.lm(), meter := Meter())
+        assert sum(cell.score or 0.0 for cell in matrix.fill(Looking(), rows)) == 5
+        assert (meter.spent.calls, meter.spent.bought, meter.spent.failed) == (10, bought, 0)
+    assert len(engine.prompts) == 10
 
 
 class InThreads(dspy.Module):
