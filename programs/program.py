@@ -58,12 +58,13 @@ class _OwnManner(dspy.Adapter):
     """Makes each predictor's call in that predictor's own manner.
 
     Args:
-        plain: For predictors that have no format of their own.
+        plain: For predictors that have no format of their own; None where it only passes calls on: ``dspy.Refine``
+            makes a class of this one's kind, without arguments, to add its advice.
     """
 
-    def __init__(self, plain: dspy.Adapter) -> None:
+    def __init__(self, plain: dspy.Adapter | None = None) -> None:
         super().__init__()
-        self.plain = plain
+        self.plain = plain or dspy.ChatAdapter()
         self._adapters: dict[tuple[Format | None, Answering | None], dspy.Adapter] = {}
 
     def _prepare(self, signature: Any, demos: Any, inputs: Any) -> tuple[dspy.Adapter, Any]:

@@ -375,7 +375,7 @@ def _attributes(module: dspy.Module) -> list[Any]:
                 told[key] = digest(whole_text(value, _told_elsewhere, home=home))
             elif functions := _functions(value):
                 told[key] = digest("".join(functions))
-            elif home.startswith("progspace") and isinstance(value, str | int | float | tuple | list):
+            elif not isinstance(each, dspy.Predict) and isinstance(value, str | int | float | tuple | list):
                 told[key] = _stable_repr(value)
         if told or own:
             held.append([name, told])

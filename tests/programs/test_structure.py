@@ -434,6 +434,13 @@ def test_functions_that_a_module_calls_count(tmp_path: Path, monkeypatch: pytest
     assert {name for name in before if method[name] != before[name]} == {"object as a tool"}
 
 
+def test_settings_of_dspys_own_modules_count() -> None:
+    plain = dspy.Predict("question -> answer")
+    best = [dspy.BestOfN(plain, N=n, reward_fn=lambda arguments, prediction: 1.0, threshold=1.0) for n in (1, 5)]
+    agents = [dspy.ReAct("question -> answer", tools=[], max_iters=n) for n in (2, 9)]
+    assert len({structure_hash(module) for module in (*best, *agents)}) == 4
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
