@@ -29,12 +29,16 @@ class Mood(dspy.Signature):
 def task():
     return ps.Task(dspy.Predict(Mood, max_tokens=16), rows, metric=ps.metrics.choice("mood"), name="mood")
 other = 3
+def broken():
+    return 1 / 0
 """
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "moods.py").write_text(TASK)
+    (tmp_path / "importing.py").write_text("import no_such_thing")
+    (tmp_path / "unreadable.py").write_text("def task(:")
     return tmp_path
 
 
@@ -53,6 +57,14 @@ def test_help_teaches(folder: Path) -> None:
         (["compile", "none.py:task"], "none.py: no such file"),
         (["compile", "no_module:task"], "no such module"),
         (["compile", "moods.py:other"], "is not a progspace Task"),
+        (["compile", "moods.py:broken"], "moods.py: broken(): ZeroDivisionError: division by zero"),
+        (["compile", "unreadable.py:task"], "unreadable.py: SyntaxError"),
+        # A traceback would end with 1, and that is *worse*.
+        (["compare", "baseline", "baseline", "importing.py:task"], "importing.py: ModuleNotFoundError"),
+        (["compare", "baseline", "baseline", "importing:task"], "importing: ModuleNotFoundError"),
+        (["compile", "moods.py:task", "--lm", "x/y", "--out", "."], ".: a directory; name a file in it"),
+        (["compile", "moods.py:task", "--lm", "x/y", "--html", "."], ".: a directory; name a file in it"),
+        (["compile", "moods.py:task", "--lm", "openai/x", "--base-url", "127.0.0.1:1/v1"], "begins with http://"),
         (["compile", "moods.py:task", "--lm", "local:/no/model"], "progspace models install smollm2-135m"),
         (["compile", "moods.py:task", "--calls", "0"], "--calls"),
         (["compile", "moods.py:task", "--lm", "x/y", "--race", "fast"], "there is no race 'fast'; there is"),
