@@ -76,6 +76,27 @@ def test_content_is_kept_on_demand_and_redacted_first(echo: Echo, watched: Any, 
     assert program.lost == {"content": 1}
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("cards 4111111111111111,5500005555555559", "cards [number],[number]"),
+        ("tel.55501234567", "tel.[number]"),
+        ("Konto 61109010140000071219812874 bitte", "Konto [number] bitte"),
+        ("id=01234567890123456789", "id=[number]"),
+        ("to DE89370400440532013000.", "to [number]."),
+        ("to GB29 NWBK 6016 1331 9268 19", "to [number]"),
+        ("SR22 INSURANCE POLICY OF 2024", "SR22 INSURANCE POLICY OF 2024"),
+        ("passage 0305e82c33015512", "passage 0305e82c33015512"),
+        (4111111111111111, "[number]"),
+        (-55501234, "[number]"),
+        (2024, 2024),
+        (True, True),
+    ],
+)
+def test_long_numbers_of_any_kind_are_personal(value: Any, kept: Any) -> None:
+    assert personal("field", value) == kept
+
+
 def test_what_went_wrong_inside_is_told(echo: Echo, watched: Any, tmp_path: Path, rule_engine: Any) -> None:
     broken = dspy.Predict("text -> label")
     broken.lm = rule_engine(lambda prompt: "no fields at all").lm()
