@@ -264,14 +264,17 @@ def test_traces_and_feedback_in_both_databases(kind: str, tmp_path: Path, reques
     where = str(tmp_path / "s.db") if kind == "sqlite" else request.getfixturevalue("postgres")()
     with open_store(where) as store:
         given = [
-            Trace(f"t{n}", "p", "v", 1.0 + n, 0.1, "Fault: \0", outputs={"label": "ä\0"}, signals={"s": 0.5})
+            Trace(
+                f"t{n}", "p", "v", 1.0 + n, 0.1, "Fault: \0", outputs={"label": "ä\0"}, signals={"s": 0.5}, whole=True
+            )
             for n in range(5)
         ]
         put_traces(store, given)
         put_traces(store, given)  # again: nothing twice
         assert [trace.id for trace in read_traces(store, last=2)] == ["t3", "t4"]
         assert put_feedback(store, "t4", labels={"label": "other"}).score == 0.0
-        assert put_feedback(store, "t4", score=1.0, labels={}).labels == {"label": "other"}
+        assert put_feedback(store, "t4", score=0.0, labels={}).labels == {"label": "other"}
+        assert put_feedback(store, "t4", score=1.0, labels={}).labels == {}
         (trace,) = read_traces(store, ids=["t4"])
         assert (trace.score, trace.outputs, trace.error) == (1.0, {"label": "ä\0"}, "Fault: �")
         _old_ones_go(store)
@@ -281,7 +284,9 @@ def _old_ones_go(store: Store) -> None:
     from progspace.store.traces import thin_out
     from progspace.store.upkeep import collect
 
-    assert thin_out(store, rows=2) == 3
+    assert thin_out(store, name="another", rows=2, older_than=60.0) == 0
+    assert thin_out(store, name="p", rows=4) == 1
+    assert thin_out(store, rows=2) == 2
     assert [trace.id for trace in read_traces(store)] == ["t3", "t4"]
     before, after = collect(store, older_than=60.0)
     assert (before.traces, after.traces) == (2, 0)
