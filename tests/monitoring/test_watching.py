@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import enum
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,15 +140,19 @@ def test_an_artifacts_version_promise_and_confidence(
     assert trace.confidence == pytest.approx(0.622, abs=0.001)
 
 
-def test_signals_need_no_label_and_may_fail(echo: Echo, watched: Any, tmp_path: Path) -> None:
+def test_signals_need_no_label_and_may_fail(
+    echo: Echo, watched: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def faulty(example: Any, prediction: Any) -> float:
-        raise KeyError("a signal's own fault")
+        raise KeyError(f"a signal's own fault, at {example.text}")
 
     signals = {"length": lambda example, prediction: len(example.text), "faulty": faulty}
     program = watched(echo(), signals=signals, sample=1.0)
     program(text="four")
     assert traces(program, tmp_path)[0].signals == {"length": 4.0}
     assert program.lost == {"signal 'faulty'": 1}
+    assert "signal 'faulty' lost (KeyError)" in caplog.text
+    assert "four" not in caplog.text  # the message may hold what was asked
 
 
 def test_only_a_share_is_stored_and_what_is_too_much_goes(echo: Echo, watched: Any, tmp_path: Path) -> None:
@@ -161,6 +167,25 @@ def test_only_a_share_is_stored_and_what_is_too_much_goes(echo: Echo, watched: A
     program(text="a")
     after = traces(program, tmp_path)
     assert after[:-1] == before[-2:]
+    another = watched(echo(), name="another", keep_rows=1, keep_days=1e-9)
+    another(text="a")
+    assert traces(another, tmp_path) == after  # its own went at once; those of others are no concern of its
+
+
+def test_what_is_said_of_a_call_that_is_not_stored_or_stored_in_memory(echo: Echo, watched: Any) -> None:
+    program = watched(echo(), sample=1e-12)
+    answer = program(text="a")
+    assert program.feedback(answer, score=1.0) is None
+    assert program.feedback(program.trace_id(answer), score=1.0) is None
+    for where in (":memory:", "sqlite:///:memory:"):
+        program = watched(echo(), store=where)
+        assert program.feedback(program(text="a"), score=1.0).score == 1.0
+
+
+def test_a_trace_of_before_is_found_where_fewer_are_stored_now(echo: Echo, watched: Any) -> None:
+    answer = (program := watched(echo()))(text="a")
+    assert program.flush()
+    assert watched(echo(), sample=1e-12).feedback(program.trace_id(answer), score=1.0).score == 1.0
 
 
 def test_a_store_that_fails_costs_traces_and_no_call(
@@ -209,6 +234,57 @@ def test_what_comes_too_fast_is_counted(echo: Echo, tmp_path: Path) -> None:
     assert writer.lost["queue"] >= 10
 
 
+def test_what_comes_after_the_end_is_counted(echo: Echo, watched: Any) -> None:
+    program = watched(echo())
+    answer = program(text="a")
+    program.close()
+    assert [program(text="late").label for _ in range(3)] == ["glad"] * 3
+    assert program.lost == {"closed": 3}
+    assert program.flush()
+    assert program.feedback(answer, score=1.0).score == 1.0
+
+
+class Sky(enum.Enum):
+    CLEAR = "clear"
+
+
+class Fixed(dspy.Module):
+    """Answers with outputs of many types."""
+
+    def forward(self, text: str) -> dspy.Prediction:
+        return dspy.Prediction(
+            sky=Sky.CLEAR, day=datetime.date(2024, 5, 3), tags=["a", "b"], urgent=True, stars=5.0, count=-1, said=text
+        )
+
+
+@pytest.mark.parametrize(
+    ("labels", "score"),
+    [
+        ({"sky": Sky.CLEAR, "day": datetime.date(2024, 5, 3), "tags": ("a", "b")}, 1),
+        ({"day": datetime.date(2024, 5, 4)}, 0),
+        # As the command line tells them:
+        ({"urgent": "true", "stars": "5", "tags": '["a", "b"]', "count": "-1"}, 1),
+        ({"urgent": "True", "said": "5.0"}, 1),
+        ({"urgent": "false"}, 0),
+        ({"tags": '["a"]'}, 0),
+        ({"tags": "a, b"}, 0),
+        ({"said": "5"}, 0),
+        ({"unknown": "a"}, None),
+    ],
+)
+def test_a_label_is_held_against_the_output(watched: Any, labels: Any, score: float | None) -> None:
+    program = watched(Fixed(), content=True)
+    assert program.feedback(program(text="5.0"), labels=labels).score == score
+
+
+def test_a_label_is_not_held_against_what_was_redacted(watched: Any) -> None:
+    program = watched(Fixed(), content=True, redact=[personal])
+    answer = program(text="+47 555 01 234")
+    told = program.feedback(answer, labels={"said": "+47 555 01 234"})
+    assert (told.score, told.labels) == (None, {"said": "+47 555 01 234"})
+    assert program.feedback(answer, score=1.0).labels == {"said": "+47 555 01 234"}  # there was none to differ from
+
+
 def test_bad_input_is_told(echo: Echo, watched: Any, tmp_path: Path) -> None:
     with pytest.raises(ps.DataError, match="at most 1, not 2"):
         watched(echo(), sample=2)
@@ -222,8 +298,11 @@ def test_bad_input_is_told(echo: Echo, watched: Any, tmp_path: Path) -> None:
         program.feedback(answer)
     with pytest.raises(ps.DataError, match="there is no trace '0f'"):
         program.feedback("0f", score=1.0)
+    with pytest.raises(ps.DataError, match="a label is no JSON value"):
+        program.feedback(answer, labels={"label": 10**5_000})
     assert program.feedback(answer, labels={"label": "sad"}).score == 0.0
-    assert program.feedback(answer, score=1.0).labels == {"label": "sad"}
+    assert program.feedback(answer, score=0.0).labels == {"label": "sad"}
+    assert program.feedback(answer, score=1.0).labels == {}  # "sad" it was not, then
 
 
 def test_spans_and_metrics_go_out_by_otlp(
