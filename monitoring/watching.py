@@ -194,7 +194,7 @@ def feedback(
 ) -> Trace:
     """Keeps what is said of a call later: a score between 0 and 1, or the right values of its outputs.
 
-    Where only labels are told, and the trace's content was kept whole, the score is 1 if they agree, else 0. A score
+    Where only labels are told, and the trace's outputs were kept whole, the score is 1 if they agree, else 0. A score
     alone that is another than before takes back the labels of before.
 
     Args:

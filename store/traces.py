@@ -41,6 +41,7 @@ class Trace:
         inputs: The input fields; None where content is not kept.
         outputs: The output fields; None where content is not kept, or there are none.
         whole: Whether what is kept of both is as it was, nothing redacted or cut.
+        outputs_whole: Whether what is kept of the outputs is.
         score: What was said of it later.
         labels: Right values by output field, as they were told later.
     """
@@ -64,13 +65,14 @@ class Trace:
     inputs: Mapping[str, Any] | None = None
     outputs: Mapping[str, Any] | None = None
     whole: bool = False
+    outputs_whole: bool = False
     score: float | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 _NAMES = [column.name for column in schema.traces.columns]
 _JSON = ("signals", "inputs", "outputs")
-_FLAGS = ("abstained", "whole")
+_FLAGS = ("abstained", "whole", "outputs_whole")
 _PUT = (
     f"INSERT INTO traces ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))}) "  # noqa: S608 — our own names
     "ON CONFLICT DO NOTHING"
@@ -160,7 +162,7 @@ def _trace(store: Store, row: sa.Row[Any]) -> Trace:
 def put_feedback(store: Store, trace: str, *, score: float | None = None, labels: Mapping[str, Any]) -> Trace:
     """Keeps what is said of a trace; what was said before gives way. Gives the trace as it is then.
 
-    Where labels are told and no score, and the trace's content was kept whole, the score is 1 if all labels are as the
+    Where labels are told and no score, and the trace's outputs were kept whole, the score is 1 if all labels are as the
     program said, else 0. A score alone that is another than before takes back the labels of before.
 
     Raises:
@@ -180,7 +182,9 @@ def put_feedback(store: Store, trace: str, *, score: float | None = None, labels
     if not found:
         raise DataError(f"there is no trace {trace!r} in {store.where}; `progspace traces` lists them")
     outputs = found[0].outputs
-    if score is None and found[0].whole and outputs is not None and set(labels) <= set(outputs):
+    if outputs is not None and (unknown := sorted(set(labels) - set(outputs))):
+        raise DataError(f"the program's outputs are {', '.join(outputs)}", field=unknown[0])
+    if score is None and found[0].outputs_whole and outputs is not None:
         score = float(all(_same(outputs[name], value) for name, value in labels.items()))
     store.run(_TELL, [(trace, score, told, time.time())])
     return read_traces(store, ids=[trace])[0]

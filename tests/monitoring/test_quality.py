@@ -96,7 +96,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
         put_traces(opened, given)
         for trace in given:
             put_feedback(opened, trace.id, score=trace.score, labels={}) if trace.created % 4 == 0 else None
-        put_traces(opened, [Trace("x", "<script>", "", 2e9, 1.0, outputs={"label": "glad"}, whole=True)])
+        put_traces(opened, [Trace("x", "<script>", "", 2e9, 1.0, outputs={"label": "glad"}, outputs_whole=True)])
 
     def run(*arguments: str) -> str:
         app([*arguments, "--store", store], standalone_mode=False)

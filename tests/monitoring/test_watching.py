@@ -269,12 +269,18 @@ class Fixed(dspy.Module):
         ({"tags": '["a"]'}, 0),
         ({"tags": "a, b"}, 0),
         ({"said": "5"}, 0),
-        ({"unknown": "a"}, None),
     ],
 )
-def test_a_label_is_held_against_the_output(watched: Any, labels: Any, score: float | None) -> None:
+def test_a_label_is_held_against_the_output(watched: Any, labels: Any, score: float) -> None:
     program = watched(Fixed(), content=True)
     assert program.feedback(program(text="5.0"), labels=labels).score == score
+
+
+def test_what_was_redacted_of_inputs_is_no_matter(echo: Echo, watched: Any, tmp_path: Path) -> None:
+    program = watched(echo(), content=True, redact=[personal])
+    assert program.feedback(program(text="+47 555 01 234"), labels={"label": "sad"}).score == 0
+    (trace,) = traces(program, tmp_path)
+    assert (trace.whole, trace.outputs_whole) == (False, True)
 
 
 def test_a_label_is_not_held_against_what_was_redacted(watched: Any) -> None:
@@ -294,6 +300,8 @@ def test_bad_input_is_told(echo: Echo, watched: Any, tmp_path: Path) -> None:
     with pytest.raises(ps.DataError, match="no prediction of a watched program"):
         program.feedback(dspy.Prediction(label="a"), score=1.0)
     answer = program(text="a")
+    with pytest.raises(ps.DataError, match="field 'labl': the program's outputs are label"):
+        program.feedback(answer, labels={"labl": "glad"})
     with pytest.raises(ps.DataError, match="give a score or a label"):
         program.feedback(answer)
     with pytest.raises(ps.DataError, match="there is no trace '0f'"):
@@ -344,7 +352,15 @@ def test_traces_and_feedback_in_both_databases(kind: str, tmp_path: Path, reques
     with open_store(where) as store:
         given = [
             Trace(
-                f"t{n}", "p", "v", 1.0 + n, 0.1, "Fault: \0", outputs={"label": "ä\0"}, signals={"s": 0.5}, whole=True
+                f"t{n}",
+                "p",
+                "v",
+                1.0 + n,
+                0.1,
+                "Fault: \0",
+                outputs={"label": "ä\0"},
+                signals={"s": 0.5},
+                outputs_whole=True,
             )
             for n in range(5)
         ]
