@@ -209,10 +209,14 @@ def _within(seconds: float | None, module: dspy.Module, inputs: dict[str, Any]) 
 async def _awithin(seconds: float | None, module: dspy.Module, inputs: dict[str, Any]) -> Any:
     if seconds is None:
         return await acall(module, **inputs)
+    task = asyncio.ensure_future(acall(module, **inputs))
     try:
-        return await asyncio.wait_for(acall(module, **inputs), seconds)
-    except asyncio.TimeoutError:
-        raise _late(seconds) from None
+        # Not wait_for: its TimeoutError cannot be told from one of the module's own.
+        if not (await asyncio.wait([task], timeout=seconds))[0]:
+            raise _late(seconds)
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def _streamed(

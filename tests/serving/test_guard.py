@@ -40,13 +40,14 @@ class Stuck(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
         self.free = threading.Event()
-        self.cancelled = False
+        self.begun = self.cancelled = False
 
     def forward(self, text: str) -> dspy.Prediction:
         self.free.wait(60)
         return dspy.Prediction(echo=text)
 
     async def aforward(self, text: str) -> dspy.Prediction:
+        self.begun = True
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -91,6 +92,12 @@ def test_a_fault_of_the_code_is_raised() -> None:
         asyncio.run(ps.guarded(Flaky(TimeoutError())).acall(text="a"))
 
 
+def test_a_timeout_of_the_modules_own_is_told_from_a_late_answer() -> None:
+    for call in (lambda p: p(text="a"), lambda p: asyncio.run(p.acall(text="a"))):
+        with pytest.raises(TimeoutError, match="the app's database"):
+            call(ps.guarded(Flaky(TimeoutError("the app's database")), timeout=60, fallbacks=[{"echo": None}]))
+
+
 def test_a_fallback_that_fails_gives_way_to_the_next(rule_engine: Any) -> None:
     lm = rule_engine(echo).lm()
     program = Program(dspy.Predict(Echo), {}, rule_engine(lambda _: "not to be read").lm())
@@ -111,6 +118,18 @@ def test_an_attempt_ends_in_time() -> None:
     assert stuck.cancelled
     stuck.free.set()
     assert ps.guarded(stuck, timeout=60)(text="b").echo == "b"
+
+
+async def test_a_call_that_is_cancelled_cancels_its_attempt() -> None:
+    stuck = Stuck()
+    call = asyncio.ensure_future(ps.guarded(stuck, timeout=60).acall(text="a"))
+    while not stuck.begun:
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.sleep(0.01)
+    assert stuck.cancelled
 
 
 def test_an_abstention_is_of_the_programs_outputs(mood: Any) -> None:
