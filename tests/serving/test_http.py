@@ -188,6 +188,37 @@ def test_an_answer_that_does_not_come_is_a_504() -> None:
         assert http.post("/predict", json={"text": "a"}).json() == {"echo": None}
 
 
+class Held(dspy.Module):
+    """Has a ``forward`` alone, which answers when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+
+    def forward(self, text: str) -> dspy.Prediction:
+        if text == "hang":
+            self.free.wait(60)
+        return dspy.Prediction(echo=text)
+
+
+def test_a_call_that_was_given_up_counts_until_its_thread_ends() -> None:
+    held = Held()
+    program = ps.guarded(held, timeout=0.05, fallbacks=[{"echo": None}])
+    app = application(program, limits=Limits(concurrency=2))
+    with serving(app) as url, httpx.Client(base_url=url, timeout=60) as http:
+        assert http.post("/predict", json={"text": "hang"}).json() == {"echo": None}
+        assert http.get("/ready").status_code == 200
+        assert http.post("/predict", json={"text": "hang"}).json() == {"echo": None}
+        refused = http.post("/predict", json={"text": "a"})
+        assert (refused.status_code, refused.json()["detail"]) == (429, "2 calls are running already")
+        assert (http.get("/ready").status_code, http.get("/ready").headers["retry-after"]) == (503, "1")
+        assert app.state.service.in_flight == 0  # a stop does not wait for them
+        held.free.set()
+        while http.get("/ready").status_code == 503:
+            time.sleep(0.01)
+        assert http.post("/predict", json={"text": "a"}).status_code == 200
+
+
 class Failing(dspy.Module):
     def __init__(self, error: Exception) -> None:
         super().__init__()
