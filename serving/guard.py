@@ -77,9 +77,13 @@ class Guarded(dspy.Module):
     @property
     def interface(self) -> Interface:
         """The program's; where an abstention leaves a field open, that may be null."""
-        abstained = [each for each in self.fallbacks if not isinstance(each, dspy.Module)]
-        nullable = {name for each in abstained for name, value in each.items() if value is None}
-        return interface_of(self.program, nullable=nullable)
+        program: dspy.Module = self
+        nullable: set[str] = set()
+        while isinstance(program, Guarded):
+            abstained = [each for each in program.fallbacks if not isinstance(each, dspy.Module)]
+            nullable |= {name for each in abstained for name, value in each.items() if value is None}
+            program = program.program
+        return interface_of(program, nullable=nullable)
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Answers, or raises what the last attempt raised.
@@ -175,6 +179,8 @@ def _fallback(program: dspy.Module, told: Fallback) -> dspy.Module | Mapping[str
         return told
     if not isinstance(told, Mapping):
         raise ProgramError(f"a fallback is an LM, a module, or a mapping of output fields to values, not {told!r}")
+    while isinstance(program, Guarded):
+        program = program.program
     check_abstention(program, told)
     return dict(told)
 

@@ -145,6 +145,26 @@ def test_an_abstention_is_of_the_programs_outputs(mood: Any) -> None:
         ps.guarded(program, retries=-1)
 
 
+def test_inputs_without_names_are_guarded_too() -> None:
+    class Nameless(dspy.Module):
+        def forward(self, **inputs: Any) -> dspy.Prediction:
+            raise passing()
+
+    for unserved in (Nameless(), ps.guarded(Nameless())):
+        assert ps.guarded(unserved, fallbacks=[{"echo": None}])(text="a").echo is None
+    for fallback in ({"moood": None}, {"answer": 3}):
+        with pytest.raises(ps.ProgramError, match="abstention"):
+            ps.guarded(dspy.ReAct("question -> answer", tools=[]), fallbacks=[fallback])
+
+
+def test_a_guard_around_a_guard_abstains_as_that_does(mood: Any) -> None:
+    inner = ps.guarded(dspy.Predict(mood), fallbacks=[{"mood": "sad"}])
+    outer = ps.guarded(inner, fallbacks=[{"mood": None}])
+    assert outer.interface.write(dspy.Prediction(mood=None)) == b'{"mood":null}'
+    with pytest.raises(ps.ProgramError, match="abstention"):
+        ps.guarded(inner, fallbacks=[{"mood": "angry"}])
+
+
 def test_threads_share_a_program_and_mix_no_answers(artifact: Callable[..., Path], rule_engine: Any) -> None:
     program = ps.guarded(ps.load(artifact(), lm=rule_engine(echo).lm()), timeout=60, retries=1)
     texts = [f"number {n}" for n in range(400)]
