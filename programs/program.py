@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from .answering import Answering
 from .formats import Format
 from .nearest import Nearest
+from .threads import in_thread
 
 __all__ = ["Manner", "Origin", "Program", "acall", "give_manner"]
 
@@ -48,10 +49,11 @@ def _manner_of(predictor: object) -> Manner:
 
 
 async def acall(module: dspy.Module, **inputs: Any) -> dspy.Prediction:
-    """Calls a module in a task; one that has no ``aforward`` runs in a thread, in the same context."""
+    """Calls a module in a task; one that has no ``aforward`` runs in a thread of its own, in the same context."""
     if hasattr(module, "aforward"):
         return await module.acall(**inputs)
-    return await asyncio.to_thread(module, **inputs)
+    prediction: dspy.Prediction = await asyncio.wrap_future(in_thread(module, inputs))
+    return prediction
 
 
 class _OwnManner(dspy.Adapter):
