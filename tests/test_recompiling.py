@@ -127,6 +127,16 @@ def test_a_planted_regression_is_refused_on_traces(path: Any, task: ps.Task, rul
     assert file.read_bytes() == before
 
 
+def test_a_link_stays_and_what_it_points_to_is_replaced(
+    path: Any, task: ps.Task, rule_engine: Any, store: Store, tmp_path: Path
+) -> None:
+    link, file = tmp_path / "in use.json", path()
+    link.symlink_to(file.name)
+    done = ps.recompile(link, task, NEW, lm=rule_engine(knowing).lm(), store=store, budget=ps.Budget(calls=150))
+    assert (done.replaced, link.is_symlink()) == (True, True)
+    assert read_artifact(file).candidate.hash == done.compiled.candidate.hash
+
+
 def test_too_few_or_known_rows_are_refused(path: Any, task: ps.Task, rule_engine: Any, mood_rows: Any) -> None:
     lm = rule_engine(rule).lm()
     for data in (NEW[:9], mood_rows, [*mood_rows, *NEW[:5]]):
