@@ -107,7 +107,7 @@ def recompile(
         alpha: As in ``ps.gate``.
         budget: As in ``ps.compile``; the gate's two runs over the rows kept back are not part of it.
         store: As in ``ps.compile``.
-        space: As in ``ps.compile``.
+        space: As in ``ps.compile``; the old program runs on its ``lms``, too, by their names.
         seed: As in ``ps.compile``.
         test_rows: As in ``ps.compile``.
         workers: As in ``ps.compile``.
@@ -127,7 +127,7 @@ def recompile(
     if data is None and traces is None:
         raise DataError("there is nothing to learn from: give rows, data=…, or the store of traces, traces=…")
     digest, artifact = read_hashed(Path(path))
-    old = program_of(artifact, lm=lm, program=task.program, path=Path(path))
+    old = program_of(artifact, lm=lm, lms=(space or Space()).lms, program=task.program, path=Path(path))
     known = {inputs_hash(each) for part in (task.train, task.dev, task.splits.test) for each in part}
     rows = [] if data is None else [row for row in deduplicate(task.read(data))[0] if inputs_hash(row) not in known]
     known.update(map(inputs_hash, rows))

@@ -10,7 +10,7 @@ import dspy
 import pytest
 
 import progspace as ps
-from progspace.artifacts.artifact import read_artifact
+from progspace.artifacts.artifact import read_artifact, write_artifact
 from progspace.programs.formats import Format
 from progspace.store.database import Store
 from progspace.store.traces import Trace, put_feedback, put_traces
@@ -125,6 +125,21 @@ def test_a_planted_regression_is_refused_on_traces(path: Any, task: ps.Task, rul
     )
     assert (done.replaced, done.why, done.gate.verdict) == (False, "worse", "worse")
     assert file.read_bytes() == before
+
+
+def test_the_old_program_runs_on_the_lms_of_the_space(path: Any, task: ps.Task, rule_engine: Any, store: Store) -> None:
+    """A file does not say where prompts go, and an LM of one's own is made from no name."""
+    big = {"model": "openai/big", "settings": {"api_base": "http://gpu:8000/v1"}}
+    file = path(lm="big", format=Format(kind="compact", decoding="free"))
+    write_artifact(read_artifact(file).model_copy(update={"lms": {"big": big}}), file)
+    small, engine = rule_engine(rule), rule_engine(knowing)
+    done = ps.recompile(
+        file, task, NEW, lm=small.lm(), space=ps.Space(lms={"big": engine.lm("rule/big")}), store=store,
+        budget=ps.Budget(calls=600),
+    )  # fmt: skip
+    assert done.gate.comparison.b.score == 1
+    tried = [each.proposer for rung in done.compiled.report.rungs for each in rung.tried]
+    assert "yesterday's" in tried
 
 
 def test_a_link_stays_and_what_it_points_to_is_replaced(
