@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from .weights import put_beside, sought_beside
 if TYPE_CHECKING:  # an app whose program has no weights of its own does without numpy
     from ..lms.adapters import Adapter
 
-__all__ = ["DEFAULT_REGISTRY", "Move", "Registry", "Version"]
+__all__ = ["DEFAULT_REGISTRY", "Move", "Registry", "Version", "check_no_version"]
 
 DEFAULT_REGISTRY = Path(".progspace/registry")
 
@@ -325,6 +326,22 @@ def _adapters(path: Path, artifact: Artifact) -> dict[str, Adapter]:
         for engine in engines
         if isinstance(engine, dict) and engine.get("adapter")
     }
+
+
+def check_no_version(path: str | Path) -> None:
+    """Refuses to have a file written over that a registry keeps: what is added is never changed.
+
+    Raises:
+        ArtifactError: It is a version, or a link to one.
+    """
+    file = Path(os.path.realpath(path))
+    name, folder = file.name.removesuffix(".progspace.json"), file.parent.parent
+    registry = Registry(folder)
+    if re.fullmatch("[0-9a-f]{64}", name) and file == registry._file(name) and registry._index.exists():
+        raise ArtifactError(
+            f"{path}: it is a version that the registry {folder} keeps, and never changes: "
+            "write elsewhere and add that, registry.add(path, tags=[…]); or ps.recompile('@TAG', …), which adds its own"
+        )
 
 
 def _check_tag(tag: str) -> None:

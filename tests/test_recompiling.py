@@ -142,6 +142,38 @@ def test_the_old_program_runs_on_the_lms_of_the_space(path: Any, task: ps.Task, 
     assert "yesterday's" in tried
 
 
+def test_a_tag_comes_to_name_the_new_version(
+    path: Any, task: ps.Task, rule_engine: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry, lm, budget = ps.Registry(), rule_engine(knowing).lm(), ps.Budget(calls=150)
+    old = registry.add(path(), tags=["prod", "first"])
+    before = registry.path("prod").read_bytes()
+    with pytest.raises(ps.ArtifactError, match="there is no tag"):
+        ps.recompile(f"@{old.hash[:8]}", task, NEW, lm=lm, store=store, budget=budget)
+    done = ps.recompile("@prod", task, NEW, lm=lm, store=store, budget=budget)
+    assert done.replaced, done.why
+    assert read_artifact(registry.path("prod")).candidate.hash == done.compiled.candidate.hash
+    assert registry.lineage("prod") == [registry.version("prod"), old]
+    assert registry.path("first").read_bytes() == before
+    # With what it names now there is nothing better: it stays.
+    assert not ps.recompile("@prod", task, NEW, lm=lm, store=store, budget=budget).replaced
+    assert len(registry.history("prod")) == 2
+    assert registry.rollback("prod") == old
+
+
+def test_a_version_is_not_written_over(path: Any, task: ps.Task, rule_engine: Any, tmp_path: Path) -> None:
+    registry, engine = ps.Registry(tmp_path / "own"), rule_engine(knowing)
+    registry.add(path(), tags=["prod"])
+    link = tmp_path / "in use.json"
+    link.symlink_to(registry.path("prod"))
+    for reference in (registry.path("prod"), str(registry.path("prod")), link):
+        with pytest.raises(ps.ArtifactError, match=r"never changes: .* ps\.recompile\('@TAG'"):
+            ps.recompile(reference, task, NEW, lm=engine.lm(), store=":memory:")
+    assert engine.prompts == []
+    assert registry.path("prod").exists()
+
+
 def test_a_link_stays_and_what_it_points_to_is_replaced(
     path: Any, task: ps.Task, rule_engine: Any, store: Store, tmp_path: Path
 ) -> None:

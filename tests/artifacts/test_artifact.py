@@ -83,6 +83,14 @@ def test_a_link_stays_and_what_it_points_to_is_saved(compiled: Compiled, tmp_pat
         assert sought_beside(each, {"adapter": adapter.sha256}).path.parent == place.resolve()
 
 
+def test_a_version_of_a_registry_is_not_saved_over(compiled: Compiled, tmp_path: Path) -> None:
+    registry = ps.Registry(tmp_path / "registry")
+    registry.add(compiled.save(tmp_path / "mood.progspace.json"), tags=["prod"])
+    with pytest.raises(ps.ArtifactError, match="write elsewhere and add that"):
+        compiled.save(registry.path("prod"))
+    compiled.save(registry.path("prod").with_name("beside.progspace.json"))
+
+
 def rehashed(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "hash": _hash(document["content"])}
 
