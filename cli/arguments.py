@@ -21,6 +21,7 @@ from ..errors import DataError, ProgspaceError
 __all__ = [
     "DEFAULT_STORE",
     "AlphaOption",
+    "ArtifactArgument",
     "BaseUrlOption",
     "DataOption",
     "HostOption",
@@ -59,6 +60,7 @@ TaskArgument = Annotated[
         "published benchmark's file: `bbh:FILE`, `gsm8k:FILE`, `squad:FILE`."
     ),
 ]
+ArtifactArgument = Annotated[str, typer.Argument(help="A `.progspace.json` artifact, or `@TAG` of the registry.")]
 ProgramArgument = Annotated[
     str,
     typer.Argument(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ import typer
 from ..errors import DataError
 from .arguments import (
     DEFAULT_STORE,
+    ArtifactArgument,
     BaseUrlOption,
     JsonOption,
     LmOption,
@@ -22,6 +22,7 @@ from .arguments import (
     StoreOption,
     TaskArgument,
     WorkersOption,
+    artifact_path,
     find_lm,
     find_other_lm,
     find_program,
@@ -73,7 +74,7 @@ def evaluate(
 
 
 def inspect(
-    what: Annotated[str, typer.Argument(help="A `.progspace.json` artifact, or a task.")],
+    what: Annotated[str, typer.Argument(help="A `.progspace.json` artifact, `@TAG` of the registry, or a task.")],
     lm: Annotated[
         str | None, typer.Option("--lm", help="Show a task's choices on this LM; by default on one that can do all.")
     ] = None,
@@ -86,10 +87,10 @@ def inspect(
     """
     from ..inspection import artifact_view, task_document, task_view
 
-    if what.endswith(".json"):
+    if what.startswith("@") or what.endswith(".json"):
         from ..artifacts.artifact import read_artifact
 
-        artifact = read_artifact(Path(what))
+        artifact = read_artifact(artifact_path(what))
         show(artifact.model_dump(mode="json"), artifact_view(artifact), as_json)
     else:
         loaded, model = find_task(what), find_lm(lm, base_url) if lm else None
@@ -97,7 +98,7 @@ def inspect(
 
 
 def run(
-    artifact: Annotated[Path, typer.Argument(help="A `.progspace.json` artifact.")],
+    artifact: ArtifactArgument,
     fields: Annotated[
         list[str] | None,
         typer.Argument(
@@ -116,7 +117,7 @@ def run(
 
     from ..artifacts.load import load
 
-    program = load(artifact, lm=find_other_lm(lm, base_url))
+    program = load(artifact_path(artifact), lm=find_other_lm(lm, base_url))
     rows = (
         [given(fields)]
         if fields

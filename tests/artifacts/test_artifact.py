@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import numpy as np
 import pytest
 
 import progspace as ps
 from progspace.artifacts.artifact import _hash, read_artifact, write_artifact
 from progspace.artifacts.compiled import Compiled
+from progspace.artifacts.weights import sought_beside
+from progspace.lms.adapters import write_adapter
 from progspace.store.database import Store
 
 EVIL = "http://evil.example/v1"
@@ -60,6 +64,31 @@ def test_an_app_may_give_its_own_module(compiled: Compiled, rule_engine: Any, mo
     assert ps.load(path, lm=rule_engine(rule).lm(), program=dspy.Predict(mood))(text="sun").mood == "glad"
     with pytest.raises(ps.ArtifactError, match="the program given is"):
         ps.load(path, lm=rule_engine(rule).lm(), program=dspy.Predict("other -> thing"))
+
+
+def test_a_link_stays_and_what_it_points_to_is_saved(compiled: Compiled, tmp_path: Path) -> None:
+    place, link = tmp_path / "releases", tmp_path / "mood.progspace.json"
+    place.mkdir()
+    link.symlink_to("releases/1.json")
+    tensors = {"base_model.model.x.lora_A.weight": np.zeros((1, 1), np.float32)}
+    adapter = write_adapter(tmp_path / "new", tensors, base="smollm2-135m", rank=1, alpha=1, weights={})
+    trained = dataclasses.replace(compiled, adapters={"trained": adapter})
+    for _ in range(2):  # what the link points to is not there yet; it is
+        assert trained.save(link) == link
+        assert link.is_symlink()
+        assert read_artifact(place / "1.json").candidate.hash == compiled.candidate.hash
+    # The weights stand beside the file, and are found by the link as well.
+    assert len(list(place.iterdir())) == 2
+    for each in (link, place / "1.json"):
+        assert sought_beside(each, {"adapter": adapter.sha256}).path.parent == place.resolve()
+
+
+def test_a_version_of_a_registry_is_not_saved_over(compiled: Compiled, tmp_path: Path) -> None:
+    registry = ps.Registry(tmp_path / "registry")
+    registry.add(compiled.save(tmp_path / "mood.progspace.json"), tags=["prod"])
+    with pytest.raises(ps.ArtifactError, match="write elsewhere and add that"):
+        compiled.save(registry.path("prod"))
+    compiled.save(registry.path("prod").with_name("beside.progspace.json"))
 
 
 def rehashed(document: dict[str, Any]) -> dict[str, Any]:
