@@ -61,6 +61,7 @@ class Document:
         markdown: Whether its text is Markdown, with headings.
         fingerprint: A hash of what it says, of its title and of its rights, but not of a file's time: a file that was
             only copied has not changed.
+        file: Of a row that names a source of its own, the file that it stands in.
     """
 
     source: str
@@ -70,6 +71,7 @@ class Document:
     groups: tuple[str, ...] | None = None
     markdown: bool = False
     stated_time: bool = False  # by the document itself, and not by its file
+    file: str = ""
 
     @property
     def fingerprint(self) -> str:
