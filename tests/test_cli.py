@@ -147,8 +147,18 @@ def test_an_artifact_of_an_endpoint_runs_where_it_is_told(
         assert told in " ".join(refused.stderr.split())
     with serving(answer=lambda _: "[[ ## mood ## ]]\nglad\n\n[[ ## completed ## ]]") as server:
         done = progspace(*command, "--lm", "openai/rule", "--base-url", server.url, folder=folder)
+        rows = '{"text": "sun"}\n{"txt": "rain"}\n'
+        mistyped = progspace(*command[:2], "--lm", "openai/rule", "--base-url", server.url, folder=folder, stdin=rows)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "mood: glad\n"
+    assert (mistyped.returncode, mistyped.stdout) == (2, '{"mood": "glad"}\n')
+    told = " ".join(mistyped.stderr.split())
+    assert "row 2, field 'txt': the program has no such input; its inputs are text" in told
+    with serving(answer=lambda _: "nonsense") as server:
+        unreadable = progspace(*command, "--lm", "openai/rule", "--base-url", server.url, folder=folder)
+    assert (unreadable.returncode, unreadable.stdout) == (2, "")
+    assert "no answer: AdapterParseError" in unreadable.stderr
+    assert "Traceback" not in unreadable.stderr
 
 
 def test_interrupted_it_tells_the_best_so_far_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
