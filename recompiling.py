@@ -129,7 +129,8 @@ def recompile(
     digest, artifact = read_hashed(Path(path))
     old = program_of(artifact, lm=lm, program=task.program, path=Path(path))
     known = {inputs_hash(each) for part in (task.train, task.dev, task.splits.test) for each in part}
-    rows = [] if data is None else [row for row in deduplicate(task.read(data))[0] if inputs_hash(row) not in known]
+    given = [] if data is None else deduplicate(task.read(data, labelled=True))[0]
+    rows = [row for row in given if inputs_hash(row) not in known]
     known.update(map(inputs_hash, rows))
     told = None if traces is None else _labelled(task, traces, name or artifact.task, digest).without(known)
     joined, fresh = kept_back(rows, seed=task.seed)

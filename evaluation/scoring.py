@@ -130,7 +130,7 @@ def examples_of(task: Task, split: str, data: Any = None) -> Sequence[dspy.Examp
         DataError: There is no such split, or the rows are not as they must be.
     """
     if data is not None:
-        return deduplicate(task.read(data))[0]
+        return deduplicate(task.read(data, labelled=True))[0]
     if split == "test":
         return task.unseal_test("evaluation")
     if split not in ("dev", "train"):
