@@ -16,7 +16,7 @@ from .artifacts.registry import Registry
 from .compiler import Progress, compile  # noqa: A004 — the public name
 from .errors import DataError
 from .evaluation.executor import Workers
-from .evaluation.gate import Gate, gate
+from .evaluation.gate import Gate, check_gate, gate
 from .evaluation.labelled import Labelled, labelled
 from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget
@@ -115,9 +115,10 @@ def recompile(
 
     Raises:
         ArtifactError: The file is no artifact, or is damaged, or cannot be written.
-        DataError: There are fewer than ten new rows.
+        DataError: There are fewer than ten new rows, one has no label, or the margin or alpha is out of range.
         ProgspaceError: Others, as ``ps.compile`` raises them; the file is as it was.
     """
+    check_gate(margin, alpha)
     if not isinstance(store, Store):
         with open_store(store) as opened:
             return recompile(
