@@ -17,7 +17,7 @@ from .artifacts.registry import Registry, check_no_version
 from .compiler import Progress, compile  # noqa: A004 — the public name
 from .errors import DataError
 from .evaluation.executor import Workers
-from .evaluation.gate import Gate, gate
+from .evaluation.gate import Gate, check_gate, gate
 from .evaluation.labelled import Labelled, labelled
 from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget
@@ -116,11 +116,12 @@ def recompile(
         progress: As in ``ps.compile``.
 
     Raises:
-        ArtifactError: The file is no artifact, or is damaged, or cannot be written, or is a version of a registry; or
+ArtifactError: The file is no artifact, or is damaged, or cannot be written, or is a version of a registry; or
             there is no such tag.
-        DataError: There are fewer than ten new rows.
+        DataError: There are fewer than ten new rows, one has no label, or the margin or alpha is out of range.
         ProgspaceError: Others, as ``ps.compile`` raises them; the file is as it was.
     """
+    check_gate(margin, alpha)
     if not isinstance(store, Store):
         with open_store(store) as opened:
             return recompile(
@@ -133,7 +134,8 @@ def recompile(
     digest, artifact = read_hashed(file)
     old = program_of(artifact, lm=lm, lms=(space or Space()).lms, program=task.program, path=file)
     known = {inputs_hash(each) for part in (task.train, task.dev, task.splits.test) for each in part}
-    rows = [] if data is None else [row for row in deduplicate(task.read(data))[0] if inputs_hash(row) not in known]
+    given = [] if data is None else deduplicate(task.read(data, labelled=True))[0]
+    rows = [row for row in given if inputs_hash(row) not in known]
     known.update(map(inputs_hash, rows))
     told = None if traces is None else _labelled(task, traces, name or artifact.task, digest).without(known)
     joined, fresh = kept_back(rows, seed=task.seed)

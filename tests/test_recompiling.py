@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,30 @@ def test_traces_are_learnt_from_and_judge_once(
     leave(store, NEW[100:])
     again = ps.recompile(file, task, lm=lm, traces=store, store=store, budget=ps.Budget(calls=400))
     assert (again.replaced, again.joined + again.kept_back, again.seen) == (False, 170, done.kept_back)
+
+
+@pytest.mark.parametrize("wrong", [{"margin": 5}, {"margin": 0.0}, {"alpha": 1.0}])
+def test_a_margin_that_means_nothing_costs_nothing(
+    path: Any, task: ps.Task, rule_engine: Any, store: Store, wrong: dict[str, float]
+) -> None:
+    """Rows of traces judge once: they are not to be seen for nothing."""
+    engine = rule_engine(knowing)
+    leave(store, NEW[:60])
+    with pytest.raises(ps.DataError, match=r"the margin is a loss|alpha is the error"):
+        ps.recompile(path(), task, lm=engine.lm(), traces=store, store=store, **wrong)
+    assert (engine.prompts, store.count("cells")) == ([], 0)
+
+
+@pytest.mark.parametrize("row", [7, 8, 9])
+def test_a_row_without_its_label_is_named_before_anything_is_asked(
+    path: Any, task: ps.Task, rule_engine: Any, store: Store, tmp_path: Path, row: int
+) -> None:
+    engine, file = rule_engine(knowing), tmp_path / "new.jsonl"
+    rows = [each if number != row else {"text": each["text"]} for number, each in enumerate(NEW, 1)]
+    file.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    with pytest.raises(ps.DataError, match=rf"new\.jsonl, row {row}, field 'mood': the label is missing"):
+        ps.recompile(path(), task, file, lm=engine.lm(), store=store)
+    assert engine.prompts == []
 
 
 def test_a_planted_regression_is_refused_on_traces(path: Any, task: ps.Task, rule_engine: Any, store: Store) -> None:
