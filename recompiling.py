@@ -116,7 +116,7 @@ def recompile(
         progress: As in ``ps.compile``.
 
     Raises:
-ArtifactError: The file is no artifact, or is damaged, or cannot be written, or is a version of a registry; or
+        ArtifactError: The file is no artifact, or is damaged, or cannot be written, or is a version of a registry; or
             there is no such tag.
         DataError: There are fewer than ten new rows, one has no label, or the margin or alpha is out of range.
         ProgspaceError: Others, as ``ps.compile`` raises them; the file is as it was.
