@@ -49,7 +49,7 @@ from .optimizers.space import Space
 from .optimizers.standing import Standing
 from .optimizers.stored_log import StoredLog
 from .optimizers.study import record_study
-from .programs.candidate import Candidate
+from .programs.candidate import Candidate, known_lms
 from .programs.examples import example_hash
 from .programs.fields import choices_of
 from .programs.retrieval import retrievers_of
@@ -217,7 +217,9 @@ def compile(  # noqa: A001 — the public name
         test_rows=test_rows,
         seed=seed,
     )
-    used = {name: each for name, each in arena.lms.items() if name in winner.candidate.lms}
+    lms = known_lms(task.program, arena.lms)
+    whole = winner.candidate.complete(task.program, lms)
+    used = {name: lms[name] for name in sorted(whole.lms)}
     values = {key: promotion.values(arena, key) for key in arena.measured if not arena.too_long(key)}
     indices = promotion.objectives.front(list(values.values()))
     front = sorted(
@@ -243,7 +245,7 @@ def compile(  # noqa: A001 — the public name
     log.finished(report, provenance, climbed.winner.best.order, [arena.standings[key].order for key, _ in front])
     return Compiled(
         program=winner.candidate.apply(task.program, lm, arena.lms),
-        candidate=winner.candidate.complete(task.program),
+        candidate=whole,
         report=report.showing(read_content(store, replace(log.search, finished=True))),
         front=tuple(
             FrontPoint(

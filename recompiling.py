@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dspy
@@ -12,11 +13,11 @@ import dspy
 from .artifacts.artifact import read_hashed
 from .artifacts.compiled import Compiled
 from .artifacts.load import program_of
-from .artifacts.registry import Registry
+from .artifacts.registry import Registry, check_no_version
 from .compiler import Progress, compile  # noqa: A004 — the public name
 from .errors import DataError
 from .evaluation.executor import Workers
-from .evaluation.gate import Gate, gate
+from .evaluation.gate import Gate, check_gate, gate
 from .evaluation.labelled import Labelled, labelled
 from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget
@@ -40,7 +41,7 @@ class Recompiled:
     Attributes:
         compiled: The new program, whether or not it took the old one's place.
         gate: The new program against the old one, on rows that neither search has seen.
-        replaced: Whether the new one stands in the file now.
+        replaced: Whether the new one stands in the file now, or is what the tag names.
         why: In a few words.
         joined: New examples that joined the task's.
         kept_back: New examples that the gate was read on.
@@ -89,7 +90,7 @@ def recompile(
     Half of the new rows, by a hash of their inputs, are kept back; the others join the task's examples, none of which
     changes sides. The old program is a candidate of the search, and what the store knows is not bought again. On the
     rows kept back the new program must be no worse than the old one, within the margin, and better on one of them at
-    least; else the file stays as it is.
+    least; else the file, or the tag, stays as it is.
 
     Traces give rows where feedback tells the label, and by a score alone only where it can mean nothing else:
     `progspace.evaluation.labelled.labelled` says where. Those count that stand under the name, or are of this
@@ -97,7 +98,8 @@ def recompile(
     has a cell on in the store, of an earlier gate for instance, does not judge again: it joins.
 
     Args:
-        path: The artifact in use.
+        path: The artifact in use: a file, or ``@TAG`` of the registry (``.progspace/registry``). A version is never
+            changed: the new program is added as one that comes from the old, and the tag names it.
         task: As it was compiled for.
         data: New labelled rows, in any form that a task's examples may have. Those that the task has are left out.
         lm: As in ``ps.compile``.
@@ -107,17 +109,19 @@ def recompile(
         alpha: As in ``ps.gate``.
         budget: As in ``ps.compile``; the gate's two runs over the rows kept back are not part of it.
         store: As in ``ps.compile``.
-        space: As in ``ps.compile``.
+        space: As in ``ps.compile``; the old program runs on its ``lms``, too, by their names.
         seed: As in ``ps.compile``.
         test_rows: As in ``ps.compile``.
         workers: As in ``ps.compile``.
         progress: As in ``ps.compile``.
 
     Raises:
-        ArtifactError: The file is no artifact, or is damaged, or cannot be written.
-        DataError: There are fewer than ten new rows.
+        ArtifactError: The file is no artifact, or is damaged, or cannot be written, or is a version of a registry; or
+            there is no such tag.
+        DataError: There are fewer than ten new rows, one has no label, or the margin or alpha is out of range.
         ProgspaceError: Others, as ``ps.compile`` raises them; the file is as it was.
     """
+    check_gate(margin, alpha)
     if not isinstance(store, Store):
         with open_store(store) as opened:
             return recompile(
@@ -126,10 +130,12 @@ def recompile(
             )  # fmt: skip
     if data is None and traces is None:
         raise DataError("there is nothing to learn from: give rows, data=…, or the store of traces, traces=…")
-    digest, artifact = read_hashed(Path(path))
-    old = program_of(artifact, lm=lm, program=task.program, path=Path(path))
+    file, tag = _in_use(str(path))
+    digest, artifact = read_hashed(file)
+    old = program_of(artifact, lm=lm, lms=(space or Space()).lms, program=task.program, path=file)
     known = {inputs_hash(each) for part in (task.train, task.dev, task.splits.test) for each in part}
-    rows = [] if data is None else [row for row in deduplicate(task.read(data))[0] if inputs_hash(row) not in known]
+    given = [] if data is None else deduplicate(task.read(data, labelled=True))[0]
+    rows = [row for row in given if inputs_hash(row) not in known]
     known.update(map(inputs_hash, rows))
     told = None if traces is None else _labelled(task, traces, name or artifact.task, digest).without(known)
     joined, fresh = kept_back(rows, seed=task.seed)
@@ -159,9 +165,27 @@ def recompile(
     elif not better:
         why = "no worse, but better on none of the rows kept back"
     else:
-        compiled.save(path)
+        _put(compiled, file, tag, digest)
         replaced, why = True, f"no worse, and better on {better} of the rows kept back"
     return Recompiled(compiled, judged, replaced, why, len(joined), len(fresh), told, len(seen))
+
+
+def _in_use(reference: str) -> tuple[Path, str | None]:
+    """The file of what is in use, and the tag that names it, where it is one."""
+    if not reference.startswith("@"):
+        check_no_version(reference)
+        return Path(reference), None
+    registry, tag = Registry(), reference[1:]
+    registry.history(tag)  # the hash of a version names that one for ever: only a tag can come to name another
+    return registry.path(tag), tag
+
+
+def _put(compiled: Compiled, file: Path, tag: str | None, digest: str) -> None:
+    if tag is None:
+        compiled.save(file)
+        return
+    with TemporaryDirectory() as folder:
+        Registry().add(compiled.save(Path(folder) / "new.progspace.json"), tags=[tag], parent=digest)
 
 
 def _labelled(task: Task, traces: str | Path | Store, name: str, digest: str) -> Labelled:

@@ -47,9 +47,10 @@ class Artifact(BaseModel):
     Attributes:
         task: Name of the task.
         structure: The user's module, as `progspace.programs.structure.describe` tells it.
-        candidate: What was chosen for each predictor: instruction, demonstrations, format and decoding.
+        candidate: What was chosen for each predictor: instruction, demonstrations, format and decoding; and what the
+            module's predictors had of their own that the structure does not tell.
         lm: The LM that it was compiled for, without secrets.
-        lms: Other LMs that its predictors may run on, by name, without secrets.
+        lms: Other LMs that its predictors run on, by name, without secrets.
         provenance: Where it comes from.
         report: What was measured.
     """

@@ -14,6 +14,7 @@ from ..lms.adapters import Adapter
 from ..programs.candidate import Candidate
 from ..programs.program import Program
 from .artifact import Artifact, Provenance, write_artifact
+from .registry import check_no_version
 from .weights import put_beside
 
 __all__ = ["Compiled", "FrontPoint"]
@@ -91,7 +92,9 @@ class Compiled:
         Weights that were trained stand beside it as safetensors files, named by their hash, and go where it goes.
 
         Raises:
-            ArtifactError: The file cannot be written, or the weights are not where they were.
+            ArtifactError: The file cannot be written, or is a version of a registry, or the weights are not where they
+                were.
         """
+        check_no_version(path)
         put_beside(Path(path), self.adapters)
         return write_artifact(self.artifact, Path(path))

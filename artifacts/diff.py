@@ -132,6 +132,13 @@ def _choice(where: str, old: PredictorChoice, new: PredictorChoice) -> Iterator[
     if old.lm != new.lm:
         before, after = (each.lm or "the program's own" for each in (old, new))
         yield Changed(where, "LM", before, after, "lm")
+    if old.settings != new.settings:
+        yield Changed(where, "settings", _settings(old), _settings(new), "settings")
+
+
+def _settings(choice: PredictorChoice) -> str:
+    told = {} if choice.settings is None else choice.settings.model_dump(exclude_none=True)
+    return ", ".join(f"{name} {value}" for name, value in told.items()) or _DECLARED
 
 
 def _format(where: str, old: Format | None, new: Format | None) -> Iterator[Changed]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import dspy
 from ..errors import ArtifactError, ProgspaceError
 from ..evaluation.findings import Findings
 from ..lms.factory import lm as make_lm
+from ..lms.journal import lm_identity
 from ..programs.program import Origin, Program
 from ..programs.structure import restore
 from .artifact import Artifact, read_hashed
@@ -39,15 +41,16 @@ def load(
         path: The file that ``compiled.save`` wrote. Nothing of it is executed.
         lm: The LM to run it on. By default the one it was compiled for, where that can be made from its name: the
             embedded LM, or an endpoint whose key stands in the environment.
-        lms: Other LMs that its predictors run on, by the names that the space gave them; made from their names like
-            ``lm`` where they are not given.
+        lms: Other LMs that its predictors run on, by the names that the space gave them, or, of those that predictors
+            had of their own, by their model's; made from their names like ``lm`` where they are not given, nor the
+            program's.
         program: An instance of the module that was compiled, where that is a class of the app's own; not needed for
-            ``dspy.Predict`` and ``dspy.ChainOfThought``, or where the app has imported the class and it takes no
-            arguments.
+            ``dspy.Predict`` and ``dspy.ChainOfThought``, or where the app has imported the class and its constructor
+            gives without arguments the instance that was compiled.
 
     Raises:
-        ArtifactError: The file is damaged, foreign, newer or edited, its module is not at hand, or trained weights do
-            not stand beside it as they were saved; it says which.
+        ArtifactError: The file is damaged, foreign, newer or edited, its module is not at hand as it was measured, or
+            trained weights do not stand beside it as they were saved; it says which.
         ModelNotFound: It wants an embedded model that this machine lacks.
     """
     digest, artifact = read_hashed(Path(path))
@@ -77,7 +80,10 @@ def program_of(
     used = artifact.candidate.lms
     if unknown := used - set(artifact.lms) - set(lms or {}):
         raise ArtifactError(f"the program runs on LMs that it does not tell of: {', '.join(sorted(unknown))}")
-    others = {name: (lms or {}).get(name) or _made(artifact.lms[name], path, name) for name in used}
+    others = {
+        name: (lms or {}).get(name) or _own(module, artifact.lms[name]) or _made(artifact.lms[name], path, name)
+        for name in used
+    }
     made = artifact.candidate.apply(module, lm or _made(artifact.lm, path), others)
     made.origin = Origin(artifact.task, digest, _declared(artifact.report))
     return made
@@ -88,6 +94,19 @@ def _declared(report: Findings) -> float | None:
     kept = [rung for rung in report.rungs if rung.kept]
     held_out = (kept[-1].test or kept[-1].confirmed) if kept else None
     return held_out.low if held_out is not None and 0 <= held_out.low <= 1 else None
+
+
+def _own(module: dspy.Module, identity: dict[str, Any]) -> dspy.BaseLM | None:
+    """Finds an LM among those that the app's own class gives its predictors; where prompts go, the app has said."""
+    own = [predictor.lm for predictor in module.predictors() if predictor.lm is not None]
+    return next((lm for lm in own if _anywhere(lm_identity(lm)) == _anywhere(identity)), None)
+
+
+def _anywhere(identity: dict[str, Any]) -> str:
+    settings = identity.get("settings")
+    if isinstance(settings, dict):
+        settings = {name: value for name, value in settings.items() if name not in ("api_base", "base_url")}
+    return json.dumps({**identity, "settings": settings or {}}, sort_keys=True, default=repr)
 
 
 def _made(identity: dict[str, Any], path: Path | None, name: str = "") -> dspy.BaseLM:

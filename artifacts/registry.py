@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,7 +18,10 @@ from ..lms.files import replace_bytes, replace_text
 from .artifact import Artifact, read_hashed
 from .weights import put_beside, sought_beside
 
-__all__ = ["DEFAULT_REGISTRY", "Move", "Registry", "Version"]
+if TYPE_CHECKING:  # an app whose program has no weights of its own does without numpy
+    from ..lms.adapters import Adapter
+
+__all__ = ["DEFAULT_REGISTRY", "Move", "Registry", "Version", "check_no_version"]
 
 DEFAULT_REGISTRY = Path(".progspace/registry")
 
@@ -98,7 +102,7 @@ class Registry:
         self._clock = clock
 
     def add(self, path: str | Path, *, tags: Sequence[str] = (), parent: str | None = None, note: str = "") -> Version:
-        """Keeps a copy of an artifact, with its trained weights; one that is kept already is only tagged.
+        """Keeps a copy of an artifact, with its trained weights; one that is kept already, and whole, is only tagged.
 
         Args:
             path: The file that ``compiled.save`` wrote.
@@ -115,7 +119,10 @@ class Registry:
             _check_tag(tag)
         name, artifact = read_hashed(source)
         with self._changing() as index:
-            if name not in index.versions:
+            if name in index.versions:
+                if not self._whole(name, artifact):
+                    self._keep(source, name, artifact)
+            else:
                 from_ = self._found(index, parent) if parent is not None else None
                 if from_ is None and tags and (before := _standing(index.tags.get(tags[0], []))):
                     from_ = before[-1]
@@ -206,12 +213,7 @@ class Registry:
 
     def _keep(self, source: Path, name: str, artifact: Artifact) -> None:
         target = self._file(name)
-        engines = [lm.get("engine") for lm in (artifact.lm, *artifact.lms.values())]
-        adapters = {
-            str(engine["adapter"]): sought_beside(source, engine)
-            for engine in engines
-            if isinstance(engine, dict) and engine.get("adapter")
-        }
+        adapters = _adapters(source, artifact)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             put_beside(target, adapters)
@@ -219,6 +221,13 @@ class Registry:
         except OSError as error:
             raise ArtifactError(f"{target}: cannot be written ({error.strerror or error})") from error
         self._checked(name)
+
+    def _whole(self, name: str, artifact: Artifact) -> bool:
+        try:
+            _adapters(self._checked(name), artifact)
+        except ArtifactError:
+            return False
+        return True
 
     def _checked(self, name: str) -> Path:
         path = self._file(name)
@@ -307,6 +316,32 @@ def _standing(moves: Sequence[Move]) -> list[str]:
         else:
             standing.append(move.version)
     return standing
+
+
+def _adapters(path: Path, artifact: Artifact) -> dict[str, Adapter]:
+    """The trained weights beside an artifact, by their hash."""
+    engines = [lm.get("engine") for lm in (artifact.lm, *artifact.lms.values())]
+    return {
+        str(engine["adapter"]): sought_beside(path, engine)
+        for engine in engines
+        if isinstance(engine, dict) and engine.get("adapter")
+    }
+
+
+def check_no_version(path: str | Path) -> None:
+    """Refuses to have a file written over that a registry keeps: what is added is never changed.
+
+    Raises:
+        ArtifactError: It is a version, or a link to one.
+    """
+    file = Path(os.path.realpath(path))
+    name, folder = file.name.removesuffix(".progspace.json"), file.parent.parent
+    registry = Registry(folder)
+    if re.fullmatch("[0-9a-f]{64}", name) and file == registry._file(name) and registry._index.exists():
+        raise ArtifactError(
+            f"{path}: it is a version that the registry {folder} keeps, and never changes: "
+            "write elsewhere and add that, registry.add(path, tags=[…]); or ps.recompile('@TAG', …), which adds its own"
+        )
 
 
 def _check_tag(tag: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ def put_beside(artifact: Path, adapters: Mapping[str, Adapter]) -> None:
     from ..lms.adapters import read_adapter
 
     for adapter in adapters.values():
-        path = _beside(artifact, adapter.sha256)
+        path = _beside(_linked(artifact), adapter.sha256)
         try:
             read_adapter(adapter.path, adapter.sha256)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +58,8 @@ def sought_beside(artifact: Path, engine: Mapping[str, Any]) -> Adapter:
     sha256 = str(engine.get("adapter"))
     path = _beside(artifact, sha256)
     if not path.exists():
+        path = _beside(_linked(artifact), sha256)
+    if not path.exists():
         raise ArtifactError(
             f"{artifact}: its trained weights are missing: {path.name} must stand beside it; or give an LM that has "
             f"them: ps.load(path, lm=ps.lm('local:{engine.get('model')}', adapter='/path/to/{path.name}'))"
@@ -65,6 +68,11 @@ def sought_beside(artifact: Path, engine: Mapping[str, Any]) -> Adapter:
         return read_adapter(path, sha256)
     except LMError as error:
         raise ArtifactError(f"{artifact}: its trained weights are not as they were saved: {error}") from error
+
+
+def _linked(artifact: Path) -> Path:
+    """What a link points to; the weights go where the artifact goes."""
+    return Path(os.path.realpath(artifact))
 
 
 def _beside(artifact: Path, sha256: str) -> Path:

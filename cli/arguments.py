@@ -7,17 +7,21 @@ import importlib.util
 import json
 import re
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console, RenderableType
 
-from ..errors import DataError
+from ..errors import DataError, ProgspaceError
 
 __all__ = [
     "DEFAULT_STORE",
     "AlphaOption",
+    "ArtifactArgument",
     "BaseUrlOption",
     "DataOption",
     "HostOption",
@@ -56,6 +60,7 @@ TaskArgument = Annotated[
         "published benchmark's file: `bbh:FILE`, `gsm8k:FILE`, `squad:FILE`."
     ),
 ]
+ArtifactArgument = Annotated[str, typer.Argument(help="A `.progspace.json` artifact, or `@TAG` of the registry.")]
 ProgramArgument = Annotated[
     str,
     typer.Argument(
@@ -127,7 +132,10 @@ def find_lm(name: str, base_url: str | None) -> Any:
     """Finds an LM by its name."""
     from ..lms.factory import lm
 
-    return lm(name, base_url=base_url)
+    try:
+        return lm(name, base_url=base_url)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def find_other_lm(name: str | None, base_url: str | None) -> Any:
@@ -167,15 +175,22 @@ def find_task(reference: str) -> Any:
         module = _module_of_file(Path(place))
     else:
         sys.path.insert(0, str(Path.cwd()))
-        try:
-            module = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise DataError(f"{place}: no such module ({error})") from error
+        with _of_the_users(place):
+            try:
+                module = importlib.import_module(place)
+            except ModuleNotFoundError as error:
+                if error.name and not f"{place}.".startswith(
+                    f"{error.name}."
+                ):  # one that the user's own module imports
+                    raise
+                raise DataError(f"{place}: no such module ({error})") from error
     found = getattr(module, name, None)
     if callable(found) and not isinstance(found, Task):
-        found = found()
+        with _of_the_users(f"{place}: {name}()"):
+            found = found()
     if not isinstance(found, Task):
-        known = ", ".join(key for key, value in vars(module).items() if isinstance(value, Task)) or "none"
+        known = ", ".join(key for key, value in vars(module).items() if isinstance(value, Task))
+        known = known or "none (a function that makes one serves as well)"
         raise DataError(f"{place}: {name!r} is not a progspace Task; tasks in it: {known}")
     return found
 
@@ -189,8 +204,26 @@ def _module_of_file(path: Path) -> Any:
         raise DataError(f"{path}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        with _of_the_users(str(path)):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]  # half made, it would be taken for whole
+        raise
     return module
+
+
+@contextmanager
+def _of_the_users(place: str) -> Iterator[None]:
+    """Tells an error of the user's own code in a line, and where it is: a traceback ends with the status of *worse*."""
+    try:
+        yield
+    except ProgspaceError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        at = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+        raise DataError(f"{place}: {type(error).__name__}: {error}{at}") from error
 
 
 def find_program(reference: str, task: Any, lm: Any) -> Any:
@@ -209,6 +242,13 @@ def artifact_path(reference: str) -> Path:
     from ..artifacts.registry import Registry
 
     return Registry().path(reference[1:])
+
+
+def target(path: Path) -> Path:
+    """Gives where something is to be written; a directory is refused before anything is paid for."""
+    if path.is_dir():
+        raise DataError(f"{path}: a directory; name a file in it")
+    return path
 
 
 def given(fields: list[str]) -> dict[str, str]:

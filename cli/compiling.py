@@ -23,6 +23,7 @@ from .arguments import (
     find_task,
     given,
     show,
+    target,
 )
 
 __all__ = ["add_compile"]
@@ -95,7 +96,8 @@ def compile(  # noqa: A001
     if finetune:
         chosen = _with_finetuning(chosen, progress, yes)
     make_race = race_maker(race or DEFAULT_RACE)
-    target = out or Path(f"{loaded.name}.progspace.json")
+    place = target(out or Path(f"{loaded.name}.progspace.json"))
+    page = None if html is None else target(html)
     spend = {"calls": calls, "tokens": tokens, "usd": usd, "minutes": minutes}
     budget = Budget(**spend) if any(spend.values()) else Budget(calls=2000)  # type: ignore[arg-type]
     if dry_run:
@@ -118,9 +120,9 @@ def compile(  # noqa: A001
             )
     except KeyboardInterrupt:
         _interrupted(progress, store)
-    path = compiled.save(target)
-    if html is not None:
-        compiled.report.to_html(html)
+    path = compiled.save(place)
+    if page is not None:
+        compiled.report.to_html(page)
     show({"artifact": str(path), "report": compiled.report.to_dict()}, report_view(compiled.report), as_json)
     progress.console.print(f"saved: {path}", highlight=False)
 
@@ -155,7 +157,9 @@ def _objectives(limits: list[str] | None, sure: float) -> Any:
 
     try:
         return Objectives(limits={name: float(value) for name, value in given(limits or []).items()}, sure=sure)
-    except (ValidationError, ValueError) as error:
+    except ValidationError as error:
+        raise DataError(f"--limit: {error.errors()[0]['msg']}") from error
+    except ValueError as error:
         raise DataError(f"--limit: {error}") from error
 
 

@@ -60,7 +60,7 @@ def feedback(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            "--label", help="What an output should have been, `field=value`; scores it where outputs are kept."
+            "--label", help="What an output should have been, `field=value`; scores it where outputs are kept whole."
         ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
@@ -77,7 +77,7 @@ def feedback(
     if wrong := [name for name, equals, _ in pairs if not (name and equals)]:
         raise DataError(f"{wrong[0]!r} is not of the form field=value", field="--label")
     told = tell(trace, store=store, score=score, labels={name: value for name, _, value in pairs})
-    scored = "has no score: its outputs were not kept" if told.score is None else f"has the score {told.score:g}"
+    scored = "has no score: its outputs were not kept whole" if told.score is None else f"has the score {told.score:g}"
     show({"trace": told.id, "score": told.score, "labels": dict(told.labels)}, Text(f"{told.id} {scored}"), as_json)
 
 

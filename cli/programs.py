@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import DataError
+from ..errors import DataError, ProgramError, ProgspaceError
 from .arguments import (
     DEFAULT_STORE,
+    ArtifactArgument,
     BaseUrlOption,
     JsonOption,
     LmOption,
@@ -22,6 +22,7 @@ from .arguments import (
     StoreOption,
     TaskArgument,
     WorkersOption,
+    artifact_path,
     find_lm,
     find_other_lm,
     find_program,
@@ -73,7 +74,7 @@ def evaluate(
 
 
 def inspect(
-    what: Annotated[str, typer.Argument(help="A `.progspace.json` artifact, or a task.")],
+    what: Annotated[str, typer.Argument(help="A `.progspace.json` artifact, `@TAG` of the registry, or a task.")],
     lm: Annotated[
         str | None, typer.Option("--lm", help="Show a task's choices on this LM; by default on one that can do all.")
     ] = None,
@@ -86,10 +87,10 @@ def inspect(
     """
     from ..inspection import artifact_view, task_document, task_view
 
-    if what.endswith(".json"):
+    if what.startswith("@") or what.endswith(".json"):
         from ..artifacts.artifact import read_artifact
 
-        artifact = read_artifact(Path(what))
+        artifact = read_artifact(artifact_path(what))
         show(artifact.model_dump(mode="json"), artifact_view(artifact), as_json)
     else:
         loaded, model = find_task(what), find_lm(lm, base_url) if lm else None
@@ -97,7 +98,7 @@ def inspect(
 
 
 def run(
-    artifact: Annotated[Path, typer.Argument(help="A `.progspace.json` artifact.")],
+    artifact: ArtifactArgument,
     fields: Annotated[
         list[str] | None,
         typer.Argument(
@@ -115,22 +116,42 @@ def run(
     from dspy.adapters.utils import serialize_for_json
 
     from ..artifacts.load import load
+    from ..evaluation.judging import told
 
-    program = load(artifact, lm=find_other_lm(lm, base_url))
+    program = load(artifact_path(artifact), lm=find_other_lm(lm, base_url))
     rows = (
         [given(fields)]
         if fields
         else [_json_row(line, number) for number, line in enumerate(sys.stdin, 1) if line.strip()]
     )
     wanted = [name for predictor in program.predictors() for name in predictor.signature.output_fields]
-    for row in rows:
-        outputs = serialize_for_json(program(**row).toDict())
+    for number, row in enumerate(rows, 1):
+        _check_inputs(program, row, None if fields else number)
+        try:
+            outputs = serialize_for_json(program(**row).toDict())
+        except ProgspaceError:
+            raise
+        except Exception as error:  # an LM's, or of an answer that cannot be read
+            raise ProgramError(f"{'' if fields else f'row {number}: '}no answer: {told(error)}") from error
         shown = {name: value for name, value in outputs.items() if name in wanted} or outputs
         if as_json or not fields:
             sys.stdout.write(json.dumps(shown, ensure_ascii=False) + "\n")
         else:
             for name, value in shown.items():
                 sys.stdout.write(f"{name}: {value}\n")
+
+
+def _check_inputs(program: Any, row: dict[str, Any], number: int | None) -> None:
+    from ..serving.interface import interface_of
+
+    try:
+        schema = interface_of(program).inputs.json_schema()
+    except ProgramError:  # its inputs have no names
+        return
+    names = list(schema.get("properties", {}))
+    for name in (*(set(row) - set(names)), *(set(schema.get("required", ())) - set(row))):
+        problem = "the program has no such input" if name in row else "is missing"
+        raise DataError(f"{problem}; its inputs are {', '.join(names)}", field=name, row=number)
 
 
 def _json_row(line: str, number: int) -> dict[str, Any]:

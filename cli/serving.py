@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ import typer
 from ..errors import ProgramError
 from .arguments import (
     DEFAULT_STORE,
+    ArtifactArgument,
     BaseUrlOption,
     HostOption,
     InsecureOption,
@@ -19,6 +19,7 @@ from .arguments import (
     OtherLmOption,
     PortOption,
     StoreOption,
+    artifact_path,
     find_other_lm,
     find_strangeness,
 )
@@ -34,7 +35,7 @@ def add_serving(app: typer.Typer) -> None:
 
 
 def serve(
-    artifact: Annotated[Path, typer.Argument(help="A `.progspace.json` artifact.")],
+    artifact: ArtifactArgument,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     lm: OtherLmOption = None,
@@ -72,9 +73,10 @@ def serve(
     from ..serving.guard import guarded
 
     key = os.environ.get(KEY) or None
-    digest, read = read_hashed(artifact)
+    path = artifact_path(artifact)
+    digest, read = read_hashed(path)
     model = find_other_lm(lm, base_url)
-    program: Any = guarded(program_of(read, lm=model, path=artifact, digest=digest), retries=retries)
+    program: Any = guarded(program_of(read, lm=model, path=path, digest=digest), retries=retries)
     if (content or known) and not watch:
         raise ProgramError("--content and --known say what --watch keeps: give both")
     if watch:

@@ -123,7 +123,10 @@ def import_(
 def check(
     store: StoreOption = DEFAULT_STORE,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete damaged rows; a search that needs them buys them again.")
+        bool,
+        typer.Option(
+            "--delete", help="Delete damaged rows; a search that needs them buys them again, a trace of a call is lost."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

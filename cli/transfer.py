@@ -96,7 +96,7 @@ def transfer(
             data=data, rows=rows, alpha=alpha, store=store, seed=seed, test_rows=test_rows, workers=workers,
             progress=progress,
         )  # fmt: skip
-    saved = done.compiled.save(out or _beside(path, model))
+    saved = done.compiled.save(out or _beside(Path(artifact.removeprefix("@")), model))
     view = Group(_parts(done), *map(Text, done.lines), report_view(done.compiled.report))
     show({"artifact": str(saved), **done.to_dict()}, view, as_json)
     progress.console.print(f"saved: {saved}", highlight=False)

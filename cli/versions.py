@@ -66,7 +66,12 @@ def _told(version: Version, tags: dict[str, str]) -> dict[str, Any]:
 
 @registry_app.command("add")
 def add(
-    artifact: Annotated[Path, typer.Argument(help="A `.progspace.json` artifact; a copy of it is kept.")],
+    artifact: Annotated[
+        str,
+        typer.Argument(
+            help="A `.progspace.json` artifact, of which a copy is kept; or `@TAG` of `.progspace/registry`."
+        ),
+    ],
     tag: Annotated[list[str] | None, typer.Option("--tag", help="A name that points at it: `prod`.")] = None,
     parent: Annotated[
         str | None, typer.Option("--parent", help="The version that it came from; by default what the tag named.")
@@ -80,7 +85,7 @@ def add(
     Example: `progspace registry add sentiment.progspace.json --tag prod`
     """
     registry = _registry(folder)
-    version = registry.add(artifact, tags=tag or [], parent=parent, note=note)
+    version = registry.add(artifact_path(artifact), tags=tag or [], parent=parent, note=note)
     _show_versions([version], registry.tags(), as_json)
 
 
@@ -221,7 +226,13 @@ def diff(
 
 
 def recompile(
-    artifact: Annotated[Path, typer.Argument(help="The `.progspace.json` artifact in use; a better one replaces it.")],
+    artifact: Annotated[
+        str,
+        typer.Argument(
+            help="The `.progspace.json` artifact in use, which a better one replaces; or `@TAG` of the registry, "
+            "which comes to name a better one."
+        ),
+    ],
     task: TaskArgument,
     data: Annotated[
         Path | None, typer.Option("--data", help="New labelled rows: `.jsonl`, `.json`, `.csv`, `.parquet`.")
@@ -245,7 +256,7 @@ def recompile(
     """Compiles a program anew with further rows; the new one takes the old one's place only if that is no loss.
 
     Half of the new rows are kept back. On them the new program must be no worse than the old one, within the margin,
-    and better on one at least; else the file stays as it is. The status is 0 either way.
+    and better on one at least; else the file, or the tag, stays as it is. The status is 0 either way.
 
     Example: `progspace recompile sentiment.progspace.json sentiment --traces --margin 0.02`
     """
@@ -260,7 +271,8 @@ def recompile(
             alpha=alpha, budget=Budget(calls=calls), store=store, seed=seed, test_rows=test_rows, workers=workers,
             progress=progress,
         )  # fmt: skip
-    said = [*done.lines, f"{artifact} {'was replaced' if done.replaced else 'stays as it is'}."]
+    moved = "names the new one now" if artifact.startswith("@") else "was replaced"
+    said = [*done.lines, f"{artifact} {moved if done.replaced else 'stays as it is'}."]
     document = {
         "replaced": done.replaced,
         "why": done.why,

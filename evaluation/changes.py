@@ -20,6 +20,7 @@ _SHIFTS = np.array([0.05, 0.1, 0.2, 0.4])
 """Falls of the mean that are bet on, each with some of the capital; falls in between are found almost as well."""
 _SHARES = np.array([0.2, 0.4, 0.2, 0.2])
 _LEAST = 1e-3  # a mean that a fall is never taken to reach
+_MOST = 1 - 1e-9  # a reference of 1: beside it any other value would be impossible, whatever came before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Detector:
         means = np.broadcast_to(np.asarray(reference, np.float64), (streams,))
         if not ((means > 0) & (means <= 1)).all():
             raise ValueError("a reference is more than 0 and at most 1")
-        self._means = np.minimum(means, 1 - 1e-9)
+        self._means = np.minimum(means, _MOST)
         fallen = np.maximum(self._means[:, None] - _SHIFTS, np.minimum(_LEAST, self._means[:, None] / 2))
         self._bets = (self._means[:, None] - fallen) / (self._means * (1 - self._means))[:, None]
         self.restart()
@@ -186,7 +187,7 @@ def alarms(
         evidence = detector.step(row)
         if evidence.mean() >= threshold:
             best = int(np.argmax(evidence))
-            since = _change(rows[start : index + 1, best], None if least is None else float(least[best]))
+            since = _change(rows[start : index + 1, best], None if least is None else min(float(least[best]), _MOST))
             yield Alarm(index, start + since, direction)
             detector.restart()
             start = index + 1

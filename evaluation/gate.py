@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
-from ..errors import DataError
+from ..errors import DataError, ProgramError
 from ..lms.budget import Budget
 from ..programs.task import Task
 from ..store.database import Store
 from . import numbers
-from .evaluation import Comparison
+from .evaluation import Comparison, check_cells, compare_cells
 from .executor import Workers
-from .noninferiority import GateVerdict, NonInferiority, noninferiority
-from .scoring import DEFAULT_STORE, compare
+from .noninferiority import GateVerdict, NonInferiority, check_margin, noninferiority
+from .scoring import DEFAULT_STORE, run_both
 from .shown import Shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Change", "Gate", "changes", "gate", "judge_comparison"]
+__all__ = ["Change", "Gate", "changes", "check_gate", "gate", "judge_comparison"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,8 @@ def gate(
 ) -> Gate:
     """Tells whether a new program is no worse than an old one on a task; what is in the store costs nothing.
 
-    The other arguments, and the errors, are those of `progspace.compare`.
+    The other arguments, and the errors, are those of `progspace.compare`; but a program that fails on every example
+    scores 0 on each, as on any other that it fails on, if the other program does not fail on every one as well.
 
     Args:
         new: The program that wants to take the old one's place.
@@ -160,12 +161,34 @@ def gate(
 
     Raises:
         DataError: The margin or alpha is out of range; or an error of the data.
+        ProgramError: Both programs fail on every example.
     """
-    compared = compare(
-        new, old, task, lm=lm, split=split, data=data, store=store, budget=budget, workers=workers, seed=seed,
-        names=names,
-    )  # fmt: skip
+    check_gate(margin, alpha)
+    examples, cells = run_both(
+        new, old, task, lm=lm, split=split, data=data, store=store, budget=budget, workers=workers, seed=seed
+    )
+    broken: list[str] = []
+    for own, name in zip(cells, names, strict=True):
+        try:
+            check_cells(own, name)
+        except ProgramError as error:
+            broken.append(str(error))
+    if len(broken) == len(names):
+        raise ProgramError("; ".join(broken))
+    compared = compare_cells(*cells, examples, names=names, seed=seed)
     return judge_comparison(compared, margin=margin, alpha=alpha, seed=seed)
+
+
+def check_gate(margin: float, alpha: float) -> None:
+    """Refuses a margin or an alpha that a gate cannot judge by, before anything is paid for.
+
+    Raises:
+        DataError: One of them is out of range.
+    """
+    try:
+        check_margin(margin, alpha)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def judge_comparison(comparison: Comparison, *, margin: float = 0.01, alpha: float = 0.05, seed: int = 0) -> Gate:
@@ -174,14 +197,10 @@ def judge_comparison(comparison: Comparison, *, margin: float = 0.01, alpha: flo
     Raises:
         DataError: The margin or alpha is out of range.
     """
+    check_gate(margin, alpha)
     pairs = list(zip(comparison.a.rows, comparison.b.rows, strict=True))
     scored = [(new.score, old.score) for new, old in pairs if new.score is not None and old.score is not None]
-    try:
-        test = noninferiority(
-            [new for new, _ in scored], [old for _, old in scored], margin=margin, alpha=alpha, seed=seed
-        )
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    test = noninferiority([new for new, _ in scored], [old for _, old in scored], margin=margin, alpha=alpha, seed=seed)
     verdict, why, unanswered = test.verdict, test.why, len(pairs) - len(scored)
     if comparison.same:
         verdict, why = "no worse", "both are one program"

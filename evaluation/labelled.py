@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import dspy
+from pydantic import TypeAdapter, ValidationError
 
 from ..errors import DataError
 from ..programs.examples import inputs_hash
@@ -120,13 +122,13 @@ def _row(task: Task, trace: Trace, wanted: Sequence[str], closed: Mapping[str, s
     if any(told.get(field) is None for field in wanted):
         return "without all of the labels" if trace.labels else "with a score that names no label"
     values = {name: value for name, value in trace.inputs.items() if name in task.inputs}
+    kinds = {field: task.outputs.get(field) for field in wanted}
     try:
-        (row,) = task.read([{**values, **{field: told[field] for field in wanted}}])
-    except DataError:
+        (row,) = task.read([{**values, **{field: _typed(told[field], kinds[field]) for field in wanted}}])
+    except (DataError, ValueError):
         return "with values that the task does not have"
     if trace.labels:
         return row
-    kinds = {field: task.outputs.get(field) for field in wanted}
     if trace.score == 1 and all(
         choices_of(kind) or kind in _PROVEN or str(row[field]) in closed[field] for field, kind in kinds.items()
     ):
@@ -136,3 +138,20 @@ def _row(task: Task, trace: Trace, wanted: Sequence[str], closed: Mapping[str, s
         row[wanted[0]] = choices[row[wanted[0]] == choices[0]]
         return row
     return "with a score that names no label"
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """Gives a label in its field's type where it was told as text, as the command line tells lists and objects.
+
+    Raises:
+        ValidationError: The text is no value of the type.
+    """
+    if not isinstance(value, str) or kind is None or kind in (str, *_PROVEN) or choices_of(kind):
+        return value  # `Task.read` reads choices and numbers
+    adapter = TypeAdapter[Any](kind)
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        adapter.validate_json(value)
+        return json.loads(value)  # as in a row of a file
+    return value

@@ -15,7 +15,7 @@ from scipy import optimize, stats
 from . import numbers
 from .statistics import Interval, is_binary, paired_scores, sign_flip, span_of
 
-__all__ = ["POWER", "GateVerdict", "NonInferiority", "noninferiority", "score_interval"]
+__all__ = ["POWER", "GateVerdict", "NonInferiority", "check_margin", "noninferiority", "score_interval"]
 
 GateVerdict = Literal["no worse", "worse", "cannot tell"]
 
@@ -23,6 +23,7 @@ POWER = 0.8
 """How often the rows that are said to be needed would tell."""
 _EXACT = 1000  # rows up to which every table is summed; beyond, the score test's error is within a few thousandths
 _NUISANCE = 60  # shares of disagreement that are tried for the least favourable one
+_ROUNDING = 1e-12
 _FEW = 10  # rows that differ, below which graded scores have no spread to trust
 
 Array = NDArray[np.float64]
@@ -80,7 +81,9 @@ def noninferiority(
 
     Other scores: Student's t of the paired differences, whose error is about alpha (more where all that differs are
     equal losses on few rows). Where fewer than 10 rows differ, each loss counts as the largest that there can be, and
-    the share of losses is tested exactly; ``worse`` is then the sign-flip test.
+    the share of losses is tested exactly; ``worse`` is then the sign-flip test. Where all rows differ by as much, both
+    are tested exactly: rows that differ otherwise, none of which was met, count as the largest losses, or gains, that
+    there can be.
 
     Args:
         new: Scores of the new program.
@@ -98,12 +101,10 @@ def noninferiority(
     >>> noninferiority([1] * 9 + [0], [1] * 9 + [0]).verdict
     'cannot tell'
     """
-    if not 0 < margin < 1:
-        raise ValueError(f"the margin is a loss of the score between 0 and 1, as 0.01 is; it is {margin}")
-    if not 0 < alpha < 0.5:
-        raise ValueError(f"alpha is the error of a verdict, between 0 and 0.5; it is {alpha}")
+    check_margin(margin, alpha)
     first, second, differences = paired_scores(new, old)
     n, difference = int(differences.size), float(differences.mean())
+    often = f"to tell {numbers.percent(POWER)} of the time"
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     if is_binary(first) and is_binary(second):
         p_no_worse, method = _loss_p_value(n, wins, losses, margin)
@@ -111,19 +112,34 @@ def noninferiority(
         interval = score_interval(n, wins, losses, level=1 - 2 * alpha)
         share = (wins + losses + 1) / (n + 2)  # none seen is not none
         needed = [_binary_rows(true, share, margin, alpha) for true in (0.0, difference)]
-        reckoned = f"by the score test's normal approximation, with the two disagreeing on {numbers.percent(share)}"
+        reckoned = (
+            f"by the score test's normal approximation, with the two disagreeing on {numbers.percent(share)}, {often}"
+        )
     else:
         span = span_of(np.concatenate([first, second]))
-        if wins + losses < _FEW:
-            p_no_worse, method = float(stats.binom.cdf(losses, n, min(1.0, margin / span))), "exact test of the losses"
-            two_sided = sign_flip(differences, seed)
-            p_worse = two_sided / 2 if difference < 0 else 1 - two_sided / 2
+        if np.allclose(differences, difference, rtol=_ROUNDING, atol=_ROUNDING):
+            p_no_worse, p_worse = (math.exp(-n * told) for told in _told_by_a_row(difference, margin, span))
+            method, interval = "exact test of equal differences", _equal_interval(n, difference, span, alpha)
+            needed = [_equal_rows(true, margin, span, alpha) for true in (0.0, difference)]
+            reckoned = "by the exact test, if all rows differ by as much"
         else:
-            p_no_worse, p_worse, method = *_student(differences, margin), "Student's t"
-        spread = max(float(differences.std(ddof=1)) if n > 1 else 0.0, span / (n + 2))
-        interval = _t_interval(differences, spread, 1 - 2 * alpha)
-        needed = [_graded_rows(true, spread, margin, alpha) for true in (0.0, difference)]
-        reckoned = f"by the normal approximation, with differences that spread by {spread:.3f}"
+            spread = max(float(differences.std(ddof=1)), span / (n + 2))
+            interval = _t_interval(differences, spread, 1 - 2 * alpha)
+            needed = [_graded_rows(true, spread, margin, alpha) for true in (0.0, difference)]
+            if wins + losses < _FEW:
+                p_no_worse, method = float(stats.binom.cdf(losses, n, margin / span)), "exact test of the losses"
+                two_sided = sign_flip(differences, seed)
+                p_worse = two_sided / 2 if difference < 0 else 1 - two_sided / 2
+                share = (wins + losses + 1) / (n + 2)
+                lost = (share / 2, (losses + 0.5) / (n + 2))
+                needed = [
+                    _few_rows(each, share, margin / span, alpha) or max(math.ceil(_FEW / share), rows)
+                    for each, rows in zip(lost, needed, strict=True)
+                ]
+                reckoned = f"by the exact test of the losses, or Student's t where {_FEW} rows differ, {often}"
+            else:
+                p_no_worse, p_worse, method = *_student(differences, margin), "Student's t"
+                reckoned = f"by the normal approximation, with differences that spread by {spread:.3f}, {often}"
     verdict: GateVerdict = "no worse" if p_no_worse <= alpha else "worse" if p_worse <= alpha else "cannot tell"
     return NonInferiority(
         verdict=verdict,
@@ -139,9 +155,21 @@ def noninferiority(
         method=method,
         rows_if_alike=needed[0],
         rows_if_measured=needed[1],
-        reckoned=f"{reckoned}, to tell {numbers.percent(POWER)} of the time",
+        reckoned=reckoned,
         why=_why(verdict, margin, alpha),
     )
+
+
+def check_margin(margin: float, alpha: float) -> None:
+    """Refuses a margin or an alpha that no verdict can be read with.
+
+    Raises:
+        ValueError: One of them is out of range.
+    """
+    if not 0 < margin < 1:
+        raise ValueError(f"the margin is a loss of the score between 0 and 1, as 0.01 is; it is {margin}")
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha is the error of a verdict, between 0 and 0.5; it is {alpha}")
 
 
 def _why(verdict: GateVerdict, margin: float, alpha: float) -> str:
@@ -242,10 +270,47 @@ def _graded_rows(true: float, spread: float, margin: float, alpha: float) -> int
     return math.ceil((quantiles * spread / max(true + margin, -true)) ** 2)
 
 
+def _few_rows(lost: float, share: float, margin: float, alpha: float) -> int | None:
+    """Rows with which the exact test of the losses tells; None where too many differ by then.
+
+    Args:
+        lost: The share of rows that are lost.
+        share: The share of rows that differ.
+        margin: The share of losses that it tests.
+        alpha: Its error.
+    """
+    for losses in range(_FEW):  # with that many at most it tells: exact for none, else by Poisson's law
+        rows = float(stats.chi2.isf(alpha, 2 * (losses + 1))) / 2 / -math.log1p(-margin)
+        if rows * share > _FEW:
+            break
+        if stats.poisson.cdf(losses, rows * lost) >= POWER:
+            return math.ceil(rows)
+    return None
+
+
+def _told_by_a_row(difference: float, margin: float, span: float) -> tuple[float, float]:
+    """How much each of equal differences tells against a loss of the margin, and against no loss.
+
+    It is −log of the largest share of such rows with which there can be that loss, or none, where each other row loses,
+    or gains, the whole span.
+    """
+    return math.log1p(max(0.0, difference + margin) / (span - margin)), math.log1p(max(0.0, -difference) / span)
+
+
+def _equal_rows(difference: float, margin: float, span: float, alpha: float) -> int:
+    """Rows with which the exact test of equal differences tells."""
+    return math.ceil(-math.log(alpha) / max(_told_by_a_row(difference, margin, span)))
+
+
+def _equal_interval(n: int, difference: float, span: float, alpha: float) -> Interval:
+    """Inverts the exact test of equal differences."""
+    such = alpha ** (1 / n)  # the least share of rows that differ so
+    mean, others = such * difference, (1 - such) * span
+    return Interval(mean - others, mean + others, 1 - 2 * alpha, "exact")
+
+
 def _student(differences: Array, margin: float) -> tuple[float, float]:
     """One-sided p-values of a loss of the margin, and of no loss."""
-    if float(np.ptp(differences)) == 0:  # equal differences do not make it sure
-        return 1.0, 1.0
     kept = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
     return float(kept), float(stats.ttest_1samp(differences, 0.0, alternative="less").pvalue)
 

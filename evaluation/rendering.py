@@ -21,9 +21,9 @@ _COLUMNS = ("rung", "dev", "test", "95 %", "gain", "tokens", "calls", "s")
 def report_view(report: Findings) -> RenderableType:
     """The ladder as a table, and below it what it says."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
-    table.add_column("rung", overflow="fold", min_width=18, max_width=44)
+    table.add_column("rung", overflow="fold", min_width=8, max_width=44)
     for column in _COLUMNS[1:]:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", overflow="fold")  # cut off, a figure would be another one
     for rung in report.rungs:
         style = "bold" if rung is report.winner else None if rung.kept else "dim"
         table.add_row(*_rung_cells(rung), style=style)
@@ -150,9 +150,12 @@ def _interval(measured: Measured) -> Interval:
 
 def evaluation_view(evaluation: Evaluation, *, worst: int = 5) -> RenderableType:
     """The score of a program, what it cost, and some examples that went wrong."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     for column in ["program", "score", "95 %", "n", "failed", "errors", "calls", "tokens/example", "time/example"]:
-        table.add_column(column, justify="left" if column == "program" else "right")
+        table.add_column(
+            column, justify="left" if column == "program" else "right", overflow="fold",
+            no_wrap=column in ("score", "95 %"),
+        )  # fmt: skip
     table.add_row(
         evaluation.name,
         numbers.percent(evaluation.score),

@@ -17,6 +17,7 @@ from dspy.utils.exceptions import LMError as DspyLMError
 
 from ..errors import LMError, ProgspaceError
 from ..lms.journal import CALLS, ROLLOUT, CallRecord, JournaledLM, StrayCalls
+from ..lms.stopping import stopped as stopped_from_outside
 from ..lms.stopping import stopping_by
 from ..programs.examples import example_hash, plain_values
 from ..programs.metrics import metric_identity
@@ -107,7 +108,7 @@ def run_example(
     settings = {
         "lm": lm,
         "adapter": dspy.settings.adapter,
-        "trace": trace if traced else None,
+        "trace": trace,  # always a list, as DSPy's own is: BestOfN and Refine add to it
         "usage_tracker": StrayCalls(meter, f"{identity}:{key}:{repeat}:{traced}"),
         CALLS: calls,
         ROLLOUT: repeat,
@@ -146,7 +147,7 @@ def run_example(
         output_tokens=sum(call.output_tokens for call in made),
         seconds=seconds,
     )
-    return Run(cell, prediction, trace[:steps], transient, passages)
+    return Run(cell, prediction, trace[:steps] if traced else [], transient, passages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +190,11 @@ def run_cells(
 
     ``workers`` tells how many threads there shall be, and is asked again as runs end: a remote LM learns how much its
     endpoint grants. At most twice as many examples as threads wait at a time. When one raises, or the caller stops
-    listening, what has not begun is not begun, and requests that were sent are waited for: they are paid for.
+    listening, what has not begun is not begun, and requests that were sent are waited for: they are paid for. So it is
+    where `progspace.lms.stopping.stopping_by` stops it from outside.
 
     Raises:
+        LMError: It was stopped from outside.
         MetricError: The metric raised.
         BudgetExceeded: Nothing is left to spend.
     """
@@ -203,7 +206,7 @@ def run_cells(
 
     def work() -> None:
         try:
-            while room.acquire() and not stopped.is_set():
+            while room.acquire() and not stopped.is_set() and not stopped_from_outside():
                 with turn:
                     example = next(remaining, None)
                 if example is None:
@@ -244,6 +247,8 @@ def run_cells(
                 working += begin()
         if faults:
             raise faults[0]
+        if stopped_from_outside():
+            raise LMError("stopped before all examples were run", retryable=True)
     finally:
         stopped.set()
         room.release(max(1, len(threads)))

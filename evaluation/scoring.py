@@ -14,13 +14,14 @@ from ..lms.budget import Budget, Meter
 from ..programs.examples import deduplicate
 from ..programs.task import Task
 from ..store.database import Store, open_store
+from ..store.records import Cell
 from .batches import StoreBatches
 from .checks import check_at_least
 from .evaluation import Comparison, Evaluation, check_cells, compare_cells, evaluate_cells
 from .executor import Workers, executor_of
 from .matrix import Matrix
 
-__all__ = ["DEFAULT_STORE", "compare", "evaluate", "examples_of"]
+__all__ = ["DEFAULT_STORE", "compare", "evaluate", "examples_of", "run_both"]
 
 DEFAULT_STORE = ".progspace/store.db"
 
@@ -107,20 +108,38 @@ def compare(
     Returns:
         The difference of the first program's score and the second's, its interval and p-value, and who wins where.
     """
+    examples, cells = run_both(
+        a, b, task, lm=lm, split=split, data=data, store=store, budget=budget, workers=workers, seed=seed
+    )
+    for own, name in zip(cells, names, strict=True):
+        check_cells(own, name)
+    return compare_cells(*cells, examples, names=names, seed=seed)
+
+
+def run_both(
+    a: dspy.Module,
+    b: dspy.Module,
+    task: Task,
+    *,
+    lm: dspy.BaseLM,
+    split: str,
+    data: Any,
+    store: str | Path | Store,
+    budget: Budget | None,
+    workers: Workers,
+    seed: int,
+) -> tuple[Sequence[dspy.Example], tuple[list[Cell], list[Cell]]]:
+    """Gives the examples that two programs are compared on, and the cells of each; arguments are those of `compare`."""
     if not isinstance(store, Store):
         with open_store(store) as opened:
-            return compare(
-                a, b, task, lm=lm, split=split, store=opened, budget=budget, workers=workers, seed=seed, names=names,
-                data=data,
-            )  # fmt: skip
+            return run_both(
+                a, b, task, lm=lm, split=split, data=data, store=opened, budget=budget, workers=workers, seed=seed
+            )
     check_at_least(0, seed=seed)
     examples = examples_of(task, split, data)
     with executor_of(workers, store) as executor:
         matrix = Matrix.of(task, store, lm, Meter(budget), workers=executor)
-        cells = [matrix.fill(program, examples) for program in (a, b)]
-    for own, name in zip(cells, names, strict=True):
-        check_cells(own, name)
-    return compare_cells(cells[0], cells[1], examples, names=names, seed=seed)
+        return examples, (matrix.fill(a, examples), matrix.fill(b, examples))
 
 
 def examples_of(task: Task, split: str, data: Any = None) -> Sequence[dspy.Example]:
@@ -130,7 +149,7 @@ def examples_of(task: Task, split: str, data: Any = None) -> Sequence[dspy.Examp
         DataError: There is no such split, or the rows are not as they must be.
     """
     if data is not None:
-        return deduplicate(task.read(data))[0]
+        return deduplicate(task.read(data, labelled=True))[0]
     if split == "test":
         return task.unseal_test("evaluation")
     if split not in ("dev", "train"):

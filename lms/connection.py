@@ -42,6 +42,8 @@ class Connection:
         timeout: float = 120.0,
     ) -> None:
         self.base_url = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        if urlsplit(self.base_url).scheme not in ("http", "https"):
+            raise ValueError(f"base_url={self.base_url!r}: it begins with http:// or https://")
         if urlsplit(self.base_url).username is not None:
             raise ValueError("the base_url holds a user's name or password: give the key by api_key instead")
         self.keys = api_key if isinstance(api_key, Keys) else Keys(api_key)

@@ -14,7 +14,8 @@ def replace_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
 
     Args:
         path: Of the file; its folder must be there.
-        content: Its new content. What is there and no file, a pipe or a device, is written into.
+        content: Its new content. What is there and no file, a pipe or a device, is written into; where a link stands,
+            it is what the link points to that is replaced.
 
     Raises:
         OSError: The disk is full, the folder is missing, …; the old file is as it was.
@@ -23,13 +24,14 @@ def replace_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
     if file.exists() and not file.is_file():
         file.write_bytes(content)
         return file
-    scratch = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
+    target = Path(os.path.realpath(file))
+    scratch = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         with scratch.open("wb") as out:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())
-        scratch.replace(file)
+        scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)
     return file

@@ -11,20 +11,20 @@ from contextvars import ContextVar
 
 __all__ = ["pause", "stopped", "stopping_by"]
 
-_STOPPED: ContextVar[threading.Event | None] = ContextVar("progspace_stopped", default=None)
+_STOPPED: ContextVar[tuple[threading.Event, ...]] = ContextVar("progspace_stopped", default=())
 _GLANCE = 0.2  # seconds
 
 
 @contextmanager
 def stopping_by(event: threading.Event) -> Iterator[None]:
-    """Has calls made under it give up their pauses once the event is set.
+    """Has calls made under it give up their pauses once the event is set, or one that it stands under.
 
     >>> with stopping_by(event := threading.Event()):
     ...     event.set()
     ...     stopped()
     True
     """
-    token = _STOPPED.set(event)
+    token = _STOPPED.set((*_STOPPED.get(), event))
     try:
         yield
     finally:
@@ -33,8 +33,7 @@ def stopping_by(event: threading.Event) -> Iterator[None]:
 
 def stopped() -> bool:
     """Tells whether nothing more shall be waited for."""
-    event = _STOPPED.get()
-    return event is not None and event.is_set()
+    return any(event.is_set() for event in _STOPPED.get())
 
 
 async def pause(seconds: float) -> None:

@@ -230,7 +230,9 @@ def _streams(traces: Sequence[Trace], window: int, reference: float | None) -> l
         add("score", score, "down", known=reference, source="given")
     else:
         if promised:
-            add("score, against the promise", score, "down", known=promised, source="promised by the artifact")
+            # A promise is that version's which made it: others, before an upgrade, never promised as much.
+            kept: Callable[[Trace], float | None] = lambda trace: trace.score if trace.declared == promised else None  # noqa: E731
+            add("score, against the promise", kept, "down", known=promised, source="promised by the artifact")
         add("score", score, "down")
     for name, rate in _RATES.items():
         add(name, rate, "up")
@@ -286,7 +288,7 @@ def _stream(
         limit = np.quantile(worse[:start], 1 - _TAIL, method="higher")
         values = (worse > limit).astype(np.float64)
     changes = list[Change]()
-    if known is None or 0 < known < 1:
+    if known is None or 0 < known <= 1:
         tested, reference = bets or (values[start:], known)
         for alarm in alarms(tested, reference, direction=direction, false_alarms=FALSE_ALARMS, within=WITHIN):
             since, at = start + alarm.since, start + alarm.at

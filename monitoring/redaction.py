@@ -16,18 +16,23 @@ _PATTERNS = (
     # Keys as providers write them, and long runs of letters and digits, both in them, that no word is.
     ("[key]", re.compile(r"\b(?:sk|pk|rk|ghp|gho|xox[abp]|AKIA)[-_A-Za-z0-9]{12,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")),
     ("[key]", re.compile(r"\b(?=[A-Za-z0-9+/_-]*\d)(?=[A-Za-z0-9+/_-]*[A-Za-z])[A-Za-z0-9+/_-]{32,}={0,2}")),
-    ("[number]", re.compile(r"(?<![\w.,])\+?\(?\d(?:[ ()/.-]{0,2}\d){7,18}(?![\w])")),
+    # An IBAN: a country, two digits, and letters and digits of which six or more are digits.
+    ("[number]", re.compile(r"\b[A-Z]{2}\d{2}(?=(?:[A-Z ]{0,6}\d){6})(?: ?[A-Z0-9]){11,30}\b")),
+    ("[number]", re.compile(r"(?<!\w)\+?\(?\d(?:[ ()/.-]{0,2}\d){7,}(?!\w)")),
 )
+_LONG = 10**7  # the first whole number of eight digits: the pattern's
 
 
 def personal(field: str, value: Any) -> Any:  # noqa: ARG001 — a redaction's
-    """Takes out what looks like an e-mail address, a phone or card number, or a key.
+    """Takes out what looks like an e-mail address, a number of a phone, a card or an account, or a key.
 
     By patterns: a name or an address of a street stays, and a long number of any kind goes.
 
     >>> personal("text", "Write to ann@example.org or call +47 555 01 234.")
     'Write to [e-mail] or call [number].'
     """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "[number]" if abs(value) >= _LONG else value
     if not isinstance(value, str):
         return value
     for mark, pattern in _PATTERNS:

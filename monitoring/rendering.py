@@ -75,9 +75,7 @@ def traces_view(traces: Sequence[Trace]) -> RenderableType:
         return Text("no call has left a trace yet: ps.watch(program), or progspace serve --watch")
     table = Table(box=None, pad_edge=False)
     for name in ("id", "when", "program", "latency", "tokens", "score", ""):
-        table.add_column(
-            name, justify="right" if name in ("latency", "tokens", "score") else "left", no_wrap=name in ("id", "when")
-        )
+        table.add_column(name, justify="right" if name in ("latency", "tokens", "score") else "left", overflow="fold")
     for trace in traces:
         score = "" if trace.score is None else f"{trace.score:g}"
         tokens = count(trace.input_tokens + trace.output_tokens)

@@ -23,6 +23,7 @@ Signal = Callable[..., Any]
 """A metric that needs no label: takes an example of the inputs and a prediction, gives a number."""
 
 _LONGEST = 20_000  # characters of a text that is kept
+_NOTHING = {"inputs": None, "outputs": None, "whole": False, "outputs_whole": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +51,18 @@ class Keeping:
     def trace(self, call: Call) -> Trace:
         """Makes a trace. What a hook fails on is not kept; a signal that fails is left out."""
         outputs = _outputs(call.output)
-        content: dict[str, Any] = {"inputs": None, "outputs": None, "whole": False}
+        content: dict[str, Any] = dict(_NOTHING)
         error = None if call.error is None else type(call.error).__qualname__
         if self.content:
             try:
                 content["inputs"], whole = self._kept(call.inputs)
                 if outputs is not None:
-                    content["outputs"], also = self._kept(outputs)
-                    whole = whole and also
-                content["whole"] = whole
+                    content["outputs"], content["outputs_whole"] = self._kept(outputs)
+                content["whole"] = whole and (outputs is None or content["outputs_whole"])
                 if call.error is not None:
                     error = f"{error}: {self._kept({'error': str(call.error)})[0]['error']}"
             except Exception as failure:
-                content = {"inputs": None, "outputs": None, "whole": False}
+                content = dict(_NOTHING)
                 self.lose("content", failure)
         steps = list(call.steps)
         return Trace(

@@ -12,10 +12,11 @@ from typing import Any
 import dspy
 
 from ..errors import DataError
+from ..programs.examples import plain_values
 from ..programs.noting import mark, trace_id
 from ..programs.program import Program, acall
-from ..store.database import open_store
-from ..store.traces import Trace, put_feedback
+from ..store.database import Store, open_store
+from ..store.traces import Trace, put_feedback, read_traces
 from .recording import Call, recorded
 from .redaction import Redaction
 from .telemetry import Telemetry, is_wanted
@@ -58,8 +59,8 @@ def watch(
         signals: Metrics that need no label, by name: ``ps.metrics.groundedness()``, ``blocklist``, or any function of
             an example of the inputs and a prediction. They are called after the call, in the writer's thread.
         sample: The share of calls whose traces are stored.
-        keep_days: Older traces are deleted; None for no limit.
-        keep_rows: The oldest are deleted when there are more; None for no limit.
+        keep_days: Older traces of this name are deleted; None for no limit.
+        keep_rows: The oldest of this name are deleted when there are more; None for no limit.
         telemetry: Whether OpenTelemetry is told of each call (extra ``telemetry``): to the app's own providers, or else
             by OTLP to where the environment says. By default where it says so, as ``OTEL_EXPORTER_OTLP_ENDPOINT`` does.
 
@@ -82,14 +83,16 @@ def watch(
     if (keep_days is not None and keep_days <= 0) or (keep_rows is not None and keep_rows < 1):
         raise DataError("what is kept is more than 0 days, and 1 row or more; None for no limit")
     origin = _origin(program)
+    name = name or (origin.task if origin else type(_inner(program)).__name__)
     writer = Writer(
         store,
         sink=Telemetry if (is_wanted() if telemetry is None else telemetry) else None,
+        name=name,
         older_than=None if keep_days is None else keep_days * 86_400,
         rows=keep_rows,
     )
     keeping = Keeping(
-        name=name or (origin.task if origin else type(_inner(program)).__name__),
+        name=name,
         version=version or (origin.hash if origin else ""),
         declared=origin.declared if origin else None,
         content=content,
@@ -139,6 +142,8 @@ class Watched(dspy.Module):
     ) -> Trace | None:
         """Keeps what is said of a call later; as `feedback`, with a prediction, or the id of its trace.
 
+        Gives None where the call was not among the share that is stored.
+
         Raises:
             DataError: As `feedback`; or the prediction is none of a watched call.
             StoreError: It cannot be written.
@@ -149,7 +154,10 @@ class Watched(dspy.Module):
         if self._writer.where is None:
             raise DataError("traces of this program are stored nowhere: give ps.watch a store")
         self.flush()
-        return feedback(trace, store=self._writer.where, score=score, labels=labels)
+        with self._writer.opened() as store:
+            if not (self._is_sampled(trace) or read_traces(store, ids=[trace])):
+                return None
+            return _tell(store, trace, score, labels)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Waits until the traces of all calls so far are stored; tells whether they were in time (seconds)."""
@@ -167,7 +175,14 @@ class Watched(dspy.Module):
             with recorded(call):
                 yield call
         finally:
-            self._writer.put(call, self._keeping, stored=number.int < self._sample * 2**128)
+            self._writer.put(call, self._keeping, stored=self._is_sampled(call.id))
+
+    def _is_sampled(self, trace: str) -> bool:
+        """Ids are drawn evenly: they tell which calls are stored, also when somebody asks later."""
+        try:
+            return int(trace, 16) < self._sample * 2**128
+        except ValueError:
+            return True  # no id of ours: the store is asked
 
 
 def feedback(
@@ -179,7 +194,8 @@ def feedback(
 ) -> Trace:
     """Keeps what is said of a call later: a score between 0 and 1, or the right values of its outputs.
 
-    Where only labels are told, and the trace's outputs were kept, the score is 1 if they agree, else 0.
+    Where only labels are told, and the trace's outputs were kept whole, the score is 1 if they agree, else 0. A score
+    alone that is another than before takes back the labels of before.
 
     Args:
         trace: Its id: `Watched.trace_id` of the prediction, ``progspace traces``, or the header that ``progspace serve
@@ -189,11 +205,16 @@ def feedback(
         labels: By output field.
 
     Raises:
-        DataError: There is no such trace, nothing is said, or the score is out of range.
+        DataError: There is no such trace, nothing is said, the score is out of range, or a label cannot be written as
+            JSON.
         StoreError: The store cannot be opened or written.
     """
     with open_store(store) as opened:
-        return put_feedback(opened, trace, score=score, labels=labels or {})
+        return _tell(opened, trace, score, labels)
+
+
+def _tell(store: Store, trace: str, score: float | None, labels: Mapping[str, Any] | None) -> Trace:
+    return put_feedback(store, trace, score=score, labels=plain_values(labels or {}))
 
 
 def _marked(call: Call) -> Any:

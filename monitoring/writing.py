@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,9 @@ _BATCH = 500
 _GATHERING = 0.25  # seconds in which a batch comes together
 _THINNING = 600.0  # seconds between two times that what is old is deleted
 _CLOSING = 10.0  # seconds
+_IN_MEMORY = (":memory:", "sqlite:///:memory:")
+_TOLD = ("queue", "closed", "store", "telemetry")
+"""Losses whose error the log tells in full. What a hook or a signal raises may hold what it was given."""
 
 
 class Kept(Protocol):
@@ -73,12 +76,14 @@ class Writer:
         where: The store; None for none.
         sink: Makes one of spans and metrics; is given `lose`.
         queued: Calls that may wait; what comes when it is full is lost.
+        name: Of the program whose traces go when they are old or too many; those of others stay.
         older_than: Seconds after which traces are deleted.
         rows: Traces that are kept at most.
 
     Attributes:
         where: The store.
-        lost: What could not be kept so far, counted by kind: ``queue``, ``store``, ``telemetry``, ``content``, …
+        lost: What could not be kept so far, counted by kind: ``queue``, ``closed``, ``store``, ``telemetry``,
+            ``content``, …
 
     Raises:
         StoreError: The store cannot be opened now; later on that is counted, and does not matter to a call.
@@ -90,18 +95,19 @@ class Writer:
         *,
         sink: Callable[[Callable[[str, BaseException], None]], Sink] | None = None,
         queued: int = 10_000,
+        name: str | None = None,
         older_than: float | None = None,
         rows: int | None = None,
     ) -> None:
         self.lost = Counter[str]()
         self._told, self._losing = set[str](), threading.Lock()
-        self.where, self._older_than, self._rows = where, older_than, rows
+        self.where, self._name, self._older_than, self._rows = where, name, older_than, rows
         self._sink = None if sink is None else sink(self.lose)
         self._queue: queue.Queue[_Item | threading.Event | None] = queue.Queue(queued)
         self._store: Store | None = None
         self._file: int | None = None
         self._thinned = -_THINNING
-        self._closed = False
+        self._closed, self._ending = False, threading.Lock()
         if where is not None:
             self._opened()
         self._thread = threading.Thread(target=self._run, name="progspace-watch", daemon=True)
@@ -118,7 +124,11 @@ class Writer:
     def put(self, call: Call, keeping: Kept, *, stored: bool) -> None:
         """Takes a call, at once."""
         try:
-            self._queue.put_nowait(_Item(call, keeping, stored))
+            with self._ending:
+                if not self._closed:
+                    self._queue.put_nowait(_Item(call, keeping, stored))
+                    return
+            self.lose("closed", RuntimeError("the program was called after its watching had been closed"))
         except queue.Full:
             self.lose("queue", RuntimeError(f"{self._queue.maxsize:,} calls are waiting already"))
 
@@ -129,10 +139,14 @@ class Writer:
             known = what in self._told
             self._told.add(what)
         if not known:
-            _log.warning("watching: %s lost (%s); further ones are counted only", what, why)
+            told = why if what in _TOLD else type(why).__qualname__
+            _log.warning("watching: %s lost (%s); further ones are counted only", what, told)
 
     def flush(self, timeout: float = _CLOSING) -> bool:
         """Waits until all calls so far are stored, or lost; tells whether they were in time."""
+        if self._closed:
+            self._thread.join(timeout)
+            return not self._thread.is_alive()
         done = threading.Event()
         ends = time.monotonic() + timeout
         with contextlib.suppress(queue.Full):
@@ -142,15 +156,31 @@ class Writer:
 
     def close(self) -> None:
         """Stores what waits, for ten seconds at most, and ends; a second call does nothing."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._ending:
+            if self._closed:
+                return
+            self._closed = True
         atexit.unregister(self.close)
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=_CLOSING)
             self._thread.join(_CLOSING)
         if lost := sum(self.lost.values()):
             _log.warning("watching ended: %d lost (%s)", lost, ", ".join(f"{k} {n}" for k, n in self.lost.items()))
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Store]:
+        """Opens the store for another thread; of one in memory there is no other than the writer's own.
+
+        Raises:
+            StoreError: It cannot be opened.
+        """
+        if str(self.where) in _IN_MEMORY:
+            yield self._opened()
+        elif self.where is None:
+            raise StoreError("there is no store")
+        else:
+            with open_store(self.where) as store:
+                yield store
 
     def _run(self) -> None:
         going = True
@@ -217,7 +247,7 @@ class Writer:
             if time.monotonic() - self._thinned > _THINNING:
                 self._thinned = time.monotonic()
                 if self._older_than is not None or self._rows is not None:
-                    thin_out(store, older_than=self._older_than, rows=self._rows)
+                    thin_out(store, name=self._name, older_than=self._older_than, rows=self._rows)
         except Exception as error:
             self.lose("store", error, len(traces))
             self._forget()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..errors import BudgetExceeded
 from ..evaluation.matrix import Matrix
+from ..lms.stopping import stopping_by
 from ..programs.candidate import Candidate, unshown
 from ..programs.examples import example_hash
 from ..programs.task import Task
@@ -185,10 +187,22 @@ class Arena:
         riders = dict.fromkeys(each for key in first.values() for each in self._free_riders(key))
         # Those that ask the same run afterwards: side by side, each would ask.
         for wave in (list(first.values())[::-1], list(riders)):
-            with self._taking_turns({key: until - len(self.standings[key].cells) for key in wave}) as turns:
-                side_by_side = 1 if turns else max(_SIDE_BY_SIDE, self.matrix.concurrency // 8)
-                with ThreadPoolExecutor(side_by_side, thread_name_prefix="progspace-arena") as pool:
-                    bought = [pool.submit(copy_context().run, self._buy, key, until) for key in wave]
+            interrupted = threading.Event()
+            with (
+                self._taking_turns({key: until - len(self.standings[key].cells) for key in wave}) as turns,
+                stopping_by(interrupted),
+                ThreadPoolExecutor(
+                    1 if turns else max(_SIDE_BY_SIDE, self.matrix.concurrency // 8),
+                    thread_name_prefix="progspace-arena",
+                ) as pool,
+            ):
+                bought = [pool.submit(copy_context().run, self._buy, key, until) for key in wave]
+                try:
+                    wait(bought)
+                except BaseException:  # Ctrl-C: what is under way is paid for, and has to be stored
+                    interrupted.set()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
             for each in bought:
                 each.result()
         self.log.flush()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import dspy
 
 from ..programs.answering import Answering
-from ..programs.candidate import Candidate, PredictorChoice
+from ..programs.candidate import Candidate, PredictorChoice, known_lms
 from ..programs.formats import Format
 from .space import Space
 
@@ -59,14 +59,14 @@ def parts_of(
 def _parts(
     name: str, choice: PredictorChoice, predictor: Any, lm: dspy.BaseLM, space: Space, weights: Collection[str]
 ) -> Iterator[Part]:
-    if choice.lm is not None:
+    if choice.lm is not None and choice.lm not in known_lms(predictor):
         lost = "weights belong to the LM that they were trained on" if choice.lm in weights else None
         if lost is None and choice.lm not in space.lms:
             lost = "the space gives no LM of this name"
         yield Part(name, "lm", choice.lm, lost)
     if choice.format is not None:
         yield from _of_format(name, choice.format, predictor, lm)
-    if choice.instruction is not None:
+    if choice.instruction not in (None, predictor.signature.instructions):
         yield Part(name, "instruction", choice.instruction)
     if choice.nearest is not None:
         yield Part(name, "demonstrations", choice.nearest.label)

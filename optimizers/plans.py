@@ -9,6 +9,7 @@ import dspy
 from ..errors import ProgramError
 from ..lms.training.jobs import Event
 from ..lms.training.provider import TrainingProvider
+from ..programs.answering import Answering
 from ..programs.candidate import Candidate
 from ..programs.retrieval import retrievers_of
 from .proposers.answers import AnswerProposer, LMProposer
@@ -76,7 +77,7 @@ def default_plans(
     if prompts := _prompts(space, others):
         plans.append(RungPlan("prompts", prompts, share=0.6 if trains else 0.85, places=_PLACES))
     chains: list[Proposer] = []
-    if len(space.answerings()) > 1:
+    if any(way != Answering() for way in space.answerings()):
         chains.append(AnswerProposer())
     if space.lms:
         chains.append(LMProposer())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from typing import Any
 
 import dspy
@@ -12,13 +13,15 @@ from dspy.adapters.utils import serialize_for_json
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import ProgramError
+from ..lms.journal import lm_identity
 from .answering import Answering
 from .formats import Format
 from .nearest import Nearest
 from .program import Manner, Program
 from .retrieval import ChosenRetriever, RetrievalChoice, declared_retriever, place_retriever, retriever_at
+from .structure import Settings, describe, settings_of
 
-__all__ = ["Candidate", "PredictorChoice"]
+__all__ = ["Candidate", "PredictorChoice", "known_lms"]
 
 
 class PredictorChoice(BaseModel):
@@ -31,6 +34,7 @@ class PredictorChoice(BaseModel):
         format: Prompt format and decoding.
         answering: At once, after reasoning, by a vote.
         lm: Another LM to run on, by its name in the space.
+        settings: How it asks its LM. No search chooses them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +45,7 @@ class PredictorChoice(BaseModel):
     format: Format | None = None
     answering: Answering | None = None
     lm: str | None = None
+    settings: Settings | None = None
 
 
 class Candidate(BaseModel):
@@ -102,14 +107,30 @@ class Candidate(BaseModel):
             changed[path] = choice
         return self.model_copy(update={"retrievals": changed, "origin": self.origin if origin is None else origin})
 
-    def complete(self, module: dspy.Module) -> Candidate:
-        """Says outright what it leaves as declared, so that it makes the same program of a bare module."""
-        predictors = dict(module.named_predictors())
+    def complete(self, module: dspy.Module, lms: Mapping[str, dspy.BaseLM] | None = None) -> Candidate:
+        """Says outright what it leaves as declared, so that it makes the same program of a bare module.
+
+        Of a class of the app's own that is also each predictor's instruction and settings, for its instances may have
+        others than it gives them; those of ``dspy.Predict`` and ``dspy.ChainOfThought`` stand in their structure.
+
+        Args:
+            module: What the candidate was made for.
+            lms: The LMs that predictors may run on instead, by name; see `known_lms`.
+        """
+        predictors, named = dict(module.named_predictors()), known_lms(module, lms)
+        bare = describe(module)["kind"] == "class"
         whole = self
         for name, choice in self.predictors.items():
-            if choice.demonstrations is None and predictors[name].demos:
-                shown = tuple(demonstration(dict(each)) for each in predictors[name].demos)
-                whole = whole.with_choice(predictor=name, demonstrations=shown)
+            declared, stated = predictors[name], dict[str, Any]()
+            if choice.demonstrations is None and declared.demos:
+                stated["demonstrations"] = tuple(demonstration(dict(each)) for each in declared.demos)
+            if choice.lm is None and declared.lm is not None:
+                stated["lm"] = _name_of(declared.lm, named)
+            if choice.instruction is None and bare:
+                stated["instruction"] = declared.signature.instructions
+            if choice.settings is None and bare:
+                stated["settings"] = settings_of(declared)
+            whole = whole.with_choice(predictor=name, **stated)
         return whole
 
     def apply(
@@ -120,7 +141,8 @@ class Candidate(BaseModel):
         Args:
             module: What the candidate was made for.
             lm: The program's own LM; None for the one of ``dspy.settings``.
-            lms: The LMs that predictors may run on instead, by name.
+            lms: The LMs that predictors may run on instead, by name. Those that the module's predictors have of their
+                own need not be among them; see `known_lms`.
 
         Raises:
             ProgramError: The module has other predictors than the candidate was made for, or an LM is not among those
@@ -134,6 +156,7 @@ class Candidate(BaseModel):
                 f"{', '.join(predictors)}"
             )
         manners = {}
+        known = dict(lms or {}) if self.lms <= set(lms or {}) else known_lms(module, lms)
         for name, choice in self.predictors.items():
             predictor = predictors[name]
             if choice.instruction is not None:
@@ -141,15 +164,38 @@ class Candidate(BaseModel):
             if choice.demonstrations is not None:
                 predictor.demos = [dspy.Example(dict(demonstration)) for demonstration in choice.demonstrations]
             if choice.lm is not None:
-                if choice.lm not in (lms or {}):
+                if choice.lm not in known:
                     raise ProgramError(f"the predictor {name} runs on the LM {choice.lm!r}: give it, lms={{…}}")
-                predictor.lm = (lms or {})[choice.lm]
+                predictor.lm = known[choice.lm]
+            if choice.settings is not None:
+                predictor.update_config(**choice.settings.model_dump(exclude_none=True))
             manner = Manner(format=choice.format, answering=choice.answering, nearest=choice.nearest)
             if manner != Manner():
                 manners[name] = manner
         for path, chosen in self.retrievals.items():
             place_retriever(copy, path, ChosenRetriever(declared_retriever(retriever_at(copy, path)), chosen))
         return Program(copy, manners, lm)
+
+
+def known_lms(module: dspy.Module, lms: Mapping[str, dspy.BaseLM] | None = None) -> dict[str, dspy.BaseLM]:
+    """Gives LMs by name: those that are given, and those that predictors have of their own, by their model's name.
+
+    >>> module = dspy.Predict("text -> label")
+    >>> module.set_lm(dspy.LM("openai/gpt-4o-mini"))
+    >>> list(known_lms(module))
+    ['openai/gpt-4o-mini']
+    """
+    known = dict(lms or {})
+    for own in (predictor.lm for predictor in module.predictors()):
+        if own is not None and _name_of(own, known) is None:
+            others = (f"{own.model} ({number})" for number in count(2))
+            known[next(name for name in chain([own.model], others) if name not in known)] = own
+    return known
+
+
+def _name_of(lm: dspy.BaseLM, lms: Mapping[str, dspy.BaseLM]) -> str | None:
+    identity = lm_identity(lm)
+    return next((name for name, each in lms.items() if lm_identity(each) == identity), None)
 
 
 def demonstration(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,12 +11,14 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.exceptions import LMError as DspyLMError
+from pydantic import TypeAdapter
 
 from ..errors import BudgetExceeded, LMError, MetricError, SandboxMissing
 from .answered import abstention, answer_exact, answer_f1, hallucination
@@ -91,9 +93,14 @@ class FieldMetric:
         """Scores an output."""
         expected = example[self.field]
         found = prediction.get(self.field) if hasattr(prediction, "get") else None
-        score = 0.0 if found is None else float(self.score(expected, found))
-        feedback = "Right." if score == 1 else f"{self.field}: {found!r} was given, {expected!r} expected."
-        if found is None:
+        if found is None:  # which is right where it is expected, and was given
+            score = float(expected is None and hasattr(prediction, "get") and self.field in prediction)
+        else:
+            score = float(self.score(expected, found))
+        feedback = f"{self.field}: {found!r} was given, {expected!r} expected."
+        if score == 1:
+            feedback = "Right."
+        elif found is None:
             feedback = f"The output has no {self.field}; {expected!r} was expected."
         judged = Score(score=score, feedback=feedback)
         return judged if trace is None else bool(judged)
@@ -102,10 +109,15 @@ class FieldMetric:
 def exact_match(field: str) -> FieldMetric:
     """1 where a field equals the expected value; text without the white space around it.
 
+    What is expected may be as JSON tells it: a date as text, a pydantic model as its fields, a set as a list.
+
     >>> exact_match("label")(dspy.Example(label="a"), dspy.Prediction(label=" a ")).score
     1.0
+    >>> from datetime import date
+    >>> exact_match("day")(dspy.Example(day="2026-01-31"), dspy.Prediction(day=date(2026, 1, 31))).score
+    1.0
     """
-    return FieldMetric("exact_match", field, lambda expected, found: float(_stripped(expected) == _stripped(found)))
+    return FieldMetric("exact_match", field, lambda expected, found: float(_is(expected, found)))
 
 
 def choice(field: str) -> FieldMetric:
@@ -164,8 +176,22 @@ def numeric(field: str, *, tolerance: float = 0.0) -> FieldMetric:
     return FieldMetric("numeric", field, score, f", tolerance={tolerance:g}" if tolerance else "")
 
 
-def _stripped(value: Any) -> Any:
-    return value.strip() if isinstance(value, str) else value
+def _is(expected: Any, found: Any) -> bool:
+    if isinstance(expected, str) and isinstance(found, str):
+        return expected.strip() == found.strip()
+    if isinstance(found, list | tuple) and isinstance(expected, list | tuple):
+        return len(expected) == len(found) and all(map(_is, expected, found))
+    if isinstance(found, set | frozenset) and isinstance(expected, list | set | frozenset):
+        held = all(any(_is(one, other) for other in found) for one in expected)
+        return held and all(any(_is(one, other) for one in expected) for other in found)
+    if isinstance(found, dict) and isinstance(expected, dict):
+        one, other = ({str(key): value for key, value in each.items()} for each in (expected, found))
+        return one.keys() == other.keys() and all(_is(one[key], other[key]) for key in one)
+    if expected == found:
+        return True
+    with suppress(Exception):  # whatever the type's own validation raises
+        return bool(TypeAdapter(type(found)).validate_python(expected) == found)
+    return False
 
 
 def _answers(expected: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from .answering import Answering
 from .formats import Format
 from .nearest import Nearest
+from .threads import in_thread
 
 __all__ = ["Manner", "Origin", "Program", "acall", "give_manner"]
 
@@ -48,22 +49,24 @@ def _manner_of(predictor: object) -> Manner:
 
 
 async def acall(module: dspy.Module, **inputs: Any) -> dspy.Prediction:
-    """Calls a module in a task; one that has no ``aforward`` runs in a thread, in the same context."""
+    """Calls a module in a task; one that has no ``aforward`` runs in a thread of its own, in the same context."""
     if hasattr(module, "aforward"):
         return await module.acall(**inputs)
-    return await asyncio.to_thread(module, **inputs)
+    prediction: dspy.Prediction = await asyncio.wrap_future(in_thread(module, inputs))
+    return prediction
 
 
 class _OwnManner(dspy.Adapter):
     """Makes each predictor's call in that predictor's own manner.
 
     Args:
-        plain: For predictors that have no format of their own.
+        plain: For predictors that have no format of their own; None where it only passes calls on: ``dspy.Refine``
+            makes a class of this one's kind, without arguments, to add its advice.
     """
 
-    def __init__(self, plain: dspy.Adapter) -> None:
+    def __init__(self, plain: dspy.Adapter | None = None) -> None:
         super().__init__()
-        self.plain = plain
+        self.plain = plain or dspy.ChatAdapter()
         self._adapters: dict[tuple[Format | None, Answering | None], dspy.Adapter] = {}
 
     def _prepare(self, signature: Any, demos: Any, inputs: Any) -> tuple[dspy.Adapter, Any]:

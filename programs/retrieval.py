@@ -159,7 +159,7 @@ class ChosenRetriever:
         return self._writer if isinstance(query, str) else None
 
     def _judging(self, query: str | Sequence[str], found: Passages) -> list[dict[str, str]]:
-        asked = query if isinstance(query, str) else query[0]
+        asked = query if isinstance(query, str) else next(iter(query), "")
         return [{"text": each.text, "question": asked} for each in found[: self.choice.judged]]
 
     def _fitting(self, query: str | Sequence[str], written: Any) -> str | Sequence[str]:

@@ -7,6 +7,7 @@ import enum
 import hashlib
 import inspect
 import json
+import logging
 import re
 import sys
 from types import ModuleType
@@ -25,13 +26,16 @@ from .source import source_text
 from .state import digest, whole_text
 from .types import NotEncodable, TypeCode, decode_type, encode_type
 
-__all__ = ["describe", "restore", "structure_hash"]
+__all__ = ["Settings", "describe", "restore", "settings_of", "structure_hash"]
+
+_log = logging.getLogger(__name__)
 
 # What DSPy itself keeps in a module, and changes as it runs.
 _DSPYS_OWN = frozenset({"_compiled", "callbacks", "history"})
 _BUILT_IN: dict[str, type[dspy.Module]] = {"Predict": dspy.Predict, "ChainOfThought": dspy.ChainOfThought}
 _REASONING = "reasoning"
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_SECRET = re.compile("key|token|secret|password|auth|credential", re.IGNORECASE)
 
 
 def _public_identifier(name: str) -> str:
@@ -95,6 +99,8 @@ class OwnModule(_Data):
 
     kind: Literal["class"]
     path: str = Field(pattern=r"^[^:\s]+:[^:\s]+$", max_length=500)
+    # Not part of what it is: an artifact of before has none, and an app that gives an instance says what it holds.
+    held: dict[str, str] = Field(default_factory=dict, exclude=True)
 
 
 _Structure: TypeAdapter[BuiltInModule | OwnModule] = TypeAdapter(
@@ -106,13 +112,28 @@ def describe(module: dspy.Module) -> dict[str, Any]:
     """Tells a module as JSON values: ``dspy.Predict`` and ``dspy.ChainOfThought`` whole, any other by its class.
 
     Whole means their signature, where what `restore` makes of it reads and validates as the original does; a type with
-    code in it (a validator, ``dspy.Image``) or a field's default does not go into a file, and the class is told. The
-    module's state (demonstrations, config, LM) is not told.
+    code in it (a validator, ``dspy.Image``) or a field's default does not go into a file, and the class is told, with
+    the plain values that it keeps of its constructor's arguments: text as a hash. The module's state (demonstrations,
+    config, LM) is not told.
 
     >>> describe(dspy.Predict("text -> label"))["kind"]
     'Predict'
     """
-    return _data(module).model_dump(mode="json")
+    data = _data(module)
+    told = data.model_dump(mode="json")
+    if isinstance(data, OwnModule) and (held := _held(module)):
+        told["held"] = held
+    return told
+
+
+def settings_of(predictor: dspy.Predict) -> Settings | None:
+    """Gives how a predictor asks its LM, as far as a file may tell it; None for as DSPy does."""
+    try:
+        told = {name: value for name, value in predictor.config.items() if name in Settings.model_fields}
+        settings = Settings.model_validate(told)
+    except ValidationError:
+        return None
+    return None if settings == Settings() else settings
 
 
 def _data(module: dspy.Module) -> BuiltInModule | OwnModule:
@@ -200,7 +221,8 @@ def restore(structure: dict[str, Any], *, program: dspy.Module | None = None) ->
         program: The app's own instance; a copy of it is given back, if it is what was told.
 
     Raises:
-        ArtifactError: What is told is malformed, or is not at hand.
+        ArtifactError: What is told is malformed, or is not at hand, or the class's constructor gives another instance
+            than the one that was told.
     """
     try:
         data = _Structure.validate_python(_tuples(structure), strict=True)
@@ -213,7 +235,7 @@ def restore(structure: dict[str, Any], *, program: dspy.Module | None = None) ->
     if program is not None:
         return _own(data, program)
     if isinstance(data, OwnModule):
-        return _registered(data.path)
+        return _registered(data)
     try:
         return _BUILT_IN[data.kind](_signature(data.signature), **data.settings.model_dump(exclude_none=True))
     except Exception as error:  # a name or value that pydantic, enum or DSPy keeps to itself: each has its own errors
@@ -240,6 +262,9 @@ def _own(data: BuiltInModule | OwnModule, program: dspy.Module) -> dspy.Module:
         if isinstance(data, BuiltInModule) and isinstance(given, BuiltInModule):
             apart = f"; they differ in {_difference(data.signature, given.signature)}"
         raise ArtifactError(f"the artifact was compiled from {told}, and the program given is {other}{apart}")
+    # An app may well mean it: another device, another tenant.
+    if isinstance(data, OwnModule) and (differing := _apart(data, program)):
+        _log.warning("the program given is not as the one that was compiled, which had %s", ", ".join(differing))
     copy: dspy.Module = program.deepcopy()
     return copy
 
@@ -252,8 +277,9 @@ def _difference(told: SignatureData, given: SignatureData) -> str:
     return ", ".join([*fields, *order, *instructions]) or "the module or the signature's name"
 
 
-def _registered(path: str) -> dspy.Module:
+def _registered(data: OwnModule) -> dspy.Module:
     """Finds a class that the app has imported by itself; a file may not have anything imported."""
+    path = data.path
     module_name, _, qualified = path.partition(":")
     found: Any = sys.modules.get(module_name)
     for part in qualified.split("."):
@@ -271,11 +297,58 @@ def _registered(path: str) -> dspy.Module:
             f"import the module {module_name} first, or: {mend}"
         )
     try:
-        return found()
+        made: dspy.Module = found()
     except Exception as error:  # of the app's own class
         raise ArtifactError(
             f"{path} cannot be made without arguments ({type(error).__name__}: {error}); give an instance: {mend}"
         ) from error
+    if apart := _apart(data, made):
+        arguments = ", ".join(each for each in apart if "." not in each) or "…"
+        raise ArtifactError(
+            f"the program was compiled as an instance of {path} with {', '.join(apart)}, which {qualified}() has not; "
+            f"give an instance: {mend.replace('…', arguments)}"
+        )
+    return made
+
+
+def _held(module: dspy.Module) -> dict[str, str]:
+    """Tells what modules keep of their constructors' arguments; not what is a matter of the place, nor secrets."""
+    told = {}
+    for name, each in module.named_sub_modules():
+        if isinstance(each, dspy.Predict):
+            continue
+        for key in sorted(_arguments(type(each)) - _DSPYS_OWN):
+            value = vars(each).get(key, vars(each).get(f"_{key}", ...))
+            if not _is_plain(value):
+                continue
+            path = f"{name}.{key}".removeprefix("self.")
+            if isinstance(value, int | float | None):
+                told[path] = repr(value)
+            elif not _SECRET.search(key):
+                told[path] = f"#{digest(_stable_repr(value))}"  # a file need not tell an app's texts
+    return told
+
+
+def _arguments(owner: type) -> set[str]:
+    makers = (vars(each).get("__init__") for each in owner.__mro__)
+    return {name for maker in makers if inspect.isfunction(maker) for name in inspect.signature(maker).parameters}
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is dict:
+        return all(map(_is_plain, (*value, *value.values())))
+    if type(value) in (list, tuple, set, frozenset):
+        return all(map(_is_plain, value))
+    if type(value) is str:  # an address or a path is another on another machine
+        return not {"/", "\\"} & set(value)
+    return type(value) in (type(None), bool, int, float)
+
+
+def _apart(data: OwnModule, module: dspy.Module) -> list[str]:
+    """Tells what a module holds otherwise than was told; what only one of them has came with a change of its class."""
+    given = _held(module)
+    differ = {name: text for name, text in data.held.items() if given.get(name, text) != text}
+    return [f"{name}={'…' if text.startswith('#') else text}" for name, text in differ.items()]
 
 
 def structure_hash(module: dspy.Module) -> str:
@@ -297,7 +370,7 @@ def structure_hash(module: dspy.Module) -> str:
         ]
         for name, predictor in [*named, *sorted(frozen, key=lambda pair: pair[0])]
     ]
-    content: list[Any] = [describe(module), _sources(module), _attributes(module), predictors]
+    content: list[Any] = [_data(module).model_dump(mode="json"), _sources(module), _attributes(module), predictors]
     if knowledge := {path: retriever.identity for path, retriever in retrievers_of(module).items()}:
         content.append(knowledge)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -375,7 +448,7 @@ def _attributes(module: dspy.Module) -> list[Any]:
                 told[key] = digest(whole_text(value, _told_elsewhere, home=home))
             elif functions := _functions(value):
                 told[key] = digest("".join(functions))
-            elif home.startswith("progspace") and isinstance(value, str | int | float | tuple | list):
+            elif not isinstance(each, dspy.Predict) and isinstance(value, str | int | float | tuple | list):
                 told[key] = _stable_repr(value)
         if told or own:
             held.append([name, told])

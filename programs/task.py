@@ -75,9 +75,8 @@ class Task:
         self.seed = seed
         self.inputs = _inputs(program, examples, inputs)
         self.name = name or _slug(type(program).__name__)
-        outputs = _output_types(program)
-        label = metric.field if isinstance(metric, FieldMetric) else None  # another metric may do without
-        read = functools.partial(read_examples, inputs=self.inputs, outputs=outputs, label=label)
+        self._label = metric.field if isinstance(metric, FieldMetric) else None  # another metric may do without
+        read = functools.partial(self.read, labelled=True)
         none = isinstance(test, tuple) and not test
         self._fractions, self._sealed_apart = fractions, test is not None
         self.splits: Splits = self._split(read(examples), None if test is None else [] if none else read(test))
@@ -90,13 +89,19 @@ class Task:
     def _split(self, examples: list[dspy.Example], test: list[dspy.Example] | None) -> Splits:
         return split(examples, seed=self.seed, fractions=self._fractions, test=test)
 
-    def read(self, examples: Any) -> list[dspy.Example]:
+    def read(self, examples: Any, *, labelled: bool = False) -> list[dspy.Example]:
         """Reads further examples, in any form that ``examples`` may have, and checks them as its own.
+
+        Args:
+            examples: What is read.
+            labelled: Whether each must have the label that the metric compares, as the task's own must, so that it can
+                be scored.
 
         Raises:
             DataError: They are not as they must be.
         """
-        return read_examples(examples, inputs=self.inputs, outputs=_output_types(self.program))
+        label = self._label if labelled else None
+        return read_examples(examples, inputs=self.inputs, outputs=_output_types(self.program), label=label)
 
     def grown(self, examples: Sequence[dspy.Example]) -> Task:
         """Gives the same task with further examples; none of its own changes sides.

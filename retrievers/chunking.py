@@ -107,7 +107,7 @@ class Chunker:
                 if sum(each.tokens for each in group) + section.tokens <= room:
                     group.append(section)
                     continue
-            if group and not (all(each.bare for each in group) and section and _under(group[0], section)):
+            if group and not (section and all(each.bare and _under(each, section) for each in group)):
                 path = _common([each.path for each in group])
                 text = "\n\n".join(each.text for each in group)
                 room = self._capacity(lengths.get(path, lengths[group[0].path]))

@@ -34,7 +34,11 @@ KINDS = {
 }
 _LARGEST = {"text": 256, "markdown": 256, "parsed": 128}  # MB; parsing takes some twelve times the size in memory
 _PATIENCE = 900  # seconds for one file: a PDF of 6,000 pages takes minutes, a broken one for ever
-_FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_FRONT_MATTER = re.compile(r"(?:[ \t\ufeff]*\n)*[ \t\ufeff]*---[ \t]*(?:\n|\Z)")
+_END = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE)
+# What is front matter though it has no end: a field right below the first line, or rights farther down.
+_FIELD = re.compile(r"[ \t]*[\w'\"-]+[ \t]*:(?:\s|\Z)")
+_RIGHTS = re.compile(r"^['\"]?groups['\"]?[ \t]*:(?:\s|\Z)", re.MULTILINE | re.IGNORECASE)
 _LONGEST_FRONT_MATTER = 65_536
 _LONGEST_HEAD = 10_000_000
 # What a page says of itself comes out as text of its own otherwise.
@@ -57,6 +61,7 @@ class Document:
         markdown: Whether its text is Markdown, with headings.
         fingerprint: A hash of what it says, of its title and of its rights, but not of a file's time: a file that was
             only copied has not changed.
+        file: Of a row that names a source of its own, the file that it stands in.
     """
 
     source: str
@@ -66,6 +71,7 @@ class Document:
     groups: tuple[str, ...] | None = None
     markdown: bool = False
     stated_time: bool = False  # by the document itself, and not by its file
+    file: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -77,7 +83,8 @@ class Document:
 def read_document(path: Path, source: str, groups: tuple[str, ...] | None = None) -> Document:
     """Reads one file that is not made of rows.
 
-    Markdown may begin with front matter in YAML, of which ``title``, ``time`` (or ``date``) and ``groups`` are read.
+    Markdown may begin with front matter in YAML, of which ``title``, ``time`` (or ``date``) and ``groups`` are read, in
+    small letters or capitals.
 
     Args:
         path: The file.
@@ -187,21 +194,35 @@ def _front_matter(text: str, name: str) -> tuple[dict[str, Any], str]:
     """Parts the front matter from the text; a document without any is all text."""
     import yaml  # type: ignore[import-untyped]
 
-    found = _FRONT_MATTER.match(text)
-    if found is None:
+    begun = _FRONT_MATTER.match(text)
+    if begun is None:
         return {}, text
+    start = begun.end()
+    row = text.count("\n", 0, start - 1) + 1
+    end = _END.search(text, start)
+    if end is None:
+        if _FIELD.match(text, start) or _RIGHTS.search(text, start, start + _LONGEST_FRONT_MATTER):
+            # Not read as text either: it would be everyone's.
+            raise DataError(
+                "the front matter that begins here has no end: below its last field write a line that is --- and "
+                "begins with no space; or write *** in place of this line, where it is meant as a rule",
+                file=name,
+                row=row,
+            )
+        return {}, text
+    stated = text[start : end.start()]
     try:
-        if len(found[1]) > _LONGEST_FRONT_MATTER:
+        if len(stated) > _LONGEST_FRONT_MATTER:
             raise DataError("the front matter is longer than 65,536 characters", file=name)
-        told = yaml.safe_load(found[1])
+        told = yaml.safe_load(stated)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # Not read as text: the rights that it tried to state would be lost.
         raise DataError(
-            f"the front matter is not YAML ({' '.join(str(error).split())[:200]})", file=name, row=1
+            f"the front matter is not YAML ({' '.join(str(error).split())[:200]})", file=name, row=row
         ) from error
     if not isinstance(told, Mapping):
         return {}, text  # a line between two rules
-    return {str(key): value for key, value in told.items()}, text[found.end() :]
+    return {str(key).lower(): value for key, value in told.items()}, text[end.end() :]
 
 
 def groups_of(value: Any, *, file: str | None = None, row: int | None = None) -> tuple[str, ...]:

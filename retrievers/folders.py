@@ -25,7 +25,10 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What was not read, and why; whether what is stored of it stays, since it may be there again another time."""
+    """What was not read, and why; whether what is stored of it stays, since it may be there again another time.
+
+    Its source is a file's, a folder's for all that is in it, or ``.`` for all of the place.
+    """
 
     source: str
     reason: str
@@ -36,7 +39,8 @@ def find_files(place: Path) -> Iterator[FoundFile | Skipped]:
     """Finds the documents of a folder and of the folders in it, in the order of their names; or takes the one file.
 
     What begins with a dot is passed over in silence. A link to a folder is not followed, nor one to a file that
-    stands elsewhere: whoever may write into the folder could otherwise have any file of the machine read.
+    stands elsewhere: whoever may write into the folder could otherwise have any file of the machine read. Folders that
+    cannot be opened come last.
 
     Raises:
         DataError: There is nothing at that place.
@@ -50,14 +54,14 @@ def find_files(place: Path) -> Iterator[FoundFile | Skipped]:
     hidden: list[Skipped] = []
 
     def denied(error: OSError) -> None:
-        hidden.append(
-            Skipped(_relative(Path(error.filename or root), root), f"cannot be opened ({error.strerror})", True)
-        )
+        closed = Path(error.filename or root)
+        reason = f"the folder {_shown(closed)} cannot be opened ({error.strerror})"
+        hidden.append(Skipped(_relative(closed, root), reason, stays=True))
 
     for folder, folders, files in os.walk(root, onerror=denied):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in list(folders):
-            if (linked := Path(folder, name)).is_symlink():
+            if _is_link(linked := Path(folder, name)):
                 folders.remove(name)
                 yield Skipped(_relative(linked, root), "a link to a folder, which is not followed")
         for name in sorted(files):
@@ -65,17 +69,24 @@ def find_files(place: Path) -> Iterator[FoundFile | Skipped]:
             if name.startswith("."):
                 continue
             source = _relative(path, root)
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
+            if _is_link(path) and not path.resolve().is_relative_to(root):
                 yield Skipped(source, "a link to a file outside of the folder")
             else:
                 yield _file(path, source)
-        yield from hidden
-        hidden.clear()
+    yield from hidden
+
+
+def _is_link(path: Path) -> bool:
+    return os.path.islink(path)  # noqa: PTH114 — `Path.is_symlink` raises in a folder that may be listed but not entered
 
 
 def _relative(path: Path, root: Path) -> str:
+    return _shown(path.relative_to(root))
+
+
+def _shown(path: Path) -> str:
     # A name that is no Unicode cannot be stored: its odd bytes are shown.
-    return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 def _file(path: Path, source: str) -> FoundFile | Skipped:

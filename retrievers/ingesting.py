@@ -17,7 +17,7 @@ from .collection import Collection
 from .documents import Document, groups_of
 from .folders import Skipped
 from .opening import DEFAULT_FOLDER
-from .passage import Passage
+from .passage import Passage, passage_id
 from .retriever import Retriever
 from .sources import Source, Sources, passage_key
 from .vectors import RememberingEmbedder
@@ -68,7 +68,7 @@ class _Filling:
     def __init__(self, collection: Collection, chunker: Chunker, embedder: RememberingEmbedder) -> None:
         self.collection, self._chunker, self._embedder = collection, chunker, embedder
         self._before = collection.stored()
-        self._seen: set[str] = set()
+        self._seen: dict[str, str] = {}  # ids, and of which origin
         self._waiting: list[Passage] = []
         self.added = self.kept = self.removed = self.embedded = 0
 
@@ -82,22 +82,34 @@ class _Filling:
 
     def take(self, origin: str, read: Document | Passage) -> bool:
         """Takes a document in; tells whether it holds anything."""
-        key = f"{origin}-{read.fingerprint if isinstance(read, Document) else passage_key(read)}"
-        passages = (
-            self._chunker.split(read, key)
-            if isinstance(read, Document)
-            else [dataclasses.replace(read, document=key, score=0.0)]
-        )
-        known = self._before.get(read.source, {}).get(key, set())
+        stored = self._before.get(read.source, {})
+        if isinstance(read, Document):
+            key = f"{origin}-{read.fingerprint}{read.file and f'-{read.file}'}"
+            others = {each for other, ids in stored.items() if _origin(other) != origin for each in ids}
+            passages = [self._own(passage, origin, others) for passage in self._chunker.split(read, key)]
+        else:
+            key = f"{origin}-{passage_key(read)}"
+            passages = [dataclasses.replace(read, document=key, score=0.0)]
+        known = stored.get(key, set())
         for passage in passages:
             if passage.id in self._seen:
                 continue
-            self._seen.add(passage.id)
+            self._seen[passage.id] = origin
             if passage.id in known:
                 self.kept += 1
             else:
                 self._waiting.append(passage)
         return bool(passages)
+
+    def _own(self, passage: Passage, origin: str, others: set[str]) -> Passage:
+        """The passage, by an id of this origin where another one holds the same text under the same name.
+
+        That one may be for other readers, and may go without this one.
+        """
+        if passage.id not in others and self._seen.get(passage.id, origin) == origin:
+            return passage
+        own = passage_id(f"{origin}\0{passage.source}", passage.position, passage.text)
+        return dataclasses.replace(passage, id=own)
 
     def store(self, at_least: int = 1) -> Iterator[None]:
         """Embeds and stores what waits, a batch at a time; what was yielded is on the disk."""
@@ -115,9 +127,10 @@ class _Filling:
         gone: set[str] = set()
         for source, documents in self._before.items():
             for key, ids in documents.items():
-                origin = key.partition("-")[0]
-                if origin in origins and not any(origin == own and _within(source, place) for own, place in staying):
-                    gone |= ids - self._seen
+                origin, places = _origin(key), (source, *key.split("-", 2)[2:])
+                stays = any(origin == own and any(_within(each, place) for each in places) for own, place in staying)
+                if origin in origins and not stays:
+                    gone |= ids - self._seen.keys()
         if gone:
             self.collection.delete(sorted(gone))
             self.removed = len(gone)
@@ -126,8 +139,12 @@ class _Filling:
             self.collection.optimize()
 
 
+def _origin(key: str) -> str:
+    return key.partition("-")[0]
+
+
 def _within(source: str, place: str) -> bool:
-    return source == place or source.startswith((f"{place}#", f"{place}/"))
+    return place in (".", source) or source.startswith((f"{place}#", f"{place}/"))
 
 
 def ingest(
@@ -164,7 +181,8 @@ def ingest(
         overlap: Tokens that neighbouring passages share at most.
         groups: Who may read what does not say so itself; None: everyone.
         origin: A name of where the sources are from. What an ingest of the same origin stored earlier, and does not
-            find again, is removed. By default a folder's own place on this machine; name it where the folder moves.
+            find again, is removed. By default a folder's own place on this machine; name it where the folder moves, or
+            what is in it is stored anew, beside what was stored before.
         language: Of the documents, for BM25's stop words and stems: ``english``, ``german``; see `Collection.open`.
         progress: Called with passages done and passages in all; the latter is an estimate until all has been read.
 

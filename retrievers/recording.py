@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +14,10 @@ from .passage import Passage
 __all__ = ["holds_passage", "record", "recorded"]
 
 _listening: ContextVar[list[Passage] | None] = ContextVar("progspace_retrieved", default=None)
-_TELLING = 40  # characters by which a passage is known again, where only a part of it was shown
+# Letters in a row by which a passage is known again, where only a part of it was shown: most sentences are longer, and
+# what a question happens to share with the page that answers it is shorter.
+_TELLING = 36
+_ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")  # of JSON; none stands for a letter
 
 
 @contextmanager
@@ -40,15 +44,26 @@ def record(passages: Iterable[Passage]) -> None:
 
 
 def holds_passage(value: Any, passages: Iterable[Passage]) -> bool:
-    """Tells whether a value, or a text in it, holds a part of one of these passages.
+    """Tells whether a value, or a text in it, holds a part of one of these passages: 36 letters in a row, or all of it.
+
+    A passage without letters and digits is held by nothing.
 
     >>> passage = Passage(id="1", text="Travel is booked a week ahead.", source="travel.md")
     >>> holds_passage({"context": ["[1] Travel is booked a week ahead."]}, [passage])
     True
     """
-    told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    told = value if isinstance(value, str) else _ESCAPE.sub(" ", json.dumps(value, ensure_ascii=False, default=str))
     text = _plain(told)
-    return any(_plain(each.text)[:_TELLING] in text for each in passages if each.text.strip())
+    runs = set(_runs(text))
+    return any(
+        plain in text if len(plain) < _TELLING else not runs.isdisjoint(_runs(plain))
+        for plain in (_plain(each.text) for each in passages)
+        if plain
+    )
+
+
+def _runs(text: str) -> Iterator[str]:
+    return (text[at : at + _TELLING] for at in range(len(text) - _TELLING + 1))
 
 
 def _plain(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
 import difflib
 import json
@@ -41,7 +42,8 @@ def read_rows(path: Path, source: str, groups: tuple[str, ...] | None = None) ->
             yield row
             continue
         try:
-            yield row_document(row, str(path), number, source, groups, modified)
+            document = row_document(row, str(path), number, source, groups, modified)
+            yield document if document.source.startswith(f"{source}#") else dataclasses.replace(document, file=source)
         except DataError as error:
             yield error
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
 import time
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import wait
 from typing import Any, Union
 
 import dspy
@@ -16,6 +13,7 @@ import dspy
 from ..errors import CallTimeout, LMError, ProgramError, RetrievalError
 from ..programs.noting import note
 from ..programs.program import Program, acall
+from ..programs.threads import in_thread
 from .interface import Interface, check_abstention, interface_of
 
 __all__ = ["Fallback", "Guarded", "guarded", "is_foreseen"]
@@ -59,7 +57,8 @@ def guarded(
 class Guarded(dspy.Module):
     """What `guarded` makes. It holds no state of a call: any number of threads and tasks may share it.
 
-    A sync attempt that is out of time is left behind in its thread until its LM answers; an async one is cancelled.
+    A sync attempt that is out of time is left behind in its thread until its LM answers, and so is that of a module
+    without an ``aforward``; an async one is cancelled.
     ``batch`` is DSPy's: many calls on threads, answers in the order of the inputs.
     """
 
@@ -78,9 +77,13 @@ class Guarded(dspy.Module):
     @property
     def interface(self) -> Interface:
         """The program's; where an abstention leaves a field open, that may be null."""
-        abstained = [each for each in self.fallbacks if not isinstance(each, dspy.Module)]
-        nullable = {name for each in abstained for name, value in each.items() if value is None}
-        return interface_of(self.program, nullable=nullable)
+        program: dspy.Module = self
+        nullable: set[str] = set()
+        while isinstance(program, Guarded):
+            abstained = [each for each in program.fallbacks if not isinstance(each, dspy.Module)]
+            nullable |= {name for each in abstained for name, value in each.items() if value is None}
+            program = program.program
+        return interface_of(program, nullable=nullable)
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Answers, or raises what the last attempt raised.
@@ -176,6 +179,8 @@ def _fallback(program: dspy.Module, told: Fallback) -> dspy.Module | Mapping[str
         return told
     if not isinstance(told, Mapping):
         raise ProgramError(f"a fallback is an LM, a module, or a mapping of output fields to values, not {told!r}")
+    while isinstance(program, Guarded):
+        program = program.program
     check_abstention(program, told)
     return dict(told)
 
@@ -187,32 +192,23 @@ def _late(seconds: float) -> CallTimeout:
 def _within(seconds: float | None, module: dspy.Module, inputs: dict[str, Any]) -> Any:
     if seconds is None:
         return module(**inputs)
-    future: Future[Any] = Future()
-    context = contextvars.copy_context()
-
-    def run() -> None:
-        try:
-            future.set_result(context.run(module, **inputs))
-        except BaseException as error:
-            future.set_exception(error)
-
-    # Not a pool: those left behind would fill it, and it would keep the process from ending.
-    threading.Thread(target=run, daemon=True, name="progspace-guarded").start()
-    try:
-        return future.result(seconds)
-    except FutureTimeout:
-        if future.done():
-            raise
-        raise _late(seconds) from None
+    future = in_thread(module, inputs)
+    if not wait([future], seconds).done:
+        raise _late(seconds)
+    return future.result()
 
 
 async def _awithin(seconds: float | None, module: dspy.Module, inputs: dict[str, Any]) -> Any:
     if seconds is None:
         return await acall(module, **inputs)
+    task = asyncio.ensure_future(acall(module, **inputs))
     try:
-        return await asyncio.wait_for(acall(module, **inputs), seconds)
-    except asyncio.TimeoutError:
-        raise _late(seconds) from None
+        # Not wait_for: its TimeoutError cannot be told from one of the module's own.
+        if not (await asyncio.wait([task], timeout=seconds))[0]:
+            raise _late(seconds)
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def _streamed(

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from ..errors import CallTimeout
 from ..programs.noting import trace_id
 from ..programs.program import acall
+from ..programs.threads import threads_started
 from .guard import is_foreseen
 from .interface import Interface, faults, interface_of
 from .openapi import PROBLEM, document
@@ -44,8 +45,11 @@ class ProgramService(Service):
         """Answers one request."""
         self.authorise(request)
         inputs = self._inputs(await self.body(request))
-        with self.turn():
-            text, trace = await self._answer(inputs)
+        with self.turn(), threads_started() as threads:
+            try:
+                text, trace = await self._answer(inputs)
+            finally:
+                self.left_behind.append(threads)
             headers = {} if trace is None else {TRACE: trace}
             return Response(text, headers=headers, media_type="application/json")
 

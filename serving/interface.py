@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_type_hints
 
@@ -11,7 +11,7 @@ import dspy
 from dspy.adapters.utils import serialize_for_json
 from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from ..errors import ProgramError
 from ..programs.program import Program
@@ -69,8 +69,10 @@ class Interface:
 def interface_of(program: dspy.Module, *, nullable: Collection[str] = ()) -> Interface:
     """Tells what a program takes and gives.
 
-    ``dspy.Predict`` and ``dspy.ChainOfThought`` have their signature's fields; any other module has the parameters of
-    its ``forward`` (of any type where they have no annotation), and gives any JSON object.
+    ``dspy.Predict`` and ``dspy.ChainOfThought`` have their signature's fields, and so has a module with a ``signature``
+    whose ``forward`` takes any inputs and names none that it needs, as that of ``dspy.ReAct``. Any other module has the
+    parameters that its ``forward`` names, of any type where they have no annotation; one with a default may be left
+    out, and ``**inputs`` takes nothing. It gives any JSON object.
 
     Args:
         program: Any module, also in a manner of its own or guarded.
@@ -84,16 +86,13 @@ def interface_of(program: dspy.Module, *, nullable: Collection[str] = ()) -> Int
     if isinstance(watched := getattr(program, "watched", None), dspy.Module):
         return interface_of(watched, nullable=nullable)
     module = program.module if isinstance(program, Program) else program
-    if type(module) in (dspy.Predict, dspy.ChainOfThought):
-        signature = module.predictors()[0].signature
+    if (signature := _signature(module)) is not None:
         description = signature.instructions
         inputs = {name: _told(info) for name, info in signature.input_fields.items()}
-        outputs = {
-            name: _told(info, optional=name in nullable) for name, info in signature.output_fields.items()
-        }  # fmt: skip
+        outputs = _outputs(signature, nullable)
     else:
         description = inspect.getdoc(type(module)) if "__doc__" in vars(type(module)) else ""
-        inputs, outputs = _parameters(module), None
+        inputs, outputs = _inputs(module), None
     try:
         found = Interface(
             description=description or "",
@@ -114,14 +113,18 @@ def check_abstention(program: dspy.Module, values: Mapping[str, Any]) -> None:
     Raises:
         ProgramError: They could not.
     """
-    fields = interface_of(program).output_fields
-    if fields is None:
+    if isinstance(watched := getattr(program, "watched", None), dspy.Module):
+        check_abstention(watched, values)
         return
+    # Not its interface: inputs without names, which cannot be served, can be guarded.
+    signature = _signature(program.module if isinstance(program, Program) else program)
+    if signature is None:
+        return
+    fields = _outputs(signature, {name for name, value in values.items() if value is None})
     if set(values) != set(fields):
         raise ProgramError(f"an abstention has the output fields {', '.join(fields)}, and not {', '.join(values)}")
-    open_ones = {name for name, value in values.items() if value is None}
     try:
-        interface_of(program, nullable=open_ones).outputs.validate_python(dict(values))
+        _adapter("Outputs", fields, strict=False).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
         raise ProgramError(f"an abstention's {first['loc'][0]}: {first['msg']}") from error
@@ -147,16 +150,41 @@ def _told(info: Any, *, optional: bool = False) -> Any:
     return Annotated[annotation, Field(description=description)]
 
 
-def _parameters(module: dspy.Module) -> dict[str, Any]:
-    forward = type(module).forward
+def _signature(module: dspy.Module) -> Any:
+    """The signature whose fields a module takes and gives; None where its ``forward`` says itself what it takes."""
+    if type(module) in (dspy.Predict, dspy.ChainOfThought):
+        return module.predictors()[0].signature
+    own = getattr(module, "signature", None)
+    if not isinstance(own, dspy.SignatureMeta):
+        return None
+    parameters = _parameters(module)
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    return own if takes_any and not any(each.default is each.empty for each in _named(parameters)) else None
+
+
+def _outputs(signature: Any, nullable: Collection[str]) -> dict[str, Any]:
+    return {name: _told(info, optional=name in nullable) for name, info in signature.output_fields.items()}
+
+
+def _inputs(module: dspy.Module) -> dict[str, Any]:
+    named = _named(_parameters(module))
+    if not named:
+        raise ProgramError(f"the inputs of {type(module).__qualname__} have no names: give its forward parameters")
     try:
-        hints = get_type_hints(forward)
+        hints = get_type_hints(type(module).forward)
     except (NameError, TypeError):
         hints = {}
-    parameters = list(inspect.signature(forward).parameters.values())[1:]
-    if not parameters or any(each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL) for each in parameters):
-        raise ProgramError(f"the inputs of {type(module).__qualname__} have no names: give its forward parameters")
-    return {each.name: hints.get(each.name, Any) for each in parameters}
+    types = {each.name: hints.get(each.name, Any) for each in named}
+    optional: Any = NotRequired
+    return types | {each.name: optional[types[each.name]] for each in named if each.default is not each.empty}
+
+
+def _parameters(module: dspy.Module) -> list[inspect.Parameter]:
+    return list(inspect.signature(type(module).forward).parameters.values())[1:]
+
+
+def _named(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
+    return [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
 
 
 def _adapter(name: str, fields: Mapping[str, Any], *, strict: bool) -> TypeAdapter[dict[str, Any]]:

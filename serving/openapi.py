@@ -21,7 +21,7 @@ _ERRORS = {
     429: "Too many calls are running.",
     500: "The program failed.",
     502: "The LM gave no answer, or none that can be read.",
-    503: "The server is stopping.",
+    503: "The server takes no calls.",
     504: "No answer in time.",
 }
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -24,7 +26,7 @@ class Limits:
     Attributes:
         body: Bytes; a longer body is a 413.
         seconds: For the body to come in (408), and again for the answer (504).
-        concurrency: Calls that run at a time; one more is a 429.
+        concurrency: Calls that run at a time, in threads also those that were given up; one more is a 429.
     """
 
     body: int = 2**20
@@ -42,12 +44,14 @@ class Service:
     Attributes:
         limits: As given.
         in_flight: Calls that run now.
+        left_behind: Threads of calls that were given up, by call, until they end; such calls count for the limits.
         draining: Whether new calls are refused with 503, so that those in flight can end.
     """
 
     def __init__(self, limits: Limits, key: str | None) -> None:
         self.limits = limits
         self.in_flight, self.draining = 0, False
+        self.left_behind: list[Sequence[Future[Any]]] = []
         self._key = None if key is None else f"Bearer {key}".encode()
 
     def application(
@@ -68,6 +72,8 @@ class Service:
         """Tells whether new calls are taken."""
         if self.draining:
             raise HTTPException(503, "stopping", {"Retry-After": "1"})
+        if self._still_running() >= self.limits.concurrency:
+            raise HTTPException(503, "as many calls as may run were given up and still run", {"Retry-After": "1"})
         return JSONResponse({"status": "ok"})
 
     def authorise(self, request: Request) -> None:
@@ -102,10 +108,15 @@ class Service:
         """Takes so many of the calls that may run at a time, or refuses."""
         if self.draining:
             raise HTTPException(503, "stopping", {"Retry-After": "1"})
-        if self.in_flight + calls > self.limits.concurrency:
-            raise HTTPException(429, f"{self.in_flight} calls are running already", {"Retry-After": "1"})
+        running = self.in_flight + self._still_running()
+        if running + calls > self.limits.concurrency:
+            raise HTTPException(429, f"{running} calls are running already", {"Retry-After": "1"})
         self.in_flight += calls
         try:
             yield
         finally:
             self.in_flight -= calls
+
+    def _still_running(self) -> int:
+        self.left_behind = [threads for threads in self.left_behind if not all(each.done() for each in threads)]
+        return len(self.left_behind)

@@ -12,7 +12,7 @@ from ..errors import StoreError
 
 __all__ = ["HEAD", "migrate"]
 
-HEAD = "0006"
+HEAD = "0007"
 _VERSIONS = "progspace_schema"  # the last step; "alembic_version" is Optuna's, whose studies stand there as well
 _UNVERSIONED = "0001"  # of stores that were made before there were migrations
 _LOCK = 7_046_029  # of PostgreSQL's advisory locks: any number that others do not take

@@ -88,6 +88,7 @@ traces = sa.Table(
     sa.Column("inputs", sa.Text),
     sa.Column("outputs", sa.Text),
     sa.Column("whole", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("outputs_whole", sa.Integer, nullable=False, server_default="0"),
     sa.Index("traces_name_created", "name", "created"),
 )
 """What a watched program did on one call; ``signals``, ``inputs`` and ``outputs`` are JSON."""

@@ -41,6 +41,7 @@ class Trace:
         inputs: The input fields; None where content is not kept.
         outputs: The output fields; None where content is not kept, or there are none.
         whole: Whether what is kept of both is as it was, nothing redacted or cut.
+        outputs_whole: Whether what is kept of the outputs is.
         score: What was said of it later.
         labels: Right values by output field, as they were told later.
     """
@@ -64,13 +65,14 @@ class Trace:
     inputs: Mapping[str, Any] | None = None
     outputs: Mapping[str, Any] | None = None
     whole: bool = False
+    outputs_whole: bool = False
     score: float | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 _NAMES = [column.name for column in schema.traces.columns]
 _JSON = ("signals", "inputs", "outputs")
-_FLAGS = ("abstained", "whole")
+_FLAGS = ("abstained", "whole", "outputs_whole")
 _PUT = (
     f"INSERT INTO traces ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))}) "  # noqa: S608 — our own names
     "ON CONFLICT DO NOTHING"
@@ -78,7 +80,8 @@ _PUT = (
 _TELL = (
     "INSERT INTO feedback (trace, score, labels, created) VALUES (?, ?, ?, ?) ON CONFLICT (trace) DO UPDATE SET "
     "score = COALESCE(excluded.score, feedback.score), created = excluded.created, labels = CASE "
-    "WHEN excluded.labels = '{}' THEN feedback.labels ELSE excluded.labels END"
+    # Labels were told, or the score speaks against those that were told before; else these stay.
+    "WHEN excluded.labels <> '{}' OR excluded.score <> feedback.score THEN excluded.labels ELSE feedback.labels END"
 )
 
 
@@ -151,42 +154,60 @@ def _trace(store: Store, row: sa.Row[Any]) -> Trace:
                 raise TypeError(f"{name} is no object")
         return Trace(**{**values, **{name: bool(values[name]) for name in _FLAGS}})
     except (TypeError, ValueError) as error:
-        raise StoreError(f"{store.where}: trace {row.id} is damaged ({error})") from error
+        raise StoreError(
+            f"{store.where}: trace {row.id} is damaged ({error}); `progspace store check --delete` takes it out"
+        ) from error
 
 
 def put_feedback(store: Store, trace: str, *, score: float | None = None, labels: Mapping[str, Any]) -> Trace:
     """Keeps what is said of a trace; what was said before gives way. Gives the trace as it is then.
 
-    Where labels are told and no score, and the trace's outputs were kept, the score is 1 if all labels are as the
-    program said, else 0.
+    Where labels are told and no score, and the trace's outputs were kept whole, the score is 1 if all labels are as the
+    program said, else 0. A score alone that is another than before takes back the labels of before.
 
     Raises:
-        DataError: There is no such trace, nothing is said, or the score is not within 0 and 1.
+        DataError: There is no such trace, nothing is said, the score is not within 0 and 1, or a label cannot be
+            written as JSON.
         StoreError: It cannot be written.
     """
     if score is None and not labels:
         raise DataError("nothing is said of the trace: give a score or a label")
     if score is not None and not 0 <= score <= 1:
         raise DataError(f"a score is between 0 and 1, not {score:g}", field="score")
+    try:
+        told = as_json(dict(labels))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"a label is no JSON value ({error}): give text, numbers, lists, objects") from error
     found = read_traces(store, ids=[trace])
     if not found:
         raise DataError(f"there is no trace {trace!r} in {store.where}; `progspace traces` lists them")
     outputs = found[0].outputs
-    if score is None and outputs is not None and set(labels) <= set(outputs):
+    if outputs is not None and (unknown := sorted(set(labels) - set(outputs))):
+        raise DataError(f"the program's outputs are {', '.join(outputs)}", field=unknown[0])
+    if score is None and found[0].outputs_whole and outputs is not None:
         score = float(all(_same(outputs[name], value) for name, value in labels.items()))
-    store.run(_TELL, [(trace, score, as_json(dict(labels)), time.time())])
+    store.run(_TELL, [(trace, score, told, time.time())])
     return read_traces(store, ids=[trace])[0]
 
 
 def _same(said: Any, label: Any) -> bool:
-    return bool(said == label) or str(said).strip() == str(label).strip()
+    if said == label or str(said).strip() == str(label).strip():
+        return True
+    if not isinstance(label, str) or isinstance(said, str):
+        return False
+    # The command line tells every label as text.
+    try:
+        return bool(said == json.loads(label.lower() if isinstance(said, bool) else label))
+    except ValueError:
+        return False
 
 
-def thin_out(store: Store, *, older_than: float | None = None, rows: int | None = None) -> int:
+def thin_out(store: Store, *, name: str | None = None, older_than: float | None = None, rows: int | None = None) -> int:
     """Deletes old traces and the feedback on them; gives how many traces.
 
     Args:
         store: To be thinned out.
+        name: Of one program only.
         older_than: Seconds; traces of before that go.
         rows: The oldest go until there are no more than so many.
 
@@ -194,12 +215,14 @@ def thin_out(store: Store, *, older_than: float | None = None, rows: int | None 
         StoreError: It cannot be written.
     """
     gone = 0
+    of, own = ("", ()) if name is None else (" AND name = ?", (name,))
     if older_than is not None:
-        gone += store.run("DELETE FROM traces WHERE created < ?", [(time.time() - older_than,)])
+        gone += store.run(f"DELETE FROM traces WHERE created < ?{of}", [(time.time() - older_than, *own)])  # noqa: S608
     if rows is not None:
         created = schema.traces.c.created
-        for first in store.read(sa.select(created).order_by(created.desc()).limit(1).offset(rows)):
-            gone += store.run("DELETE FROM traces WHERE created <= ?", [(first.created,)])
+        query = sa.select(created).order_by(created.desc()).limit(1).offset(rows)
+        for first in store.read(query if name is None else query.where(schema.traces.c.name == name)):
+            gone += store.run(f"DELETE FROM traces WHERE created <= ?{of}", [(first.created, *own)])  # noqa: S608
     if gone:
         store.run("DELETE FROM feedback WHERE trace NOT IN (SELECT id FROM traces)")
     return gone

@@ -24,7 +24,12 @@ __all__ = ["Size", "TableName", "check", "collect", "export_table", "import_tabl
 TableName = Literal["cells", "answers"]
 
 _TABLES = {"cells": schema.cells, "answers": schema.answers}
-_JSON = {"cells": ("output", "asked"), "answers": ("value",)}
+_JSON = {
+    "cells": ("output", "asked"),
+    "answers": ("value",),
+    "traces": ("signals", "inputs", "outputs"),
+    "feedback": ("labels",),
+}
 _BATCH = 5_000  # rows
 _BATCH_SECONDS = 2 * 86_400.0  # an endpoint's batch has a day, and its answers are to be fetched
 _ROUNDS = 6  # of a collection by size: rows are of different sizes, so a share of them is a guess
@@ -125,14 +130,15 @@ def check(store: Store, *, delete: bool = False) -> Iterator[str]:
 
     Args:
         store: To be read.
-        delete: Whether damaged rows are deleted: what they held is bought again when it is needed.
+        delete: Whether damaged rows are deleted: cells and answers are bought again when they are needed; a trace is
+            lost with the feedback on it.
     """
     if store.dialect == "sqlite":
         for (found,) in store.read(sa.text("PRAGMA integrity_check")):
             if found != "ok":
                 yield f"the file: {found}"
     for name, fields in _JSON.items():
-        keys = [column.name for column in _TABLES[name].primary_key]
+        keys = [column.name for column in schema.metadata.tables[name].primary_key]
         for row in _rows(store, name):
             found = [(field, fault) for field in fields if (fault := _fault(field, row[field])) is not None]
             for field, fault in found:
@@ -140,14 +146,18 @@ def check(store: Store, *, delete: bool = False) -> Iterator[str]:
             if found and delete:
                 which = " AND ".join(f"{key} = ?" for key in keys)
                 store.run(f"DELETE FROM {name} WHERE {which}", [tuple(row[key] for key in keys)])  # noqa: S608
+                if name == "traces":
+                    store.run("DELETE FROM feedback WHERE trace = ?", [(row["id"],)])
 
 
 def _fault(field: str, text: Any) -> str | None:
+    if text is None and field in ("inputs", "outputs"):
+        return None
     try:
         value = json.loads(text)
     except (TypeError, ValueError) as error:
         return f"is no JSON ({error})"
-    if field == "output":
+    if field in ("output", "signals", "inputs", "outputs", "labels"):
         return None if isinstance(value, dict) else "is no object"
     if field == "asked":
         fits = isinstance(value, list) and all(
@@ -165,7 +175,7 @@ def _is_response(value: Any) -> bool:
 
 def _rows(store: Store, name: str) -> Iterator[dict[str, Any]]:
     """Gives the rows of a table in the order of their keys; no more than a batch is held."""
-    table = _TABLES[name]
+    table = schema.metadata.tables[name]
     keys, last = list(table.primary_key), None
     while True:
         query = sa.select(table).order_by(*keys).limit(_BATCH)

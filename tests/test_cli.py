@@ -29,12 +29,16 @@ class Mood(dspy.Signature):
 def task():
     return ps.Task(dspy.Predict(Mood, max_tokens=16), rows, metric=ps.metrics.choice("mood"), name="mood")
 other = 3
+def broken():
+    return 1 / 0
 """
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "moods.py").write_text(TASK)
+    (tmp_path / "importing.py").write_text("import no_such_thing")
+    (tmp_path / "unreadable.py").write_text("def task(:")
     return tmp_path
 
 
@@ -53,6 +57,14 @@ def test_help_teaches(folder: Path) -> None:
         (["compile", "none.py:task"], "none.py: no such file"),
         (["compile", "no_module:task"], "no such module"),
         (["compile", "moods.py:other"], "is not a progspace Task"),
+        (["compile", "moods.py:broken"], "moods.py: broken(): ZeroDivisionError: division by zero"),
+        (["compile", "unreadable.py:task"], "unreadable.py: SyntaxError"),
+        # A traceback would end with 1, and that is *worse*.
+        (["compare", "baseline", "baseline", "importing.py:task"], "importing.py: ModuleNotFoundError"),
+        (["compare", "baseline", "baseline", "importing:task"], "importing: ModuleNotFoundError"),
+        (["compile", "moods.py:task", "--lm", "x/y", "--out", "."], ".: a directory; name a file in it"),
+        (["compile", "moods.py:task", "--lm", "x/y", "--html", "."], ".: a directory; name a file in it"),
+        (["compile", "moods.py:task", "--lm", "openai/x", "--base-url", "127.0.0.1:1/v1"], "begins with http://"),
         (["compile", "moods.py:task", "--lm", "local:/no/model"], "progspace models install smollm2-135m"),
         (["compile", "moods.py:task", "--calls", "0"], "--calls"),
         (["compile", "moods.py:task", "--lm", "x/y", "--race", "fast"], "there is no race 'fast'; there is"),
@@ -135,8 +147,18 @@ def test_an_artifact_of_an_endpoint_runs_where_it_is_told(
         assert told in " ".join(refused.stderr.split())
     with serving(answer=lambda _: "[[ ## mood ## ]]\nglad\n\n[[ ## completed ## ]]") as server:
         done = progspace(*command, "--lm", "openai/rule", "--base-url", server.url, folder=folder)
+        rows = '{"text": "sun"}\n{"txt": "rain"}\n'
+        mistyped = progspace(*command[:2], "--lm", "openai/rule", "--base-url", server.url, folder=folder, stdin=rows)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "mood: glad\n"
+    assert (mistyped.returncode, mistyped.stdout) == (2, '{"mood": "glad"}\n')
+    told = " ".join(mistyped.stderr.split())
+    assert "row 2, field 'txt': the program has no such input; its inputs are text" in told
+    with serving(answer=lambda _: "nonsense") as server:
+        unreadable = progspace(*command, "--lm", "openai/rule", "--base-url", server.url, folder=folder)
+    assert (unreadable.returncode, unreadable.stdout) == (2, "")
+    assert "no answer: AdapterParseError" in unreadable.stderr
+    assert "Traceback" not in unreadable.stderr
 
 
 def test_interrupted_it_tells_the_best_so_far_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dspy
 import pytest
 
+from progspace.benchmarks.fault_server import KEY, serving
 from progspace.lms.journal import lm_identity
 from progspace.programs import sentiment
 from progspace.programs.formats import Format
@@ -85,3 +87,52 @@ def test_a_recompile_wants_new_rows(folder: Path) -> None:
     few = progspace("recompile", "new.progspace.json", "sentiment", *watched, folder=folder)
     assert (few.returncode, "1 of 1 traces gave a row" in " ".join(few.stderr.split())) == (2, True), few.stderr
     assert (folder / "new.progspace.json").read_bytes() == before
+
+
+MOODS = """
+import dspy, progspace as ps
+from progspace.tests.conftest import Mood
+rows = [{"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(60)]
+task = ps.Task(dspy.Predict(Mood), rows, metric=ps.metrics.choice("mood"), name="mood")
+"""
+
+
+def test_a_tag_stands_wherever_an_artifact_does(
+    make_artifact: Callable[..., Path], mood: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At an endpoint that answers by a rule: right in the compact format, and always ``glad`` in DSPy's own."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("PROGSPACE_API_KEY", raising=False)
+    (tmp_path / "moods.py").write_text(MOODS)
+    new = [
+        {"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(60, 120)
+    ]
+    (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, new)))
+    make_artifact(tmp_path / "mood.progspace.json", dspy.Predict(mood))
+
+    def told(*arguments: str) -> Any:
+        done = progspace(*arguments, "--json", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def answer(body: Any) -> str:
+        prompt = "".join(message["content"] for message in body["messages"])
+        if prompt.endswith("Mood:"):
+            return "glad" if "sun" in prompt.rsplit("Text:", 1)[-1] else "sad"
+        return "[[ ## mood ## ]]\nglad\n\n[[ ## completed ## ]]"
+
+    old = told("registry", "add", "mood.progspace.json", "--tag", "prod")["hash"]
+    assert told("registry", "add", "@prod", "--tag", "canary")["tags"] == ["canary", "prod"]
+    assert told("inspect", "@prod") == told("inspect", "mood.progspace.json")
+    refused = progspace("serve", "@prod", "--lm", "openai/rule", "--host", "0.0.0.0", folder=tmp_path)  # noqa: S104
+    assert "set PROGSPACE_API_KEY" in " ".join(refused.stderr.split())
+    with serving(answer=answer) as server:
+        at = ("--lm", "openai/rule", "--base-url", server.url)
+        assert told("run", "@prod", "text=sun again", *at) == {"mood": "glad"}
+        command = ["recompile", "@prod", "moods.py:task", "--data", "new.jsonl", "--calls", "60", "--test-rows", "4"]
+        done = progspace(*command, *at, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "@prod names the new one now." in done.stdout
+    shown = told("registry", "show", "prod")
+    assert (shown["tags"], shown["lineage"][1:]) == (["prod"], [old])
+    assert told("registry", "show", "canary")["hash"] == old

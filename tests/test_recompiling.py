@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import dspy
 import pytest
 
 import progspace as ps
-from progspace.artifacts.artifact import read_artifact
+from progspace.artifacts.artifact import read_artifact, write_artifact
 from progspace.programs.formats import Format
 from progspace.store.database import Store
 from progspace.store.traces import Trace, put_feedback, put_traces
@@ -116,6 +117,30 @@ def test_traces_are_learnt_from_and_judge_once(
     assert (again.replaced, again.joined + again.kept_back, again.seen) == (False, 170, done.kept_back)
 
 
+@pytest.mark.parametrize("wrong", [{"margin": 5}, {"margin": 0.0}, {"alpha": 1.0}])
+def test_a_margin_that_means_nothing_costs_nothing(
+    path: Any, task: ps.Task, rule_engine: Any, store: Store, wrong: dict[str, float]
+) -> None:
+    """Rows of traces judge once: they are not to be seen for nothing."""
+    engine = rule_engine(knowing)
+    leave(store, NEW[:60])
+    with pytest.raises(ps.DataError, match=r"the margin is a loss|alpha is the error"):
+        ps.recompile(path(), task, lm=engine.lm(), traces=store, store=store, **wrong)
+    assert (engine.prompts, store.count("cells")) == ([], 0)
+
+
+@pytest.mark.parametrize("row", [7, 8, 9])
+def test_a_row_without_its_label_is_named_before_anything_is_asked(
+    path: Any, task: ps.Task, rule_engine: Any, store: Store, tmp_path: Path, row: int
+) -> None:
+    engine, file = rule_engine(knowing), tmp_path / "new.jsonl"
+    rows = [each if number != row else {"text": each["text"]} for number, each in enumerate(NEW, 1)]
+    file.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    with pytest.raises(ps.DataError, match=rf"new\.jsonl, row {row}, field 'mood': the label is missing"):
+        ps.recompile(path(), task, file, lm=engine.lm(), store=store)
+    assert engine.prompts == []
+
+
 def test_a_planted_regression_is_refused_on_traces(path: Any, task: ps.Task, rule_engine: Any, store: Store) -> None:
     file = path(instruction="Look closely.", format=Format(kind="compact", decoding="free"))
     before = file.read_bytes()
@@ -125,6 +150,63 @@ def test_a_planted_regression_is_refused_on_traces(path: Any, task: ps.Task, rul
     )
     assert (done.replaced, done.why, done.gate.verdict) == (False, "worse", "worse")
     assert file.read_bytes() == before
+
+
+def test_the_old_program_runs_on_the_lms_of_the_space(path: Any, task: ps.Task, rule_engine: Any, store: Store) -> None:
+    """A file does not say where prompts go, and an LM of one's own is made from no name."""
+    big = {"model": "openai/big", "settings": {"api_base": "http://gpu:8000/v1"}}
+    file = path(lm="big", format=Format(kind="compact", decoding="free"))
+    write_artifact(read_artifact(file).model_copy(update={"lms": {"big": big}}), file)
+    small, engine = rule_engine(rule), rule_engine(knowing)
+    done = ps.recompile(
+        file, task, NEW, lm=small.lm(), space=ps.Space(lms={"big": engine.lm("rule/big")}), store=store,
+        budget=ps.Budget(calls=600),
+    )  # fmt: skip
+    assert done.gate.comparison.b.score == 1
+    tried = [each.proposer for rung in done.compiled.report.rungs for each in rung.tried]
+    assert "yesterday's" in tried
+
+
+def test_a_tag_comes_to_name_the_new_version(
+    path: Any, task: ps.Task, rule_engine: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry, lm, budget = ps.Registry(), rule_engine(knowing).lm(), ps.Budget(calls=150)
+    old = registry.add(path(), tags=["prod", "first"])
+    before = registry.path("prod").read_bytes()
+    with pytest.raises(ps.ArtifactError, match="there is no tag"):
+        ps.recompile(f"@{old.hash[:8]}", task, NEW, lm=lm, store=store, budget=budget)
+    done = ps.recompile("@prod", task, NEW, lm=lm, store=store, budget=budget)
+    assert done.replaced, done.why
+    assert read_artifact(registry.path("prod")).candidate.hash == done.compiled.candidate.hash
+    assert registry.lineage("prod") == [registry.version("prod"), old]
+    assert registry.path("first").read_bytes() == before
+    # With what it names now there is nothing better: it stays.
+    assert not ps.recompile("@prod", task, NEW, lm=lm, store=store, budget=budget).replaced
+    assert len(registry.history("prod")) == 2
+    assert registry.rollback("prod") == old
+
+
+def test_a_version_is_not_written_over(path: Any, task: ps.Task, rule_engine: Any, tmp_path: Path) -> None:
+    registry, engine = ps.Registry(tmp_path / "own"), rule_engine(knowing)
+    registry.add(path(), tags=["prod"])
+    link = tmp_path / "in use.json"
+    link.symlink_to(registry.path("prod"))
+    for reference in (registry.path("prod"), str(registry.path("prod")), link):
+        with pytest.raises(ps.ArtifactError, match=r"never changes: .* ps\.recompile\('@TAG'"):
+            ps.recompile(reference, task, NEW, lm=engine.lm(), store=":memory:")
+    assert engine.prompts == []
+    assert registry.path("prod").exists()
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(
+    path: Any, task: ps.Task, rule_engine: Any, store: Store, tmp_path: Path
+) -> None:
+    link, file = tmp_path / "in use.json", path()
+    link.symlink_to(file.name)
+    done = ps.recompile(link, task, NEW, lm=rule_engine(knowing).lm(), store=store, budget=ps.Budget(calls=150))
+    assert (done.replaced, link.is_symlink()) == (True, True)
+    assert read_artifact(file).candidate.hash == done.compiled.candidate.hash
 
 
 def test_too_few_or_known_rows_are_refused(path: Any, task: ps.Task, rule_engine: Any, mood_rows: Any) -> None:

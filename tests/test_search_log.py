@@ -47,3 +47,26 @@ def test_a_search_is_written_down_and_read_from_its_cells(
     assert {each.inputs["text"] for each in content.examples} == {example.text for example in task.dev}
     told = content.model_dump_json()
     assert not [each for each in task.unseal_test("check") if f'"{each.text}"' in told]
+
+
+def test_a_search_that_was_stopped_is_read_as_far_as_it_came(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    engine = rule_engine(rule)
+
+    def stopping(prompt: str) -> str:
+        if len(engine.prompts) > 100:
+            raise KeyboardInterrupt
+        return rule(prompt)
+
+    engine.rule = stopping
+    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
+    with pytest.raises(KeyboardInterrupt):
+        ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=300), store=store)
+    (search,) = searches(store)
+    content = read_content(store, search)
+    assert content.state != "finished"
+    baseline = content.rungs[0]
+    assert (baseline.name, baseline.kept) == ("baseline", True)
+    assert baseline.calls > 0
+    assert baseline.dev is not None

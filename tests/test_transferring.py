@@ -15,6 +15,7 @@ from progspace.artifacts.artifact import read_artifact, write_artifact
 from progspace.optimizers.carrying import narrowed, parts_of
 from progspace.optimizers.space import Space
 from progspace.programs.answering import Answering
+from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
 from progspace.store.database import Store
 from progspace.transferring import forecast_transfer, transfer
@@ -182,6 +183,19 @@ def test_a_space_holds_only_what_is_searched_again(task: ps.Task, path: Path, ru
     assert own.instructions == Space().instructions
     assert narrowed(Space(), [parts["format"]]).formats is None
     assert narrowed(Space(), []).instructions == ()
+
+
+def test_what_the_task_declares_is_no_part_of_the_old_program(rule_engine: Any) -> None:
+    class Own(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tell = dspy.Predict("text -> mood")
+
+    module = Own()
+    module.set_lm(rule_engine(new).lm("rule/own"))
+    whole = Candidate.declared(module).complete(module)
+    assert whole.predictors["tell"].lm == "rule/own"
+    assert parts_of(whole, module, rule_engine(new).lm(), Space()) == []
 
 
 def test_another_program_is_refused(path: Path, rule_engine: Any, mood_rows: Any) -> None:

@@ -135,6 +135,10 @@ def act(field: str, prompt: str) -> str:
     return answers.get(field, "…")
 
 
+def certain(arguments: Any, prediction: Any) -> float:
+    return float(prediction.label in ("north", "south"))
+
+
 Side = dspy.Signature(
     {"text": (str, dspy.InputField()), "label": (Literal["north", "south"], dspy.OutputField())}, "Tell the side."
 )
@@ -158,6 +162,10 @@ TUTORIALS: dict[str, tuple[Callable[[], dspy.Module], Any, list[str], Any, Any]]
     "multi-hop": (Hop, CLAIMS, ["claim"], found_titles, hop),
     "agent": (lambda: dspy.ReAct("question -> answer", tools=[search_wikipedia], max_iters=3), QUESTIONS,
               ["question"], ps.metrics.exact_match("answer"), act),
+    "best of n": (lambda: dspy.BestOfN(dspy.Predict(Side), N=2, reward_fn=certain, threshold=1.0), SIDES, ["text"],
+                  ps.metrics.exact_match("label"), classify),
+    "refine": (lambda: dspy.Refine(dspy.ChainOfThought(Side), N=2, reward_fn=certain, threshold=1.0), SIDES, ["text"],
+               ps.metrics.exact_match("label"), classify),
 }  # fmt: skip
 
 

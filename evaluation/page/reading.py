@@ -253,7 +253,8 @@ def _rungs(told: _Told, rows: Mapping[int, Mapping[str, Cell]]) -> Iterable[Rung
         elif climbed is None:
             yield RungView(name=name, begun_after=begun_after)
         else:
-            spent = {key: value for key, value in climbed["spent"].items() if key != "usd"}
+            shown_of = RungView.model_fields.keys() - {"usd"}
+            spent = {key: value for key, value in climbed["spent"].items() if key in shown_of}
             yield RungView(
                 name=name,
                 choice=told.joined[climbed["candidate"]]["origin"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import numpy as np
 import pytest
 
 import progspace as ps
 from progspace.artifacts.artifact import _hash, read_artifact, write_artifact
 from progspace.artifacts.compiled import Compiled
+from progspace.artifacts.weights import sought_beside
+from progspace.lms.adapters import write_adapter
+from progspace.lms.journal import lm_identity
+from progspace.programs.candidate import Candidate, known_lms
 from progspace.store.database import Store
 
 EVIL = "http://evil.example/v1"
@@ -60,6 +66,31 @@ def test_an_app_may_give_its_own_module(compiled: Compiled, rule_engine: Any, mo
     assert ps.load(path, lm=rule_engine(rule).lm(), program=dspy.Predict(mood))(text="sun").mood == "glad"
     with pytest.raises(ps.ArtifactError, match="the program given is"):
         ps.load(path, lm=rule_engine(rule).lm(), program=dspy.Predict("other -> thing"))
+
+
+def test_a_link_stays_and_what_it_points_to_is_saved(compiled: Compiled, tmp_path: Path) -> None:
+    place, link = tmp_path / "releases", tmp_path / "mood.progspace.json"
+    place.mkdir()
+    link.symlink_to("releases/1.json")
+    tensors = {"base_model.model.x.lora_A.weight": np.zeros((1, 1), np.float32)}
+    adapter = write_adapter(tmp_path / "new", tensors, base="smollm2-135m", rank=1, alpha=1, weights={})
+    trained = dataclasses.replace(compiled, adapters={"trained": adapter})
+    for _ in range(2):  # what the link points to is not there yet; it is
+        assert trained.save(link) == link
+        assert link.is_symlink()
+        assert read_artifact(place / "1.json").candidate.hash == compiled.candidate.hash
+    # The weights stand beside the file, and are found by the link as well.
+    assert len(list(place.iterdir())) == 2
+    for each in (link, place / "1.json"):
+        assert sought_beside(each, {"adapter": adapter.sha256}).path.parent == place.resolve()
+
+
+def test_a_version_of_a_registry_is_not_saved_over(compiled: Compiled, tmp_path: Path) -> None:
+    registry = ps.Registry(tmp_path / "registry")
+    registry.add(compiled.save(tmp_path / "mood.progspace.json"), tags=["prod"])
+    with pytest.raises(ps.ArtifactError, match="write elsewhere and add that"):
+        compiled.save(registry.path("prod"))
+    compiled.save(registry.path("prod").with_name("beside.progspace.json"))
 
 
 def rehashed(document: dict[str, Any]) -> dict[str, Any]:
@@ -131,6 +162,89 @@ def test_an_lm_of_the_space_that_cannot_be_made_is_asked_for_by_its_name(
     with pytest.raises(ps.ArtifactError, match=r"ps\.load\(path, lms=\{'good': your_lm\}\)"):
         ps.load(path, lm=main)
     assert ps.load(path, lm=main, lms={"good": good}).predictors()[0].lm is good
+
+
+class Exclaims(dspy.Module):
+    def __init__(self, marks: int = 1) -> None:
+        super().__init__()
+        self.marks = marks
+        self.tell = dspy.Predict("text -> mood")
+
+    def forward(self, text: str) -> dspy.Prediction:
+        return self.tell(text=text + "!" * self.marks)
+
+
+NARROW = ps.Space(formats=["compact"], instructions=[], demonstrations=[], answers=["direct"], votes=[1])
+
+
+def searched_in(store: Store, program: dspy.Module, rows: Any, lm: dspy.BaseLM) -> Compiled:
+    task = ps.Task(program=program, examples=rows, inputs=["text"], metric=ps.metrics.choice("mood"), name="mood")
+    return ps.compile(task, lm=lm, budget=ps.Budget(calls=100), store=store, space=NARROW)
+
+
+def test_an_lm_that_a_predictor_has_of_its_own_is_part_of_the_program(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, tmp_path: Path
+) -> None:
+    large, small = rule_engine(rule), rule_engine(lambda _: "glad")
+    module = dspy.Predict(mood)
+    module.set_lm(large.lm("rule/large"))
+    compiled = searched_in(store, module, mood_rows, small.lm("rule/small"))
+    assert not small.prompts
+    path = compiled.save(tmp_path / "mood.progspace.json")
+    assert read_artifact(path).lms.keys() == {"rule/large"}
+    with pytest.raises(ps.ArtifactError, match=r"ps\.load\(path, lms=\{'rule/large': your_lm\}\)"):
+        ps.load(path, lm=small.lm())
+    asked = len(large.prompts)
+    given = ps.load(path, lm=small.lm(), lms={"rule/large": large.lm("rule/large")})
+    own = ps.load(path, lm=small.lm(), program=module)
+    for program in (compiled.program, given, own, compiled.candidate.apply(module, small.lm())):
+        assert program(text="rain on day 1").mood == "sad"
+    assert len(large.prompts) > asked
+    assert not small.prompts
+
+
+def test_where_an_lm_of_its_own_is_asked_the_apps_instance_says(make_artifact: Any, mood: Any, tmp_path: Path) -> None:
+    here, there = (dspy.LM("openai/gpt", api_base=f"http://{place}.example") for place in ("here", "there"))
+    module = dspy.Predict(mood)
+    path = make_artifact(tmp_path / "mood.progspace.json", module, made_for={"model": "openai/gpt"}, lm="openai/gpt")
+    write_artifact(read_artifact(path).model_copy(update={"lms": {"openai/gpt": lm_identity(there)}}), path)
+    with pytest.raises(ps.ArtifactError, match=r"lms=\{'openai/gpt': ps.lm\('openai/gpt', base_url='http://there"):
+        ps.load(path, program=module)
+    module.set_lm(here)
+    assert lm_identity(ps.load(path, program=module).predictors()[0].lm) == lm_identity(here)
+
+
+def test_lms_of_one_model_with_other_settings_have_names_of_their_own(rule_engine: Any) -> None:
+    lm = rule_engine(rule).lm
+    chain = dspy.Module()
+    chain.one, chain.two, chain.three = (dspy.Predict("text -> mood") for _ in range(3))
+    chain.one.lm, chain.two.lm, chain.three.lm = lm(temperature=0.1), lm(temperature=0.9), lm(temperature=0.1)
+    named = known_lms(chain, {"space": lm("rule/two")})
+    assert list(named) == ["space", "rule/one", "rule/one (2)"]
+    whole = Candidate.declared(chain).complete(chain, named)
+    assert [choice.lm for choice in whole.predictors.values()] == ["rule/one", "rule/one (2)", "rule/one"]
+
+
+def test_what_an_instance_has_beside_its_class_is_loaded_or_asked_for(
+    rule_engine: Any, store: Store, mood_rows: Any, tmp_path: Path
+) -> None:
+    engine = rule_engine(rule)
+    module = Exclaims()
+    module.tell.signature = module.tell.signature.with_instructions("Found before: look for the weather.")
+    module.tell.update_config(temperature=0.3)
+    compiled = searched_in(store, module, mood_rows, engine.lm())
+    path = compiled.save(tmp_path / "mood.progspace.json")
+    prompts = []
+    for program in (compiled, ps.load(path, lm=engine.lm()), ps.load(path, lm=engine.lm(), program=Exclaims())):
+        program(text="sun again")
+        prompts.append(engine.prompts[-1])
+    assert "look for the weather" in prompts[0]
+    assert prompts[1:] == prompts[:1] * 2
+    assert ps.load(path, lm=engine.lm()).predictors()[0].config == {"temperature": 0.3}
+    path = searched_in(store, Exclaims(marks=3), mood_rows, engine.lm()).save(tmp_path / "loud.progspace.json")
+    with pytest.raises(ps.ArtifactError, match=r"with marks=3, .* ps\.load\(path, program=Exclaims\(marks=3\)\)"):
+        ps.load(path, lm=engine.lm())
+    assert ps.load(path, lm=engine.lm(), program=Exclaims(marks=3)).module.marks == 3
 
 
 def test_a_field_may_have_any_name(make_artifact: Any, rule_engine: Any, mood: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from progspace.programs.answering import Answering
 from progspace.programs.formats import Format
 from progspace.programs.nearest import Nearest
 from progspace.programs.retrieval import RetrievalChoice
+from progspace.programs.structure import Settings
 
 SHOWN = [{"text": "sun", "mood": "glad"}, {"text": "rain", "mood": "sad"}, {"text": "snow", "mood": "glad"}]
 
@@ -41,6 +42,7 @@ def test_each_choice_has_its_words(artifact: Callable[..., Artifact]) -> None:
         ({"demonstrations": tuple(SHOWN)}, {"demonstrations": ()}, "3 demonstrations → no demonstrations"),
         ({}, {"nearest": Nearest(count=2, pool=tuple(SHOWN))}, "demonstrations: as declared → "),
         ({}, {"lm": "large"}, "LM: the program's own → large"),
+        ({}, {"settings": Settings(temperature=0.5)}, "settings: as declared → temperature 0.5"),
     ]:  # fmt: skip
         found = diff_artifacts(artifact(**old), artifact(**new))
         assert found.lines[0] == "predictor self"

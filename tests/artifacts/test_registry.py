@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import numpy as np
 import pytest
 
 import progspace as ps
-from progspace.artifacts.artifact import read_artifact, read_hashed
+from progspace.artifacts.artifact import read_artifact, read_hashed, write_artifact
+from progspace.lms.adapters import write_adapter
 
 
 @pytest.fixture
@@ -105,6 +107,41 @@ def test_altered_files_are_refused(registry: ps.Registry, artifacts: list[Path])
     with pytest.raises(ps.ArtifactError, match="cannot be read"):
         registry.rollback("prod")
     assert read_artifact(registry.path("prod")).candidate.predictors["self"].instruction == "Way 1."
+
+
+@pytest.mark.parametrize("harm", ["edited", "another's", "missing"])
+def test_what_is_added_anew_is_whole_again(registry: ps.Registry, artifacts: list[Path], harm: str) -> None:
+    version = registry.add(artifacts[0], tags=["prod"])
+    kept = registry.path("prod")
+    if harm == "edited":
+        kept.write_text(kept.read_text().replace("Way 0.", "Way 9."))
+    elif harm == "another's":
+        kept.write_bytes(artifacts[1].read_bytes())
+    else:
+        kept.unlink()
+    with pytest.raises(ps.ArtifactError):
+        registry.path("prod")
+    assert registry.add(artifacts[0], tags=["canary"]) == version
+    assert registry.path("prod") == registry.path("canary") == kept
+    assert kept.read_bytes() == artifacts[0].read_bytes()
+    assert registry.versions() == [version]
+
+
+def test_weights_that_are_added_anew_are_whole_again(
+    registry: ps.Registry, artifacts: list[Path], tmp_path: Path
+) -> None:
+    tensors = {"base_model.model.x.lora_A.weight": np.zeros((1, 1), np.float32)}
+    adapter = write_adapter(tmp_path / "new", tensors, base="smollm2-135m", rank=1, alpha=1, weights={})
+    adapter.path.rename(tmp_path / f"{adapter.sha256[:16]}.safetensors")
+    trained = {"model": "local/x", "engine": {"model": "smollm2-135m", "adapter": adapter.sha256}}
+    file = write_artifact(read_artifact(artifacts[0]).model_copy(update={"lms": {"trained": trained}}), artifacts[0])
+    registry.add(file, tags=["prod"])
+    kept = registry.path("prod").with_name(f"{adapter.sha256[:16]}.safetensors")
+    whole = kept.read_bytes()
+    for harm in (lambda: kept.write_bytes(whole[:-1]), kept.unlink):
+        harm()
+        registry.add(file)
+        assert kept.read_bytes() == whole
 
 
 def test_a_hostile_index_is_refused(registry: ps.Registry, artifacts: list[Path]) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import progspace as ps
 from progspace.cli import app
-from progspace.errors import DataError, MetricError
+from progspace.errors import DataError
 from progspace.programs.formats import Format
 from progspace.store.database import open_store
 from progspace.store.traces import Trace, put_traces
@@ -92,7 +92,7 @@ def test_what_went_wrong_in_an_app_and_the_rows_it_makes(task: ps.Task, lived: P
     assert first["edge_case"]["wanted"] == ["mood"]
     lm = rule_engine(str, logprobs=logprobs).lm()
     program = ps.load(lived / "mood.progspace.json", lm=lm)
-    with pytest.raises(MetricError, match="mood"):  # what nobody has labelled yet is no wrong answer
+    with pytest.raises(DataError, match="field 'mood': the label is missing"):  # not labelled yet is no wrong answer
         ps.compare(program, program, task, lm=lm, data=file, store=":memory:")
     file.write_text("".join(json.dumps(row) + "\n" for row in [{**first, "mood": "sad"}, *others]), encoding="utf-8")
     assert found.to_label(file, task) == 0

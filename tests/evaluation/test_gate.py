@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import dspy
 import pytest
+from dspy.lm15 import ServerError
 
 import progspace as ps
 from progspace.evaluation.evaluation import compare_cells
@@ -115,3 +116,54 @@ def test_programs_are_run_and_judged(rule_engine: Any, mood: Any, mood_rows: Any
         ps.gate(better, task.program, task, lm=lm, store=store, margin=1.5)
     with pytest.raises(ps.DataError, match="the input is missing"):
         ps.gate(better, task.program, task, lm=lm, store=store, data=[{"txt": "sun"}])
+
+
+def test_what_cannot_be_judged_is_refused_before_anything_is_asked(
+    rule_engine: Any, mood: Any, mood_rows: Any, store: Store, tmp_path: Path
+) -> None:
+    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
+    engine, new = rule_engine(lambda prompt: "sad"), dspy.Predict(mood.with_instructions("Look closely."))
+    bad: list[dict[str, Any]] = [{"margin": 5}, {"margin": float("nan")}, {"alpha": 0.0}, {"alpha": 0.7}]
+    for wrong in bad:
+        with pytest.raises(ps.DataError, match=r"the margin is a loss|alpha is the error"):
+            ps.gate(new, task.program, task, lm=engine.lm(), store=store, **wrong)
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "sun", "mood": "glad"}\n{"text": "rain"}\n')
+    with pytest.raises(ps.DataError, match=r"rows\.jsonl, row 2, field 'mood': the label is missing"):
+        ps.gate(new, task.program, task, lm=engine.lm(), store=store, data=file)
+    assert engine.prompts == []
+
+
+class Broken(dspy.Module):
+    def __init__(self, signature: Any, missing: str) -> None:
+        super().__init__()
+        self.predict, self.missing = dspy.Predict(signature), missing
+
+    def forward(self, **inputs: Any) -> Any:
+        raise KeyError(self.missing)
+
+
+def test_a_program_that_fails_on_every_row_is_judged(rule_engine: Any, mood: Any, mood_rows: Any, store: Store) -> None:
+    def rule(prompt: str) -> str:
+        asked = prompt.rsplit("[[ ## text ## ]]", 1)[-1]
+        return f"[[ ## mood ## ]]\n{'glad' if 'sun' in asked else 'sad'}\n\n[[ ## completed ## ]]"
+
+    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
+    lm, broken = rule_engine(rule).lm(), Broken(mood, "tool")
+    mended = ps.gate(task.program, broken, task, lm=lm, store=store)
+    assert (mended.verdict, len(mended.mended)) == ("no worse", len(task.dev))
+    broke = ps.gate(broken, task.program, task, lm=lm, store=store)
+    assert (broke.verdict, len(broke.broken), broke.unanswered) == ("worse", len(task.dev), 0)
+    assert broke.broken[0].said is not None
+    assert "tool" in broke.broken[0].said
+    both = r"new failed on each of \d+ examples: KeyError: 'tool'; old failed on each .*'key'"
+    with pytest.raises(ps.ProgramError, match=both):
+        ps.gate(broken, Broken(mood, "key"), task, lm=lm, store=store)
+    with pytest.raises(ps.ProgramError, match="a failed on each"):
+        ps.compare(broken, task.program, task, lm=lm, store=store)
+
+    def down(prompt: str) -> str:
+        raise ServerError("down")
+
+    with pytest.raises(ps.LMError, match="answered on none"):
+        ps.gate(broken, task.program, task, lm=rule_engine(down).lm("rule/down"), store=store)

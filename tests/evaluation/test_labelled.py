@@ -76,3 +76,23 @@ def test_a_score_alone_makes_no_label_of_a_free_text() -> None:
     unlabelled = ps.Task(program, [{"text": str(i)} for i in range(40)], metric=lambda *_: 1.0)
     with pytest.raises(ps.DataError, match="no label that all of them have"):
         labelled(unlabelled, said)
+
+
+def test_a_label_that_was_told_as_text_is_read_in_its_type() -> None:
+    class Tags(dspy.Signature):
+        """Tags."""
+
+        text: str = dspy.InputField()
+        tags: list[str] = dspy.OutputField()
+        note: str | None = dspy.OutputField()
+
+    rows = [{"text": f"{i}", "tags": ["a", "b"], "note": "none"} for i in range(40)]
+    task = ps.Task(dspy.Predict(Tags), rows, metric=lambda example, prediction, trace=None: 1.0)
+    said = [
+        trace("as JSON", labels={"tags": '["a", "b"]', "note": "[1]"}),
+        trace("no JSON", labels={"tags": "a, b", "note": "so so"}),
+        trace("no list", labels={"tags": '{"a": 1}', "note": "so so"}),
+    ]
+    found = labelled(task, said)
+    assert [row.toDict() for row in found.rows.values()] == [{"text": "as JSON", "tags": ["a", "b"], "note": "[1]"}]
+    assert found.left_out == {"with values that the task does not have": 2}

@@ -68,6 +68,53 @@ def test_graded_scores_keep_the_error_about() -> None:
     assert (worse.verdict, worse.method) == ("worse", "Student's t")
 
 
+def test_a_loss_or_gain_of_every_row_is_seen() -> None:
+    """Also where rounding makes equal differences differ."""
+    old = [0.5, 0.6, 0.7, 0.8, 0.9] * 10
+    for shift, verdict in [(0.1, "no worse"), (-0.1, "worse"), (0.0, "cannot tell"), (-0.02, "cannot tell")]:
+        told = noninferiority([score + shift for score in old], old)
+        assert (told.verdict, told.method) == (verdict, "exact test of equal differences")
+        assert (told.interval.low >= -0.01) == (verdict == "no worse")
+        assert (told.interval.high < 0) == (verdict == "worse")
+        assert told.interval.low <= told.difference <= told.interval.high
+    assert noninferiority([0.5] * 200, [0.505] * 200, margin=0.1).verdict == "no worse"
+    for lost, rows in [(0.5, 8), (0.05, 62)]:  # as docs/gate.md tells
+        by_rows = [noninferiority([0.9 - lost] * n, [0.9] * n).verdict for n in (rows - 1, rows)]
+        assert by_rows == ["cannot tell", "worse"]
+    assert noninferiority([-1.0] * 50, [1.0] * 50).verdict == "worse"  # nothing is lower
+
+
+@pytest.mark.parametrize("shift", [0.5, 0.02, 0.0, -0.009, -0.02, -0.3])
+def test_equal_differences_are_wrong_no_more_often_than_alpha(shift: float) -> None:
+    """The least favourable program differs so on all rows but a few, on which it loses, or gains, all that there is."""
+    margin = 0.01
+    such_if_lost, such_if_kept = (1 - margin) / (1 + shift), 1 / (1 - shift)
+    for n in (1, 2, 5, 9, 10, 30, 100, 300, 1000):
+        told = noninferiority([0.4 + shift] * n, [0.4] * n, margin=margin)
+        if such_if_lost < 1:  # its true loss is the margin
+            assert told.p_no_worse == pytest.approx(such_if_lost**n)
+        if such_if_kept < 1:  # its true loss is none
+            assert told.p_worse == pytest.approx(such_if_kept**n)
+        assert told.verdict != "no worse" or such_if_lost**n <= 0.05
+        assert told.verdict != "worse" or such_if_kept**n <= 0.05
+
+
+def test_the_rows_that_it_asks_for_where_hardly_any_differs() -> None:
+    fewest = math.ceil(math.log(0.05) / math.log(0.99))
+    for n in (10, 50, 200, fewest - 1):
+        told = noninferiority([0.3] * n, [0.3] * n)
+        assert (told.verdict, told.rows_if_alike, told.rows_if_measured) == ("cannot tell", fewest, fewest)
+    assert noninferiority([0.3] * fewest, [0.3] * fewest).verdict == "no worse"
+    lost = noninferiority([0.45] * 20, [0.5] * 20)
+    assert lost.verdict == "cannot tell"
+    assert noninferiority([0.45] * lost.rows_if_measured, [0.5] * lost.rows_if_measured).verdict == "worse"
+    for n, wins, losses in [(100, 0, 1), (200, 2, 0), (298, 1, 1), (400, 2, 2), (600, 4, 4)]:
+        new = [0.7] * wins + [0.1] * losses + [0.3] * (n - wins - losses)
+        told = noninferiority(new, [0.3] * n)
+        assert told.verdict == "cannot tell"
+        assert min(told.rows_if_alike, told.rows_if_measured) >= max(n, fewest)
+
+
 @pytest.mark.parametrize(("true", "share", "margin"), [(0.0, 0.1, 0.05), (0.0, 0.02, 0.01), (0.02, 0.2, 0.05)])
 def test_the_rows_that_it_asks_for_tell_four_times_in_five(true: float, share: float, margin: float) -> None:
     wins = round(1000 * (share + true) / 2)

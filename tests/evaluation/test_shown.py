@@ -10,6 +10,7 @@ import progspace as ps
 from progspace.benchmarks.page import _findings
 from progspace.evaluation.evaluation import compare_cells, evaluate_cells
 from progspace.evaluation.report import Report
+from progspace.evaluation.shown import as_text
 from progspace.store.records import Cell
 
 HOSTILE = "<script>alert(1)</script>"
@@ -39,6 +40,18 @@ def test_a_notebook_shows_tables_and_runs_nothing_of_them(report: Report) -> Non
     assert f"text: {HOSTILE}" in str(evaluation)
     assert "a − b: +50.0 points" in str(comparison)
     assert "Row(" not in f"{evaluation}{comparison}"
+
+
+@pytest.mark.parametrize("width", [110, 80, 60])
+def test_a_narrow_terminal_loses_no_figure(report: Report, width: int) -> None:
+    """Cut off without a mark, 123 calls were 1."""
+
+    def digits(width: int) -> list[str]:
+        table = as_text(report.view(), width).split("Winner")[0].rpartition("─")[2]
+        return sorted(filter(str.isdigit, table))  # one that is broken goes on in the next line
+
+    assert len(digits(400)) > 30
+    assert digits(width) == digits(400)
 
 
 @pytest.mark.parametrize(("name", "begins"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml")])

@@ -144,6 +144,7 @@ def test_what_does_not_pass_is_told_at_once(server: Server, prompt: str, setting
         ({"model_type": "responses"}, "dspy.LM"),
         ({"hedge": 0.5}, "hedge"),
         ({"base_url": "http://me:word@127.0.0.1/v1"}, "give the key by api_key"),
+        ({"base_url": "127.0.0.1:8000/v1"}, "begins with http://"),
     ],
 )
 def test_a_wrong_setting_is_told_with_what_mends_it(settings: dict[str, Any], told: str) -> None:

@@ -49,6 +49,26 @@ def test_what_changed_is_told_with_its_time_and_version() -> None:
     assert found.interval.high < 0.9
 
 
+def test_a_promise_binds_the_versions_that_made_it() -> None:
+    generator = np.random.default_rng(1)
+    upgraded = [
+        Trace(f"{i:032x}", "mood", "a" if i < 700 else "b", float(i), 0.1, declared=0.5 if i < 700 else 0.85,
+              score=float(generator.random() < (0.6 if i < 700 else 0.95)))
+        for i in range(1_000)
+    ]  # fmt: skip
+    found = {stream.name: stream for stream in quality_of(upgraded).streams}
+    promise = found["score, against the promise"]
+    assert (promise.n, promise.reference, promise.changes) == (300, 0.85, ())
+    assert found["score"].n == 1_000
+
+
+def test_a_reference_of_one_allows_no_fault() -> None:
+    given = [Trace(f"{i:032x}", "mood", "a", float(i), 0.1, score=float(i < 20)) for i in range(30)]
+    (score, *_) = quality_of(given, reference=1.0).streams
+    assert score.changes[0].since == 20
+    assert not quality_of(given[:20], reference=1.0).changed
+
+
 def test_what_did_not_change_raises_no_alarm() -> None:
     assert not quality_of(calls(DROP, seed=1), window=200).changed
     few = quality_of(calls(30))
@@ -76,7 +96,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
         put_traces(opened, given)
         for trace in given:
             put_feedback(opened, trace.id, score=trace.score, labels={}) if trace.created % 4 == 0 else None
-        put_traces(opened, [Trace("x", "<script>", "", 2e9, 1.0, outputs={"label": "glad"})])
+        put_traces(opened, [Trace("x", "<script>", "", 2e9, 1.0, outputs={"label": "glad"}, outputs_whole=True)])
 
     def run(*arguments: str) -> str:
         app([*arguments, "--store", store], standalone_mode=False)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import enum
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,6 +78,27 @@ def test_content_is_kept_on_demand_and_redacted_first(echo: Echo, watched: Any, 
     assert program.lost == {"content": 1}
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("cards 4111111111111111,5500005555555559", "cards [number],[number]"),
+        ("tel.55501234567", "tel.[number]"),
+        ("Konto 61109010140000071219812874 bitte", "Konto [number] bitte"),
+        ("id=01234567890123456789", "id=[number]"),
+        ("to DE89370400440532013000.", "to [number]."),
+        ("to GB29 NWBK 6016 1331 9268 19", "to [number]"),
+        ("SR22 INSURANCE POLICY OF 2024", "SR22 INSURANCE POLICY OF 2024"),
+        ("passage 0305e82c33015512", "passage 0305e82c33015512"),
+        (4111111111111111, "[number]"),
+        (-55501234, "[number]"),
+        (2024, 2024),
+        (True, True),
+    ],
+)
+def test_long_numbers_of_any_kind_are_personal(value: Any, kept: Any) -> None:
+    assert personal("field", value) == kept
+
+
 def test_what_went_wrong_inside_is_told(echo: Echo, watched: Any, tmp_path: Path, rule_engine: Any) -> None:
     broken = dspy.Predict("text -> label")
     broken.lm = rule_engine(lambda prompt: "no fields at all").lm()
@@ -117,15 +140,19 @@ def test_an_artifacts_version_promise_and_confidence(
     assert trace.confidence == pytest.approx(0.622, abs=0.001)
 
 
-def test_signals_need_no_label_and_may_fail(echo: Echo, watched: Any, tmp_path: Path) -> None:
+def test_signals_need_no_label_and_may_fail(
+    echo: Echo, watched: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def faulty(example: Any, prediction: Any) -> float:
-        raise KeyError("a signal's own fault")
+        raise KeyError(f"a signal's own fault, at {example.text}")
 
     signals = {"length": lambda example, prediction: len(example.text), "faulty": faulty}
     program = watched(echo(), signals=signals, sample=1.0)
     program(text="four")
     assert traces(program, tmp_path)[0].signals == {"length": 4.0}
     assert program.lost == {"signal 'faulty'": 1}
+    assert "signal 'faulty' lost (KeyError)" in caplog.text
+    assert "four" not in caplog.text  # the message may hold what was asked
 
 
 def test_only_a_share_is_stored_and_what_is_too_much_goes(echo: Echo, watched: Any, tmp_path: Path) -> None:
@@ -140,6 +167,25 @@ def test_only_a_share_is_stored_and_what_is_too_much_goes(echo: Echo, watched: A
     program(text="a")
     after = traces(program, tmp_path)
     assert after[:-1] == before[-2:]
+    another = watched(echo(), name="another", keep_rows=1, keep_days=1e-9)
+    another(text="a")
+    assert traces(another, tmp_path) == after  # its own went at once; those of others are no concern of its
+
+
+def test_what_is_said_of_a_call_that_is_not_stored_or_stored_in_memory(echo: Echo, watched: Any) -> None:
+    program = watched(echo(), sample=1e-12)
+    answer = program(text="a")
+    assert program.feedback(answer, score=1.0) is None
+    assert program.feedback(program.trace_id(answer), score=1.0) is None
+    for where in (":memory:", "sqlite:///:memory:"):
+        program = watched(echo(), store=where)
+        assert program.feedback(program(text="a"), score=1.0).score == 1.0
+
+
+def test_a_trace_of_before_is_found_where_fewer_are_stored_now(echo: Echo, watched: Any) -> None:
+    answer = (program := watched(echo()))(text="a")
+    assert program.flush()
+    assert watched(echo(), sample=1e-12).feedback(program.trace_id(answer), score=1.0).score == 1.0
 
 
 def test_a_store_that_fails_costs_traces_and_no_call(
@@ -188,6 +234,63 @@ def test_what_comes_too_fast_is_counted(echo: Echo, tmp_path: Path) -> None:
     assert writer.lost["queue"] >= 10
 
 
+def test_what_comes_after_the_end_is_counted(echo: Echo, watched: Any) -> None:
+    program = watched(echo())
+    answer = program(text="a")
+    program.close()
+    assert [program(text="late").label for _ in range(3)] == ["glad"] * 3
+    assert program.lost == {"closed": 3}
+    assert program.flush()
+    assert program.feedback(answer, score=1.0).score == 1.0
+
+
+class Sky(enum.Enum):
+    CLEAR = "clear"
+
+
+class Fixed(dspy.Module):
+    """Answers with outputs of many types."""
+
+    def forward(self, text: str) -> dspy.Prediction:
+        return dspy.Prediction(
+            sky=Sky.CLEAR, day=datetime.date(2024, 5, 3), tags=["a", "b"], urgent=True, stars=5.0, count=-1, said=text
+        )
+
+
+@pytest.mark.parametrize(
+    ("labels", "score"),
+    [
+        ({"sky": Sky.CLEAR, "day": datetime.date(2024, 5, 3), "tags": ("a", "b")}, 1),
+        ({"day": datetime.date(2024, 5, 4)}, 0),
+        # As the command line tells them:
+        ({"urgent": "true", "stars": "5", "tags": '["a", "b"]', "count": "-1"}, 1),
+        ({"urgent": "True", "said": "5.0"}, 1),
+        ({"urgent": "false"}, 0),
+        ({"tags": '["a"]'}, 0),
+        ({"tags": "a, b"}, 0),
+        ({"said": "5"}, 0),
+    ],
+)
+def test_a_label_is_held_against_the_output(watched: Any, labels: Any, score: float) -> None:
+    program = watched(Fixed(), content=True)
+    assert program.feedback(program(text="5.0"), labels=labels).score == score
+
+
+def test_what_was_redacted_of_inputs_is_no_matter(echo: Echo, watched: Any, tmp_path: Path) -> None:
+    program = watched(echo(), content=True, redact=[personal])
+    assert program.feedback(program(text="+47 555 01 234"), labels={"label": "sad"}).score == 0
+    (trace,) = traces(program, tmp_path)
+    assert (trace.whole, trace.outputs_whole) == (False, True)
+
+
+def test_a_label_is_not_held_against_what_was_redacted(watched: Any) -> None:
+    program = watched(Fixed(), content=True, redact=[personal])
+    answer = program(text="+47 555 01 234")
+    told = program.feedback(answer, labels={"said": "+47 555 01 234"})
+    assert (told.score, told.labels) == (None, {"said": "+47 555 01 234"})
+    assert program.feedback(answer, score=1.0).labels == {"said": "+47 555 01 234"}  # there was none to differ from
+
+
 def test_bad_input_is_told(echo: Echo, watched: Any, tmp_path: Path) -> None:
     with pytest.raises(ps.DataError, match="at most 1, not 2"):
         watched(echo(), sample=2)
@@ -197,12 +300,17 @@ def test_bad_input_is_told(echo: Echo, watched: Any, tmp_path: Path) -> None:
     with pytest.raises(ps.DataError, match="no prediction of a watched program"):
         program.feedback(dspy.Prediction(label="a"), score=1.0)
     answer = program(text="a")
+    with pytest.raises(ps.DataError, match="field 'labl': the program's outputs are label"):
+        program.feedback(answer, labels={"labl": "glad"})
     with pytest.raises(ps.DataError, match="give a score or a label"):
         program.feedback(answer)
     with pytest.raises(ps.DataError, match="there is no trace '0f'"):
         program.feedback("0f", score=1.0)
+    with pytest.raises(ps.DataError, match="a label is no JSON value"):
+        program.feedback(answer, labels={"label": 10**5_000})
     assert program.feedback(answer, labels={"label": "sad"}).score == 0.0
-    assert program.feedback(answer, score=1.0).labels == {"label": "sad"}
+    assert program.feedback(answer, score=0.0).labels == {"label": "sad"}
+    assert program.feedback(answer, score=1.0).labels == {}  # "sad" it was not, then
 
 
 def test_spans_and_metrics_go_out_by_otlp(
@@ -243,14 +351,25 @@ def test_traces_and_feedback_in_both_databases(kind: str, tmp_path: Path, reques
     where = str(tmp_path / "s.db") if kind == "sqlite" else request.getfixturevalue("postgres")()
     with open_store(where) as store:
         given = [
-            Trace(f"t{n}", "p", "v", 1.0 + n, 0.1, "Fault: \0", outputs={"label": "ä\0"}, signals={"s": 0.5})
+            Trace(
+                f"t{n}",
+                "p",
+                "v",
+                1.0 + n,
+                0.1,
+                "Fault: \0",
+                outputs={"label": "ä\0"},
+                signals={"s": 0.5},
+                outputs_whole=True,
+            )
             for n in range(5)
         ]
         put_traces(store, given)
         put_traces(store, given)  # again: nothing twice
         assert [trace.id for trace in read_traces(store, last=2)] == ["t3", "t4"]
         assert put_feedback(store, "t4", labels={"label": "other"}).score == 0.0
-        assert put_feedback(store, "t4", score=1.0, labels={}).labels == {"label": "other"}
+        assert put_feedback(store, "t4", score=0.0, labels={}).labels == {"label": "other"}
+        assert put_feedback(store, "t4", score=1.0, labels={}).labels == {}
         (trace,) = read_traces(store, ids=["t4"])
         assert (trace.score, trace.outputs, trace.error) == (1.0, {"label": "ä\0"}, "Fault: �")
         _old_ones_go(store)
@@ -260,7 +379,9 @@ def _old_ones_go(store: Store) -> None:
     from progspace.store.traces import thin_out
     from progspace.store.upkeep import collect
 
-    assert thin_out(store, rows=2) == 3
+    assert thin_out(store, name="another", rows=2, older_than=60.0) == 0
+    assert thin_out(store, name="p", rows=4) == 1
+    assert thin_out(store, rows=2) == 2
     assert [trace.id for trace in read_traces(store)] == ["t3", "t4"]
     before, after = collect(store, older_than=60.0)
     assert (before.traces, after.traces) == (2, 0)

@@ -7,12 +7,14 @@ from typing import Any
 import dspy
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 import progspace as ps
 from progspace.errors import BudgetExceeded
 from progspace.evaluation import numbers
 from progspace.evaluation.matrix import Matrix
 from progspace.lms.budget import Meter
+from progspace.optimizers import arena as arena_module
 from progspace.optimizers.arena import Arena, _asked
 from progspace.optimizers.board import Board
 from progspace.optimizers.limits import limit_notes
@@ -23,6 +25,7 @@ from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
 from progspace.programs.retrieval import RetrievalChoice
 from progspace.retrievers.search import Search
+from progspace.store import schema
 from progspace.store.database import Store
 
 
@@ -45,6 +48,29 @@ def arena(rule_engine: Any, store: Store, mood: Any, mood_rows: Any, calls: int 
     task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), test=())
     meter = Meter(ps.Budget(calls=calls))
     return Arena(task, task.dev, Matrix(store, task.metric, rule_engine(rule).lm(), meter), **more)
+
+
+def test_interrupted_it_ends_what_is_under_way_and_begins_nothing(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an LM had answered was lost where the store was closed meanwhile, and paid for again."""
+    there = arena(rule_engine, store, mood, mood_rows)
+    engine = rule_engine(lambda prompt: time.sleep(0.02) or rule(prompt))
+    there.matrix.lm = there.matrix.journaled(engine.lm())
+    keys = there.add([candidate(mood, right) for right in range(4)], "me")
+
+    def interrupt(_: Any) -> None:
+        while len(engine.prompts) < 5:
+            time.sleep(0.001)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(arena_module, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        there.buy_all(keys, 40)
+    asked = len(engine.prompts)
+    assert asked < 4 * 40
+    answered = store.read(sa.select(sa.func.count()).select_from(schema.answers))
+    assert answered[0][0] == asked == there.matrix.meter.spent.bought
 
 
 def test_limits_that_the_winner_breaks_are_told_and_whether_anything_keeps_them(

@@ -45,6 +45,8 @@ def test_rungs_are_those_on_which_something_can_be_chosen(mood: Any, rule_engine
     assert rungs(Space()) == ["formats", "prompts", "chaining"]
     assert rungs(Space(answers=["direct"], votes=[1])) == ["formats", "prompts"]
     assert rungs(Space(formats=["chat"], demonstrations=[], instructions=[])) == ["chaining"]
+    assert rungs(Space(answers=["chain_of_thought"], votes=[1])) == ["formats", "prompts", "chaining"]
+    assert rungs(Space(answers=["direct"], votes=[3])) == ["formats", "prompts", "chaining"]
 
 
 def test_an_unknown_predictor_is_told_with_those_there_are(mood: Any) -> None:

@@ -8,6 +8,8 @@ import os
 import re
 import subprocess
 import sys
+from datetime import date, datetime, timezone
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +17,12 @@ import dspy
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import BaseModel
 
 import progspace as ps
 from progspace.programs import metrics
 from progspace.programs.metrics import Judgement, metric_identity, scored
+from progspace.programs.score import Score
 
 
 def score(metric: metrics.FieldMetric, expected: Any, found: Any) -> float:
@@ -108,6 +112,38 @@ def test_labels_that_differ_in_signs_are_different_labels(labels: list[Any]) -> 
 )
 def test_a_label_written_otherwise_is_the_same_label(expected: Any, found: Any) -> None:
     assert score(metrics.choice("y"), expected, found) == 1.0
+
+
+class Mark(BaseModel):
+    who: str
+    points: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "other"),
+    [
+        ("2026-01-31", date(2026, 1, 31), date(2026, 1, 30)),
+        ("2026-01-31T10:00:00Z", datetime(2026, 1, 31, 10, tzinfo=timezone.utc), datetime(2026, 1, 31, 10)),
+        ({"who": "Ann"}, Mark(who="Ann"), Mark(who="Ann", points=1)),
+        ([{"who": "Ann", "points": 1}], [Mark(who="Ann", points=1)], [Mark(who="Bob", points=1)]),
+        ([1, 2], (1, 2), (1, 2, 3)),
+        (["a", "b"], {"b", "a"}, {"a"}),
+        (["a", "a"], frozenset("a"), frozenset("ab")),
+        ({"1": ["2026-01-31"]}, {1: [date(2026, 1, 31)]}, {1: []}),
+        ("1.10", Decimal("1.1"), Decimal("1.2")),
+    ],
+)
+def test_what_is_expected_may_be_as_json_tells_it(expected: Any, found: Any, other: Any) -> None:
+    assert score(metrics.exact_match("y"), expected, found) == 1.0
+    assert score(metrics.exact_match("y"), expected, other) == 0.0
+
+
+@pytest.mark.parametrize("metric", [metrics.exact_match("y"), metrics.choice("y")])
+def test_none_is_right_where_it_is_expected(metric: metrics.FieldMetric) -> None:
+    assert metric(dspy.Example(y=None), dspy.Prediction(y=None)) == Score(score=1.0, feedback="Right.")
+    assert score(metric, None, "a") == score(metric, "a", None) == 0.0
+    for nothing in (dspy.Prediction(z=None), None):
+        assert "has no y; None was expected" in metric(dspy.Example(y=None), nothing).feedback
 
 
 def test_an_output_without_the_field_scores_nothing() -> None:

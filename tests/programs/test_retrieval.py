@@ -127,6 +127,12 @@ async def test_judged_passages_that_help_come_first(retriever: Any, rule_engine:
         assert (await chosen.acall("What is replaced in the canteen?"))[0].source == "laptops.md"
 
 
+async def test_no_query_finds_nothing_whatever_was_chosen(retriever: Any) -> None:
+    for choice in (RetrievalChoice(judged=3), RetrievalChoice(query="rewritten", judged=3)):
+        chosen = ChosenRetriever(retriever, choice)
+        assert chosen([]) == await chosen.acall([]) == retriever([]) == []
+
+
 def test_the_best_can_stand_last(retriever: Any) -> None:
     first = ChosenRetriever(retriever, RetrievalChoice(search=Search(k=3)))("travel portal")
     last = ChosenRetriever(retriever, RetrievalChoice(search=Search(k=3), order="best last"))("travel portal")

@@ -202,6 +202,47 @@ def test_an_own_class_is_looked_up_among_what_is_imported(monkeypatch: pytest.Mo
         restore(describe(Own()), program=given)
 
 
+class Steps(dspy.Module):
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+
+class Counts(dspy.Module):
+    def __init__(self, k: int = 1, style: str = "plain", folder: str = "/here", api_key: str = "none") -> None:
+        super().__init__()
+        self.k, self._style, self.folder, self.api_key = k, style, folder, api_key
+        self.steps = Steps(k)
+        self.made_at = os.urandom(4).hex()
+        self.answer = dspy.Predict("question -> answer")
+
+
+def test_an_instance_that_its_constructor_does_not_give_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = f"{__name__}:Counts"
+    told = describe(Counts(k=3, style="formal", folder="/there", api_key="a secret"))
+    # The same in every process; what differs from place to place, and what must stay here, is not told.
+    assert told == {
+        "kind": "class", "path": path, "held": {"k": "3", "style": "#8bfc2dc7853e9c9f", "steps.most": "3"},
+    }  # fmt: skip
+    with pytest.raises(ps.ArtifactError, match=r"with k=3, style=…, steps\.most=3, .*program=Counts\(k=3, style=…\)\)"):
+        restore(told)
+    assert isinstance(restore({"kind": "class", "path": path}), Counts), "one of an older release"
+    assert isinstance(restore(describe(Counts(folder="/there", api_key="a secret"))), Counts)
+    assert structure_hash(restore(told, program=Counts(k=3, style="formal"))) != structure_hash(Counts())
+    assert not caplog.records
+    # What an app gives it may mean.
+    assert isinstance(restore(told, program=Counts(k=2, style="formal")), Counts)
+    assert "which had k=3, steps.most=3" in caplog.text
+
+    def grown(self: Any, more: int = 5, k: int = 3) -> None:
+        self.more, self.k, self.answer = more, k, dspy.Predict("question -> answer")
+
+    monkeypatch.setattr(Counts, "__init__", grown)
+    assert isinstance(restore(told), Counts), "its class has changed, and what both have is alike"
+
+
 def test_looking_up_a_class_imports_and_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     lazy = ModuleType("lazy_module")
@@ -432,6 +473,13 @@ def test_functions_that_a_module_calls_count(tmp_path: Path, monkeypatch: pytest
     method = hashes(helper="strip", method="lower")
     assert {name for name in before if helper[name] != before[name]} == set(before) - {"object as a tool"}
     assert {name for name in before if method[name] != before[name]} == {"object as a tool"}
+
+
+def test_settings_of_dspys_own_modules_count() -> None:
+    plain = dspy.Predict("question -> answer")
+    best = [dspy.BestOfN(plain, N=n, reward_fn=lambda arguments, prediction: 1.0, threshold=1.0) for n in (1, 5)]
+    agents = [dspy.ReAct("question -> answer", tools=[], max_iters=n) for n in (2, 9)]
+    assert len({structure_hash(module) for module in (*best, *agents)}) == 4
 
 
 @pytest.mark.parametrize(

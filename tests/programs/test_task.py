@@ -80,6 +80,16 @@ def test_a_few_rows_without_a_label_are_named(mood: Any, mood_rows: list[dict[st
         ps.Task(program=dspy.Predict(mood), examples=mood_rows, test=rows[:30], metric=METRIC)
 
 
+def test_further_rows_are_read_with_or_without_their_label(mood: Any, mood_rows: list[dict[str, str]]) -> None:
+    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=METRIC)
+    assert [row.text for row in task.read([{"text": "sun"}])] == ["sun"]
+    assert [row.mood for row in task.read([{"text": "sun", "mood": "glad"}], labelled=True)] == ["glad"]
+    with pytest.raises(ps.DataError, match="row 1, field 'mood': the label is missing"):
+        task.read([{"text": "sun"}], labelled=True)
+    own = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=own_metric)
+    assert own.read([{"text": "sun"}], labelled=True)  # its metric may do without
+
+
 def test_a_label_may_be_lacking_where_it_is_not_wanted(mood: Any, mood_rows: list[dict[str, str]]) -> None:
     bare = [{"text": row["text"]} for row in mood_rows]
     with pytest.raises(ps.DataError, match=r"100 of 100 rows(.|\n)*the label is missing; did you mean 'Mood'\?"):

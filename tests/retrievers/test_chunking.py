@@ -93,6 +93,13 @@ def test_a_heading_alone_is_no_passage(embedder: EmbeddedEmbedder) -> None:
     assert only.text == "# A"
 
 
+def test_a_heading_without_text_is_kept_beside_a_longer_one(embedder: EmbeddedEmbedder) -> None:
+    text = f"# A\n\n## Pets: coming soon\n\n## B\n\n{LONG}"
+    first, *others = Chunker(embedder, 64).split(Document("a.md", text, markdown=True))
+    assert (first.title, first.text) == ("A", "# A\n\n## Pets: coming soon")
+    assert {passage.title for passage in others} == {"A > B"}
+
+
 @pytest.mark.parametrize("size", [16, 64, 256])
 def test_nothing_is_embedded_cut(embedder: EmbeddedEmbedder, size: int) -> None:
     document = Document("a.md", f"# {'Long title ' * 4}\n\n{LONG * 5}", "Handbook of everything", markdown=True)

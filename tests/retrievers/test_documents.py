@@ -124,6 +124,60 @@ def test_rights_that_cannot_be_read_do_not_make_it_public(tmp_path: Path, front:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "\n \n---\ngroups: [board]\n---\nsecret\n",
+        "\ufeff\n\ufeff---\ngroups: [board]\n---\nsecret\n",
+        "---\nGroups: [board]\n---\nsecret\n",
+        " ---\nGROUPS: board\n...\nsecret\n",
+    ],
+)
+def test_rights_stand_however_the_front_matter_is_written(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "a.md"
+    page.write_text(text, encoding="utf-8")
+    document = read_document(page, "a.md")
+    assert (document.groups, document.text) == (("board",), "secret\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\ngroups: [board]\n\n# Pay\n\nsecret\n",
+        "---\ngroups: [board]\n ---\n# Pay\n\nsecret\n",
+        "---\ngroups: [board]\n----\nsecret\n",
+        "---\ntitle: Pay\nsecret\n",
+        "---\n# who may read it\n\n'Groups': [board]\nsecret\n",
+        "---\ngroups:",
+    ],
+)
+def test_front_matter_without_an_end_does_not_make_it_public(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "a.md"
+    for before in ("", "\n\n"):
+        page.write_text(before + text)
+        with pytest.raises(DataError, match=r"has no end: .* write a line that is ---") as told:
+            read_document(page, "a.md")
+        assert told.value.row == 1 + len(before)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\n\nNote: a rule stands above.\n",
+        "---\n# Working groups\n\nThere are groups: two of them.\n",
+        "---\nhttps://example.org is a page.\n",
+        "---\n",
+        "---",
+        "\n---\n\nOne.\n\n---\n\nTwo.\n",
+    ],
+)
+def test_a_page_that_begins_with_a_rule_is_a_page(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "a.md"
+    page.write_text(text)
+    document = read_document(page, "a.md", groups=("staff",))
+    assert (document.text, document.groups) == (text, ("staff",))
+
+
+@pytest.mark.parametrize(
     ("name", "data", "told"),
     [
         ("a.txt", b"\x89PNG\0\0\x01", "not UTF-8"),

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,47 @@ def test_two_folders_do_not_remove_each_others(folder: Path, tmp_path: Path, emb
     assert ingest(folder, tmp_path, embedder).collection.count() == 5
 
 
+def test_two_folders_that_hold_the_same_text_keep_it_each_for_its_readers(tmp_path: Path, word_embedder: Any) -> None:
+    embedder, folders = word_embedder(), {"hr": tmp_path / "hr", "public": tmp_path / "public"}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "licence.txt").write_text("The same licence.")
+        (folder / f"{folder.name}.txt").write_text(f"Of {folder.name} alone.")
+
+    def again(name: str) -> tuple[int, int, int]:
+        groups = ["hr"] if name == "hr" else None
+        retriever = ingest(folders[name], tmp_path, embedder, groups=groups)
+        retriever.collection.close()
+        assert retriever.ingested is not None
+        return retriever.ingested.added, retriever.ingested.kept, retriever.ingested.removed
+
+    def readers() -> list[tuple[str, ...] | None]:
+        with Collection.open("kb", path=tmp_path / "kb", embedder=embedder) as collection:
+            found = Retriever(collection, groups=("hr",))("licence", k=9)
+            return sorted((each.groups for each in found if each.source == "licence.txt"), key=str)
+
+    assert again("hr") == again("public") == (2, 0, 0)
+    assert again("hr") == again("public") == again("hr") == (0, 2, 0)
+    assert readers() == [("hr",), None]
+    with Collection.open("kb", path=tmp_path / "kb", embedder=embedder) as collection:
+        ids = collection.stored()["licence.txt"].values()
+        assert {passage_id("licence.txt", 0, "The same licence.")} in ids  # the first one's, as it has always been
+    (folders["hr"] / "licence.txt").unlink()
+    assert again("hr") == (0, 1, 1)
+    assert readers() == [None]
+    again("public")
+    assert readers() == [None]
+
+
+def test_two_folders_in_one_ingest_keep_their_rights_too(tmp_path: Path, word_embedder: Any) -> None:
+    for name, front in (("hr", "---\ngroups: [hr]\n---\n"), ("public", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pay.md").write_text(f"{front}Pay is a secret.")
+    retriever = ingest([tmp_path / "public", tmp_path / "hr"], tmp_path, word_embedder())
+    assert [each.groups for each in retriever("pay")] == [None]
+    assert {each.groups for each in retriever.as_user(["hr"])("pay")} == {None, ("hr",)}
+
+
 def test_a_named_origin_may_move(folder: Path, tmp_path: Path, embedder: Watched) -> None:
     ingest(folder, tmp_path, embedder, origin="handbook").collection.close()
     moved = folder.rename(tmp_path / "moved")
@@ -186,6 +229,65 @@ def test_bad_files_are_reported_and_the_others_are_read(folder: Path, tmp_path: 
         "travel.txt",
     }
     json.dumps(report.to_dict())
+
+
+@contextmanager
+def closed(place: Path, mode: int, within: Path) -> Iterator[None]:
+    """A folder that cannot be opened: not by root either, whose rights are given up meanwhile."""
+    place.chmod(mode)
+    if root := os.geteuid() == 0:
+        for each in [within, *within.rglob("*")]:
+            os.chown(each, 65534, 65534)
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        place.chmod(0o755)
+
+
+@pytest.mark.parametrize("mode", [0, 0o444])
+@pytest.mark.parametrize("name", [".", "first", "last"])
+def test_what_is_in_a_folder_that_cannot_be_opened_stays(word_embedder: Any, name: str, mode: int) -> None:
+    with tempfile.TemporaryDirectory() as place:  # pytest's own is closed to all but its user
+        folder, other = Path(place, "docs"), Path(place, "other.txt")
+        for within in ("first", "last"):
+            (folder / within).mkdir(parents=True)
+            (folder / within / "page.txt").write_text(f"The page of {within}.")
+            (folder / within / "rows.jsonl").write_text(json.dumps({"text": f"Row of {within}.", "source": within}))
+        other.write_text("Another.")
+        embedder = word_embedder()
+        ingest([folder, other], Path(place), embedder).collection.close()
+        with closed(folder / name, mode, Path(place)):
+            retriever = ingest([folder, other], Path(place), embedder)
+        assert retriever.ingested is not None
+        assert retriever.ingested.removed == 0
+        assert retriever.collection.count() == 5
+        assert retriever.ingested.skipped
+        assert all("cannot be opened" in each.reason for each in retriever.ingested.skipped)
+        retriever.collection.close()
+
+
+def test_rows_of_a_file_that_cannot_be_opened_stay_whatever_they_call_themselves(
+    folder: Path, tmp_path: Path, word_embedder: Any
+) -> None:
+    rows, embedder = folder / "faq.jsonl", word_embedder()
+    told = '{"text": "The canteen opens at noon.", "source": "canteen.pdf"}\n{"text": "Parking is free.", "id": 2}\n'
+    rows.write_text(told)
+    ingest(folder, tmp_path, embedder).collection.close()
+    rows.unlink()
+    rows.symlink_to(folder / "away.jsonl")
+    (folder / "travel.txt").unlink()
+    retriever = ingest(folder, tmp_path, embedder)
+    assert retriever.ingested is not None
+    assert [each.source for each in retriever.ingested.skipped] == ["faq.jsonl"]
+    assert set(retriever.collection.stored()) == {"canteen.pdf", "faq.jsonl#2", "hr/pay.md", "leave.md"}
+    retriever.collection.close()
+    rows.unlink()
+    rows.write_text(told.splitlines()[1])
+    retriever = ingest(folder, tmp_path, embedder)
+    assert set(retriever.collection.stored()) == {"faq.jsonl#2", "hr/pay.md", "leave.md"}
 
 
 def test_nothing_to_read_is_an_error_and_removes_nothing(folder: Path, tmp_path: Path, embedder: Watched) -> None:

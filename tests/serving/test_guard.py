@@ -40,13 +40,14 @@ class Stuck(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
         self.free = threading.Event()
-        self.cancelled = False
+        self.begun = self.cancelled = False
 
     def forward(self, text: str) -> dspy.Prediction:
         self.free.wait(60)
         return dspy.Prediction(echo=text)
 
     async def aforward(self, text: str) -> dspy.Prediction:
+        self.begun = True
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -91,6 +92,12 @@ def test_a_fault_of_the_code_is_raised() -> None:
         asyncio.run(ps.guarded(Flaky(TimeoutError())).acall(text="a"))
 
 
+def test_a_timeout_of_the_modules_own_is_told_from_a_late_answer() -> None:
+    for call in (lambda p: p(text="a"), lambda p: asyncio.run(p.acall(text="a"))):
+        with pytest.raises(TimeoutError, match="the app's database"):
+            call(ps.guarded(Flaky(TimeoutError("the app's database")), timeout=60, fallbacks=[{"echo": None}]))
+
+
 def test_a_fallback_that_fails_gives_way_to_the_next(rule_engine: Any) -> None:
     lm = rule_engine(echo).lm()
     program = Program(dspy.Predict(Echo), {}, rule_engine(lambda _: "not to be read").lm())
@@ -113,6 +120,18 @@ def test_an_attempt_ends_in_time() -> None:
     assert ps.guarded(stuck, timeout=60)(text="b").echo == "b"
 
 
+async def test_a_call_that_is_cancelled_cancels_its_attempt() -> None:
+    stuck = Stuck()
+    call = asyncio.ensure_future(ps.guarded(stuck, timeout=60).acall(text="a"))
+    while not stuck.begun:
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.sleep(0.01)
+    assert stuck.cancelled
+
+
 def test_an_abstention_is_of_the_programs_outputs(mood: Any) -> None:
     program = dspy.Predict(mood)
     for wrong in ({"moood": None}, {}, {"mood": "angry"}):
@@ -124,6 +143,26 @@ def test_an_abstention_is_of_the_programs_outputs(mood: Any) -> None:
         ps.guarded(program, timeout=0)
     with pytest.raises(ValueError, match="retries"):
         ps.guarded(program, retries=-1)
+
+
+def test_inputs_without_names_are_guarded_too() -> None:
+    class Nameless(dspy.Module):
+        def forward(self, **inputs: Any) -> dspy.Prediction:
+            raise passing()
+
+    for unserved in (Nameless(), ps.guarded(Nameless())):
+        assert ps.guarded(unserved, fallbacks=[{"echo": None}])(text="a").echo is None
+    for fallback in ({"moood": None}, {"answer": 3}):
+        with pytest.raises(ps.ProgramError, match="abstention"):
+            ps.guarded(dspy.ReAct("question -> answer", tools=[]), fallbacks=[fallback])
+
+
+def test_a_guard_around_a_guard_abstains_as_that_does(mood: Any) -> None:
+    inner = ps.guarded(dspy.Predict(mood), fallbacks=[{"mood": "sad"}])
+    outer = ps.guarded(inner, fallbacks=[{"mood": None}])
+    assert outer.interface.write(dspy.Prediction(mood=None)) == b'{"mood":null}'
+    with pytest.raises(ps.ProgramError, match="abstention"):
+        ps.guarded(inner, fallbacks=[{"mood": "angry"}])
 
 
 def test_threads_share_a_program_and_mix_no_answers(artifact: Callable[..., Path], rule_engine: Any) -> None:

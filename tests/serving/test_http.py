@@ -21,6 +21,11 @@ import httpx
 import pytest
 
 import progspace as ps
+from progspace.programs.multihop import MultiHop
+from progspace.programs.program import Program
+from progspace.programs.rag import ClosedBook, QuestionAnswering
+from progspace.programs.summarization import Summarization
+from progspace.retrievers.passage import Passage, Passages
 from progspace.tests.command_line import progspace
 from progspace.tests.serving.conftest import TYPED, Echo, Typed, echo, judge
 from progspace.tests.serving.running import serving
@@ -186,6 +191,90 @@ def test_an_answer_that_does_not_come_is_a_504() -> None:
         assert http.post("/predict", json={"text": "a"}).status_code == 504
     with client(ps.guarded(Waiting(), timeout=0.05, fallbacks=[{"echo": None}])) as http:
         assert http.post("/predict", json={"text": "a"}).json() == {"echo": None}
+
+
+class Held(dspy.Module):
+    """Has a ``forward`` alone, which answers when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+
+    def forward(self, text: str) -> dspy.Prediction:
+        if text == "hang":
+            self.free.wait(60)
+        return dspy.Prediction(echo=text)
+
+
+def test_a_call_that_was_given_up_counts_until_its_thread_ends() -> None:
+    held = Held()
+    program = ps.guarded(held, timeout=0.05, fallbacks=[{"echo": None}])
+    app = application(program, limits=Limits(concurrency=2))
+    with serving(app) as url, httpx.Client(base_url=url, timeout=60) as http:
+        assert http.post("/predict", json={"text": "hang"}).json() == {"echo": None}
+        assert http.get("/ready").status_code == 200
+        assert http.post("/predict", json={"text": "hang"}).json() == {"echo": None}
+        refused = http.post("/predict", json={"text": "a"})
+        assert (refused.status_code, refused.json()["detail"]) == (429, "2 calls are running already")
+        assert (http.get("/ready").status_code, http.get("/ready").headers["retry-after"]) == (503, "1")
+        assert app.state.service.in_flight == 0  # a stop does not wait for them
+        held.free.set()
+        while http.get("/ready").status_code == 503:
+            time.sleep(0.01)
+        assert http.post("/predict", json={"text": "a"}).status_code == 200
+
+
+def test_modules_are_served_by_what_their_forward_names() -> None:
+    class Named(dspy.Module):
+        def forward(self, question: str, k: int = 3, *rest: Any, **inputs: Any) -> dspy.Prediction:
+            return dspy.Prediction(answer=f"{question} {k} {inputs}")
+
+    with client(Named()) as http:
+        assert http.post("/predict", json={"question": "a"}).json() == {"answer": "a 3 {}"}
+        assert http.post("/predict", json={"question": "a", "k": 2}).json() == {"answer": "a 2 {}"}
+        for wrong in (
+            {},
+            {"question": "a", "k": "2"},
+            {"question": "a", "inputs": {}},
+            {"question": "a", "lm": "evil"},
+        ):
+            assert http.post("/predict", json=wrong).status_code == 422
+        inputs = http.get("/openapi.json").json()["components"]["schemas"]["Inputs"]
+        assert (list(inputs["properties"]), inputs["required"]) == (["question", "k"], ["question"])
+
+
+def test_the_ready_made_modules_are_served(rule_engine: Any) -> None:
+    passage = Passage.of("Everyone has 27 days of leave.", source="leave.md")
+    said = "[[ ## answer ## ]]\n27 days\n\n[[ ## summary ## ]]\n27 days\n\n[[ ## completed ## ]]"
+    lm = rule_engine(lambda _: said).lm()
+    for module, inputs, output in [
+        (QuestionAnswering(lambda _: Passages([passage])), {"question": "How many days?"}, "answer"),
+        (MultiHop(lambda _: Passages([passage]), hops=1), {"question": "How many days?"}, "answer"),
+        (ClosedBook(), {"question": "How many days?"}, "answer"),
+        (Summarization(), {"text": "Everyone has 27 days of leave."}, "summary"),
+    ]:
+        guarded = ps.guarded(Program(module, {}, lm), fallbacks=[{output: None}])
+        with client(guarded) as http:
+            assert http.post("/predict", json=inputs).json()[output] == "27 days"
+            assert http.post("/predict", json={**inputs, "config": {}}).status_code == 422
+
+
+def test_an_agent_is_served_by_its_signature(rule_engine: Any) -> None:
+    def days(of: str) -> str:
+        """Days of something."""
+        return "27"
+
+    def act(prompt: str) -> str:
+        if "## next_thought ##" not in prompt:
+            return "[[ ## reasoning ## ]]\nso\n\n[[ ## days ## ]]\n27\n\n[[ ## completed ## ]]"
+        name, arguments = ("finish", "{}") if "observation_0" in prompt else ("days", '{"of": "leave"}')
+        fields = {"next_thought": "look", "next_tool_name": name, "next_tool_args": arguments}
+        return "\n\n".join([*(f"[[ ## {key} ## ]]\n{value}" for key, value in fields.items()), "[[ ## completed ## ]]"])
+
+    agent = Program(dspy.ReAct("question -> days: int", tools=[days]), {}, rule_engine(act).lm())
+    with client(ps.guarded(agent, fallbacks=[{"days": None}])) as http:
+        assert http.post("/predict", json={"question": "How many?"}).json() == {"days": 27}
+        assert http.post("/predict", json={"question": "How many?", "max_iters": 10**9}).status_code == 422
 
 
 class Failing(dspy.Module):

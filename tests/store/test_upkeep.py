@@ -16,6 +16,7 @@ from progspace.lms.budget import Meter
 from progspace.lms.journal import JournaledLM
 from progspace.store.database import Store, open_store
 from progspace.store.records import Answer, Cell
+from progspace.store.traces import Trace, put_feedback, put_traces, read_traces
 from progspace.store.upkeep import check, collect, export_table, import_table, size
 
 
@@ -132,6 +133,24 @@ def test_damage_is_found(store: Store) -> None:
     assert list(check(store)) == []
     assert store.answer("k00001") is None
     assert list(store.cells("p", "m", ["e00001", "e00002"])) == ["e00001"]
+
+
+def test_damaged_traces_and_feedback_are_found(store: Store) -> None:
+    put_traces(store, [Trace(f"t{i}", "p", "v", float(i), 0.1, inputs={"text": "a"}) for i in range(4)])
+    for trace in read_traces(store):
+        put_feedback(store, trace.id, score=1.0, labels={"label": "a"})
+    assert list(check(store)) == []
+    store.run("UPDATE traces SET inputs = ? WHERE id = ?", [("{cut", "t1")])
+    store.run("UPDATE feedback SET labels = ? WHERE trace = ?", [("[]", "t2")])
+    with pytest.raises(ps.StoreError, match=r"trace t\d is damaged .* store check --delete"):
+        read_traces(store)
+    faults = list(check(store, delete=True))
+    assert len(faults) == 2
+    assert faults[0].startswith("traces, id='t1': field 'inputs': is no JSON")
+    assert faults[1] == "feedback, trace='t2': field 'labels': is no object"
+    assert list(check(store)) == []
+    assert [(trace.id, trace.score) for trace in read_traces(store)] == [("t0", 1.0), ("t2", None), ("t3", 1.0)]
+    assert store.count("feedback") == 2
 
 
 @pytest.mark.parametrize(

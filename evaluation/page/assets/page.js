@@ -22,7 +22,7 @@ function heading() {
         figure("calls", limit ? `${count(content.calls)} of ${count(limit)}` : count(content.calls), limit ? content.calls / limit : undefined),
         figure("candidates", count(content.candidates.length)),
         cells > 0 && figure("cells of the matrix", count(cells)),
-        figure("search", duration(content.seconds)),
+        figure("time in all", duration(content.seconds)),
         content.usd && figure("paid", money(content.usd)),
         content.test_calls > 0 && figure("sealed test", `${count(content.test_calls)} calls`))),
     content.lines.length > 1 && el("details", null, el("summary", null, "All that the report says"), el("ul", null, content.lines.slice(1).map((line) => el("li", null, line)))),
