@@ -15,8 +15,8 @@ import dspy
 from dspy.utils.exceptions import ContextWindowExceededError, is_retryable_lm_error
 from dspy.utils.exceptions import LMError as DspyLMError
 
-from ..errors import LMError, ProgspaceError
-from ..lms.journal import CALLS, ROLLOUT, CallRecord, JournaledLM, StrayCalls
+from ..errors import BudgetExceeded, LMError, ProgspaceError
+from ..lms.journal import CALLS, REFUSED, ROLLOUT, CallRecord, JournaledLM, StrayCalls
 from ..lms.stopping import stopped as stopped_from_outside
 from ..lms.stopping import stopping_by
 from ..programs.examples import example_hash, plain_values
@@ -99,6 +99,7 @@ def run_example(
         BudgetExceeded: Nothing is left to spend.
     """
     calls: list[CallRecord] = []
+    refused: list[BudgetExceeded] = []
     trace: list[Any] = []
     prediction: Any = None
     error: str | None = None
@@ -111,6 +112,7 @@ def run_example(
         "trace": trace,  # always a list, as DSPy's own is: BestOfN and Refine add to it
         "usage_tracker": StrayCalls(meter, f"{identity}:{key}:{repeat}:{traced}"),
         CALLS: calls,
+        REFUSED: refused,
         ROLLOUT: repeat,
     }
     started = time.perf_counter()
@@ -126,6 +128,8 @@ def run_example(
             raise
         except Exception as fault:
             error = told(fault)
+        if refused:
+            raise refused[0]
         seconds = time.perf_counter() - started
         made, steps = calls[:], len(trace)
         score, feedback = (None if failed else 0.0), None

@@ -30,7 +30,7 @@ from dspy.lm15 import (
 )
 from dspy.utils.exceptions import ContextWindowExceededError
 
-from ..errors import LMError, StoreError
+from ..errors import BudgetExceeded, LMError, StoreError
 from .budget import Meter
 from .prices import Price, price, price_of_call
 from .stopping import stopped
@@ -43,6 +43,9 @@ __all__ = [
 
 # The name under which DSPy's settings carry a program run's own list of calls into every thread and task of it.
 CALLS = "_progspace_calls"
+# And the one under which what a spent budget refused is noted: DSPy's own threads, and a module's ``except Exception``,
+# hide it from the run, which would score an answer that was not given.
+REFUSED = "_progspace_refused"
 # And the name under which they carry which repeat it is, so that each repeat buys answers of its own.
 ROLLOUT = "_progspace_rollout"
 SECOND_TRY = 500_000
@@ -135,9 +138,10 @@ class StrayCalls:
         tokens_in, tokens_out = _tokens(usage)
         JournaledLM._log(key, tokens_in, tokens_out)
         if self._meter is not None:
-            self._meter.ask(key)
-            self._meter.answered(key, tokens_in, tokens_out)
-            self._meter.bought(None)
+            with _noted():
+                self._meter.ask(key)
+                self._meter.answered(key, tokens_in, tokens_out)
+                self._meter.bought(None)
 
 
 def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
@@ -184,6 +188,21 @@ def concurrency(lm: dspy.BaseLM) -> int:
     if isinstance(lm, JournaledLM):
         return concurrency(lm.lm)
     return int(getattr(getattr(lm, "_engine_spec", None), "concurrency", 16))
+
+
+def _ask(meter: Meter, key: str) -> None:
+    with _noted():
+        meter.ask(key)
+
+
+@contextmanager
+def _noted() -> Iterator[None]:
+    try:
+        yield
+    except BudgetExceeded as fault:
+        if (refused := dspy.settings.get(REFUSED)) is not None:
+            refused.append(fault)
+        raise
 
 
 def _go_on() -> None:
@@ -242,7 +261,7 @@ class JournaledLM(dspy.BaseLM):
             BudgetExceeded: The answer is not known and nothing is left to buy it.
         """
         key, prompt, kwargs = self._asked(prompt, messages, kwargs)
-        self.meter.ask(key)
+        _ask(self.meter, key)
         with self.meter.under_way.alone(key):
             for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
                 if (known := self._recall(key)) is not None:
@@ -254,7 +273,7 @@ class JournaledLM(dspy.BaseLM):
             with self._claimed(key):
                 if self._claims and (known := self._recall(key)) is not None:
                     return known  # it came in between
-                self.meter.ask(key)  # another's answer to it may have come, and not been remembered
+                _ask(self.meter, key)  # another's answer to it may have come, and not been remembered
                 listener = _Listener()
                 started = time.perf_counter()
                 try:
@@ -271,7 +290,7 @@ class JournaledLM(dspy.BaseLM):
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """As a call, for tasks."""
         key, prompt, kwargs = self._asked(prompt, messages, kwargs)
-        self.meter.ask(key)
+        _ask(self.meter, key)
         for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
             if (known := self._recall(key)) is not None:
                 return known
@@ -282,7 +301,7 @@ class JournaledLM(dspy.BaseLM):
         with self._claimed(key):
             if self._claims and (known := self._recall(key)) is not None:
                 return known
-            self.meter.ask(key)
+            _ask(self.meter, key)
             listener = _Listener()
             started = time.perf_counter()
             try:
@@ -393,7 +412,8 @@ class JournaledLM(dspy.BaseLM):
         usd = listener.usd
         if usd is None and self.meter.budget.usd is not None:
             usd = price_of_call(self.lm, listener.usage)
-        self.meter.bought(None if usd is None else usd * self._share)
+        with _noted():
+            self.meter.bought(None if usd is None else usd * self._share)
         return outputs
 
     @staticmethod

@@ -134,9 +134,7 @@ class LMService(Service):
         finally:
             for task in tasks:
                 task.cancel()
-        return [
-            (each.message.text or "", End(each.finish_reason, each.usage, each.logprobs or ())) for each in responses
-        ]
+        return [(each.text or "", End(each.finish_reason, each.usage, each.logprobs or ())) for each in responses]
 
 
 async def _while_there(request: HttpRequest, answers: Awaitable[_T]) -> _T:

@@ -255,6 +255,31 @@ def test_calls_in_threads_of_dspys_are_counted(rule_engine: Any, store: Store, m
     assert (meter.spent.calls, meter.spent.bought) == (24, 24)
 
 
+class Hiding(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("text -> mood")
+
+    def forward(self, text: str) -> Any:
+        try:
+            return self.predict(text=text)
+        except Exception:
+            return dspy.Prediction(mood="sad")
+
+
+@pytest.mark.parametrize("way", ["parallel", "batch", "hidden"])
+def test_the_end_of_the_budget_is_no_score(rule_engine: Any, store: Store, mood_rows: Any, way: str) -> None:
+    """Hidden by DSPy's threads, or by the module, what was not answered was scored, and stored."""
+    engine = rule_engine(lambda prompt: f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt else 'sad'}")
+    program = Hiding() if way == "hidden" else InThreads(way, rule_engine(str.upper).lm("rule/own"))
+    rows = [dspy.Example(**row).with_inputs("text") for row in mood_rows[:12]]
+    matrix = Matrix(store, ps.metrics.choice("mood"), engine.lm(), Meter(ps.Budget(calls=10)), workers=1)
+    with pytest.raises(ps.BudgetExceeded):
+        matrix.fill(program, rows)
+    known = Matrix(store, ps.metrics.choice("mood"), engine.lm(), Meter(), workers=1).fill(program, rows)
+    assert [cell.score for cell in known] == [1.0] * 12
+
+
 def test_what_an_lm_thought_is_estimated_where_no_tokens_are_told() -> None:
     """It counted as nothing, and so did the answer after it; one that was cut before its answer was taken for none."""
     request = Request("openai/tiny", (Message.user("Is it?"),))
