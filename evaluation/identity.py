@@ -11,7 +11,7 @@ from ..lms.journal import lm_identity
 from ..programs.program import Program
 from ..programs.source import source_text
 from ..programs.state import state_text
-from ..programs.structure import structure_hash
+from ..programs.structure_hash import structure_hash
 
 __all__ = ["program_identity"]
 

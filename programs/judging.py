@@ -17,7 +17,7 @@ from ..errors import ProgramError
 from ..lms.journal import lm_identity
 from .program import Program
 from .score import Score
-from .structure import structure_hash
+from .structure_hash import structure_hash
 
 __all__ = ["JudgeMetric", "UnreadableJudgement", "judge"]
 

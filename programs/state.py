@@ -25,7 +25,10 @@ from pydantic import BaseModel
 from ..lms.journal import lm_identity
 from .source import source_text
 
-__all__ = ["digest", "state_text", "whole_text"]
+__all__ = ["DSPYS_OWN", "digest", "state_text", "whole_text"]
+
+# What DSPy itself keeps in a module, and changes as it runs.
+DSPYS_OWN = frozenset({"_compiled", "callbacks", "history"})
 
 Named = Callable[[Any], str | None]
 """Tells a value that has a name of its own; None for any other."""

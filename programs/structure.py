@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import hashlib
-import inspect
-import json
 import logging
-import re
 import sys
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import dspy
-from dspy.adapters.utils import serialize_for_json
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic.errors import PydanticUserError
-from pydantic_core import PydanticUndefined
 
 from ..errors import ArtifactError
-from ..retrievers.retriever import Retriever
-from .retrieval import ChosenRetriever, retrievers_of
-from .source import source_text
-from .state import digest, whole_text
+from .held import held_otherwise, held_values
 from .types import NotEncodable, TypeCode, decode_type, encode_type
 
-__all__ = ["Settings", "describe", "restore", "settings_of", "structure_hash"]
+__all__ = ["Settings", "describe", "module_data", "restore", "settings_of", "signature_data", "type_path"]
 
 _log = logging.getLogger(__name__)
 
-# What DSPy itself keeps in a module, and changes as it runs.
-_DSPYS_OWN = frozenset({"_compiled", "callbacks", "history"})
 _BUILT_IN: dict[str, type[dspy.Module]] = {"Predict": dspy.Predict, "ChainOfThought": dspy.ChainOfThought}
 _REASONING = "reasoning"
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_SECRET = re.compile("key|token|secret|password|auth|credential", re.IGNORECASE)
 
 
 def _public_identifier(name: str) -> str:
@@ -119,9 +105,9 @@ def describe(module: dspy.Module) -> dict[str, Any]:
     >>> describe(dspy.Predict("text -> label"))["kind"]
     'Predict'
     """
-    data = _data(module)
+    data = module_data(module)
     told = data.model_dump(mode="json")
-    if isinstance(data, OwnModule) and (held := _held(module)):
+    if isinstance(data, OwnModule) and (held := held_values(module)):
         told["held"] = held
     return told
 
@@ -136,19 +122,21 @@ def settings_of(predictor: dspy.Predict) -> Settings | None:
     return None if settings == Settings() else settings
 
 
-def _data(module: dspy.Module) -> BuiltInModule | OwnModule:
+def module_data(module: dspy.Module) -> BuiltInModule | OwnModule:
+    """Tells which module it is, but for what it holds of its constructor's arguments."""
     for kind, built_in in _BUILT_IN.items():
         if type(module) is built_in:
             try:
                 settings = Settings.model_validate(module.predictors()[0].config)
-                signature = _signature_data(_declared_signature(module))
+                signature = signature_data(_declared_signature(module))
                 return BuiltInModule(kind=kind, signature=signature, settings=settings)
             except (NotEncodable, ValidationError):
                 break
-    return OwnModule(kind="class", path=_path(type(module)))
+    return OwnModule(kind="class", path=type_path(type(module)))
 
 
-def _path(owner: type) -> str:
+def type_path(owner: type) -> str:
+    """Names a class by its module and itself: ``package.module:Class``."""
     return f"{owner.__module__}:{owner.__qualname__}"
 
 
@@ -164,7 +152,12 @@ def _declared_signature(module: Any) -> Any:
     return signature.delete(_REASONING)
 
 
-def _signature_data(signature: Any) -> SignatureData:
+def signature_data(signature: Any) -> SignatureData:
+    """Tells a signature as data.
+
+    Raises:
+        NotEncodable: A field has a type with code in it, a default or other metadata.
+    """
     fields = []
     for role, group in (("input", signature.input_fields), ("output", signature.output_fields)):
         for name, info in group.items():
@@ -253,7 +246,7 @@ def _tuples(structure: Any, depth: int = 0) -> Any:
 
 
 def _own(data: BuiltInModule | OwnModule, program: dspy.Module) -> dspy.Module:
-    given = _data(program)
+    given = module_data(program)
     # As JSON: to Python, a choice of 1 and one of true are equal.
     if given.model_dump_json() != data.model_dump_json():
         told = data.path if isinstance(data, OwnModule) else f"dspy.{data.kind} of {data.signature.name}"
@@ -263,7 +256,7 @@ def _own(data: BuiltInModule | OwnModule, program: dspy.Module) -> dspy.Module:
             apart = f"; they differ in {_difference(data.signature, given.signature)}"
         raise ArtifactError(f"the artifact was compiled from {told}, and the program given is {other}{apart}")
     # An app may well mean it: another device, another tenant.
-    if isinstance(data, OwnModule) and (differing := _apart(data, program)):
+    if isinstance(data, OwnModule) and (differing := held_otherwise(data.held, program)):
         _log.warning("the program given is not as the one that was compiled, which had %s", ", ".join(differing))
     copy: dspy.Module = program.deepcopy()
     return copy
@@ -291,7 +284,7 @@ def _registered(data: OwnModule) -> dspy.Module:
             f"the program is a {path} whose signature no file can hold (a type with code in it, a field's default or "
             f"reasoning of its own); give an instance: {mend}"
         )
-    if not (isinstance(found, type) and issubclass(found, dspy.Module) and _path(found) == path):
+    if not (isinstance(found, type) and issubclass(found, dspy.Module) and type_path(found) == path):
         raise ArtifactError(
             f"the program is an instance of {path}, which this app has not imported; "
             f"import the module {module_name} first, or: {mend}"
@@ -302,192 +295,10 @@ def _registered(data: OwnModule) -> dspy.Module:
         raise ArtifactError(
             f"{path} cannot be made without arguments ({type(error).__name__}: {error}); give an instance: {mend}"
         ) from error
-    if apart := _apart(data, made):
+    if apart := held_otherwise(data.held, made):
         arguments = ", ".join(each for each in apart if "." not in each) or "…"
         raise ArtifactError(
             f"the program was compiled as an instance of {path} with {', '.join(apart)}, which {qualified}() has not; "
             f"give an instance: {mend.replace('…', arguments)}"
         )
     return made
-
-
-def _held(module: dspy.Module) -> dict[str, str]:
-    """Tells what modules keep of their constructors' arguments; not what is a matter of the place, nor secrets."""
-    told = {}
-    for name, each in module.named_sub_modules():
-        if isinstance(each, dspy.Predict):
-            continue
-        for key in sorted(_arguments(type(each)) - _DSPYS_OWN):
-            value = vars(each).get(key, vars(each).get(f"_{key}", ...))
-            if not _is_plain(value):
-                continue
-            path = f"{name}.{key}".removeprefix("self.")
-            if isinstance(value, int | float | None):
-                told[path] = repr(value)
-            elif not _SECRET.search(key):
-                told[path] = f"#{digest(_stable_repr(value))}"  # a file need not tell an app's texts
-    return told
-
-
-def _arguments(owner: type) -> set[str]:
-    makers = (vars(each).get("__init__") for each in owner.__mro__)
-    return {name for maker in makers if inspect.isfunction(maker) for name in inspect.signature(maker).parameters}
-
-
-def _is_plain(value: Any) -> bool:
-    if type(value) is dict:
-        return all(map(_is_plain, (*value, *value.values())))
-    if type(value) in (list, tuple, set, frozenset):
-        return all(map(_is_plain, value))
-    if type(value) is str:  # an address or a path is another on another machine
-        return not {"/", "\\"} & set(value)
-    return type(value) in (type(None), bool, int, float)
-
-
-def _apart(data: OwnModule, module: dspy.Module) -> list[str]:
-    """Tells what a module holds otherwise than was told; what only one of them has came with a change of its class."""
-    given = _held(module)
-    differ = {name: text for name, text in data.held.items() if given.get(name, text) != text}
-    return [f"{name}={'…' if text.startswith('#') else text}" for name, text in differ.items()]
-
-
-def structure_hash(module: dspy.Module) -> str:
-    """Gives 16 hexadecimal digits that change with a module's structure, state or source, in every process the same.
-
-    >>> structure_hash(dspy.Predict("text -> label")) == structure_hash(dspy.Predict("text -> label"))
-    True
-    """
-    named = list(module.named_predictors())
-    # A sub-module that was compiled before is frozen: its predictors are not named, and answer all the same.
-    known = {id(predictor) for _, predictor in named}
-    frozen = [(name, each) for name, each in module.named_sub_modules(dspy.Predict) if id(each) not in known]
-    predictors = [
-        [
-            name,
-            _told(predictor.signature),
-            [_stable_json(dict(demonstration)) for demonstration in predictor.demos],
-            {key: _stable_repr(value) for key, value in sorted(predictor.config.items())},
-        ]
-        for name, predictor in [*named, *sorted(frozen, key=lambda pair: pair[0])]
-    ]
-    content: list[Any] = [_data(module).model_dump(mode="json"), _sources(module), _attributes(module), predictors]
-    if knowledge := {path: retriever.identity for path, retriever in retrievers_of(module).items()}:
-        content.append(knowledge)
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _stable_repr(value: Any) -> str:
-    """As ``repr``, without what differs between processes: the order of sets, and addresses."""
-    if isinstance(value, str):
-        return repr(value)
-    if isinstance(value, set | frozenset):
-        return f"{{{', '.join(sorted(map(_stable_repr, value)))}}}"
-    if type(value) is dict:
-        return f"{{{', '.join(f'{_stable_repr(key)}: {_stable_repr(each)}' for key, each in value.items())}}}"
-    if type(value) in (list, tuple):
-        text = ", ".join(map(_stable_repr, value))
-        return f"[{text}]" if type(value) is list else f"({text},)" if len(value) == 1 else f"({text})"
-    return _ADDRESS.sub("", repr(value))
-
-
-def _stable_json(value: Any) -> Any:
-    """As DSPy tells values in prompts, without what differs between processes."""
-    if isinstance(value, set | frozenset):
-        return [_stable_json(each) for each in sorted(value, key=_stable_repr)]
-    if type(value) is dict:
-        return {key: _stable_json(each) for key, each in value.items()}
-    if type(value) in (list, tuple):
-        return [_stable_json(each) for each in value]
-    if value is None or (isinstance(value, str | int | float) and not isinstance(value, enum.Enum)):
-        return value
-    told = serialize_for_json(value)
-    return _ADDRESS.sub("", told) if isinstance(told, str) else told
-
-
-def _told(signature: Any) -> Any:
-    try:
-        return _signature_data(signature).model_dump(mode="json")
-    except (NotEncodable, ValidationError):
-        return [signature.instructions, [[name, *_told_by_source(info)] for name, info in signature.fields.items()]]
-
-
-def _told_by_source(info: Any) -> list[Any]:
-    """What tells a field that is no data from others: its text, and the source of the author's classes in its type."""
-    default = "" if info.default is PydanticUndefined else _stable_repr(info.default)
-    texts = map(_stable_repr, [info.annotation, info.json_schema_extra, info.metadata])
-    return [*texts, default, sorted(map(_source, _classes(info.annotation, set())))]
-
-
-def _classes(annotation: Any, seen: set[type]) -> set[type]:
-    if isinstance(annotation, type) and annotation not in seen and not _of_a_library(annotation):
-        seen.add(annotation)
-        for info in getattr(annotation, "model_fields", {}).values():
-            _classes(info.annotation, seen)
-    for argument in get_args(annotation):
-        _classes(argument, seen)
-    return seen
-
-
-def _of_a_library(owner: type) -> bool:
-    root = owner.__module__.partition(".")[0]
-    # Python names the module of a model made by a call ``abc``.
-    built_in = root in sys.stdlib_module_names and not issubclass(owner, BaseModel)
-    return built_in or root in ("dspy", "progspace", "pydantic")
-
-
-def _attributes(module: dspy.Module) -> list[Any]:
-    """Tells what modules hold beside predictors: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
-    held = []
-    for name, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0]):
-        own, home = not _of_dspy_or_ours(type(each)), type(each).__module__
-        told = {}
-        for key, value in sorted(vars(each).items()):
-            if key in _DSPYS_OWN or _told_elsewhere(value):
-                continue
-            if own:
-                told[key] = digest(whole_text(value, _told_elsewhere, home=home))
-            elif functions := _functions(value):
-                told[key] = digest("".join(functions))
-            elif not isinstance(each, dspy.Predict) and isinstance(value, str | int | float | tuple | list):
-                told[key] = _stable_repr(value)
-        if told or own:
-            held.append([name, told])
-    return held
-
-
-def _of_dspy_or_ours(value: Any) -> bool:
-    return str(getattr(value, "__module__", "")).partition(".")[0] in ("dspy", "progspace")
-
-
-def _told_elsewhere(value: Any) -> str | None:
-    """Names the type of what is told by itself: predictors and other modules, retrievers."""
-    parts = dspy.Module | Retriever | ChosenRetriever
-    return _path(type(value)) if isinstance(value, parts) else None
-
-
-def _functions(value: Any) -> list[str]:
-    """Tells the user's functions that an attribute is, or holds: a ``Refine``'s reward, a ``ReAct``'s tools."""
-    if isinstance(value, dict | list | tuple):
-        each = value.values() if isinstance(value, dict) else value
-        return [told for inner in each if not isinstance(inner, dict | list | tuple) for told in _functions(inner)]
-    function = value.func if isinstance(value, dspy.Tool) else value
-    if not callable(function) or isinstance(function, type | dspy.BaseLM) or _told_elsewhere(function):
-        return []
-    if not _of_dspy_or_ours(function):
-        return [whole_text(function, _told_elsewhere)]
-    wrapped = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]  # BestOfN wraps its reward
-    return [whole_text(each, _told_elsewhere) for each in wrapped if inspect.isfunction(each)]
-
-
-def _sources(module: dspy.Module) -> list[str]:
-    """Hashes of the user's classes in a module; DSPy's own are told by its version elsewhere."""
-    owners = [type(each) for _, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0])]
-    return [digest(whole_text(owner, _told_elsewhere)) for owner in owners if not _of_dspy_or_ours(owner)]
-
-
-def _source(owner: type) -> str:
-    text = source_text(owner) or ""
-    if issubclass(owner, BaseModel):  # made by a call, it has no source
-        with contextlib.suppress(PydanticUserError):
-            text += json.dumps(owner.model_json_schema(), sort_keys=True, default=repr)
-    return f"{_path(owner)}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -18,7 +18,7 @@ from progspace.programs.formats import Format
 from progspace.programs.multihop import MultiHop
 from progspace.programs.program import Manner, Program
 from progspace.programs.rag import CitedAnswerFromPassages, ClosedBook, QuestionAnswering
-from progspace.programs.structure import structure_hash
+from progspace.programs.structure_hash import structure_hash
 from progspace.retrievers.passage import Passage, Passages
 
 LEAVE = Passage.of("Everyone has 27 days of leave. Six may be carried over.", source="leave.md", title="Leave")

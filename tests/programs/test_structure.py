@@ -23,7 +23,8 @@ from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
 import progspace as ps
 from progspace.programs import source
-from progspace.programs.structure import describe, restore, structure_hash
+from progspace.programs.structure import describe, restore
+from progspace.programs.structure_hash import structure_hash
 
 
 class Kind(enum.Enum):
@@ -391,7 +392,7 @@ HASHES = """
 import dspy
 from typing import Annotated
 from pydantic import AfterValidator
-from progspace.programs.structure import structure_hash
+from progspace.programs.structure_hash import structure_hash
 def check(value): return value
 Checked = Annotated[str, AfterValidator(check)]
 checked = dspy.Signature({"a": (str, dspy.InputField()), "b": (Checked, dspy.OutputField())})
