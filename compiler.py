@@ -28,7 +28,7 @@ from .evaluation.power import label_note
 from .evaluation.report import Report
 from .evaluation.scoring import DEFAULT_STORE
 from .lms.budget import Budget, Meter, Spent, check_priced
-from .lms.journal import lm_identity
+from .lms.identity import lm_identity
 from .lms.training.jobs import Event
 from .optimizers.arena import Arena
 from .optimizers.calibration import calibrate, is_calibrated

@@ -12,7 +12,7 @@ import dspy
 from ..errors import ArtifactError, ProgspaceError
 from ..evaluation.findings import Findings
 from ..lms.factory import lm as make_lm
-from ..lms.journal import lm_identity
+from ..lms.identity import lm_identity
 from ..programs.program import Origin, Program
 from ..programs.structure import restore
 from .artifact import Artifact, read_hashed

@@ -27,7 +27,7 @@ import progspace as ps
 
 from ..artifacts.artifact import Artifact, Provenance, _hash, read_artifact, write_artifact
 from ..evaluation.findings import Findings, Measured, RungReport
-from ..lms.journal import lm_identity
+from ..lms.identity import lm_identity
 from ..programs.answering import Answering
 from ..programs.candidate import Candidate
 from ..programs.formats import Format

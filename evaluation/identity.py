@@ -7,7 +7,7 @@ import json
 
 import dspy
 
-from ..lms.journal import lm_identity
+from ..lms.identity import lm_identity
 from ..programs.program import Program
 from ..programs.source import source_text
 from ..programs.state import state_text

@@ -12,10 +12,12 @@ from typing import Any
 
 import dspy
 
+from ..lms.answers import Answers, StoredAnswer
 from ..lms.batch import Batches
 from ..lms.budget import Meter, check_priced
 from ..lms.factory import check_lm
-from ..lms.journal import Answers, JournaledLM, StoredAnswer, lm_identity
+from ..lms.identity import lm_identity
+from ..lms.journal import JournaledLM
 from ..programs.examples import example_hash
 from ..programs.metrics import OFFLINE, JudgeMetric, metric_identity
 from ..programs.program import Program

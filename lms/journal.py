@@ -5,41 +5,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain, count, repeat
-from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import dspy
 from dspy.lm15 import (
-    ContinuationState,
-    Message,
-    RefusalPart,
     Request,
-    Response,
-    TextPart,
-    ThinkingPart,
-    TokenLogprob,
-    TopLogprob,
-    Usage,
 )
 from dspy.utils.exceptions import ContextWindowExceededError
 
 from ..errors import BudgetExceeded, LMError, StoreError
+from .answers import Answers, StoredAnswer, answer_as_json, answer_from_json
 from .budget import Meter
+from .identity import lm_identity
 from .prices import Price, price, price_of_call
 from .stopping import stopped
 from .waves import Wanted, asked_as, price_share
 
-__all__ = [
-    "Answers", "CallRecord", "JournaledLM", "StoredAnswer", "StrayCalls", "concurrency", "lm_identity",
-    "without_secrets",
-]  # fmt: skip
+__all__ = ["CallRecord", "JournaledLM", "StrayCalls", "concurrency"]
 
 # The name under which DSPy's settings carry a program run's own list of calls into every thread and task of it.
 CALLS = "_progspace_calls"
@@ -52,36 +40,6 @@ SECOND_TRY = 500_000
 """Rollouts from here on ask again for an answer that could not be read: sampled, even where the first was not."""
 _SEEDS_A_ROLLOUT = 1000  # more than the votes of one answer, which have seeds of their own
 _PAUSES = (0.02, 0.05, 0.1, 0.2)
-_PARTS = {"text": TextPart, "thinking": ThinkingPart, "refusal": RefusalPart}
-_SECRET_NAME = re.compile("key|token|secret|password|header", re.IGNORECASE)
-_SECRET = ("api_key", "headers", "extra_headers", "azure_ad_token", "azure_ad_token_provider", "aws_")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """An answer as it is remembered: a JSON value, and what it cost when it was bought."""
-
-    key: str
-    value: Any
-    input_tokens: int
-    output_tokens: int
-    seconds: float
-
-
-class Answers(Protocol):
-    """What remembers answers."""
-
-    def get(self, key: str) -> StoredAnswer | None:
-        """Gives the answer to a key, where it is known."""
-
-    def put(self, answer: StoredAnswer) -> None:
-        """Remembers an answer; it is safe when this returns."""
-
-    def claim(self, key: str) -> bool:
-        """Claims a key, which nobody else asks for then; False where somebody does."""
-
-    def give_back(self, key: str) -> None:
-        """Ends a claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,45 +102,6 @@ class StrayCalls:
                 self._meter.bought(None)
 
 
-def lm_identity(lm: dspy.BaseLM) -> dict[str, Any]:
-    """Says which LM this is, with its settings and without its secrets; as JSON.
-
-    An engine, or a ``dspy.BaseLM``, of the app's own is known by its class and what its ``identity()`` gives, or else
-    by the texts that it holds (where its weights are, say), as a hash.
-
-    >>> lm_identity(dspy.LM("openai/gpt-4o-mini", temperature=0.0, api_key="sk-…"))
-    {'model': 'openai/gpt-4o-mini', 'settings': {'temperature': 0.0}}
-    """
-    if isinstance(lm, JournaledLM):
-        return lm_identity(lm.lm)
-    settings = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in sorted(without_secrets(lm.kwargs).items())
-        if isinstance(value, str | int | float | list | tuple | dict)
-    }
-    identity: dict[str, Any] = {"model": lm.model, "settings": settings}
-    engine = getattr(lm, "_engine_spec", lm)
-    if not isinstance(engine, str):  # the app's own code answers: its class is part of what the LM is
-        tell = getattr(engine, "identity", None) or (engine is not lm and getattr(engine, "dump_state", None))
-        identity["engine"] = {"class": type(engine).__qualname__, **(tell() if tell else _texts(engine))}
-    return identity
-
-
-def _texts(engine: Any) -> dict[str, str]:
-    known = {"model", "model_type"}  # of every ``dspy.BaseLM``
-    told = {
-        name: str(value)
-        for name, value in sorted(without_secrets(getattr(engine, "__dict__", {})).items())
-        if isinstance(value, str | PurePath) and name not in known and not _SECRET_NAME.search(name)
-    }
-    return {"texts": hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]} if told else {}
-
-
-def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Gives an LM's settings without its keys, and what else proves who asks."""
-    return {key: value for key, value in settings.items() if not key.startswith(_SECRET)}
-
-
 def concurrency(lm: dspy.BaseLM) -> int:
     """How many calls an LM takes well at a time: as its engine says, else a number that few endpoints mind."""
     if isinstance(lm, JournaledLM):
@@ -233,6 +152,11 @@ class JournaledLM(dspy.BaseLM):
         own = getattr(getattr(lm, "_engine_spec", None), "price", None)
         self._claims = answers is not None and own != Price(0.0, 0.0)
         self._identity = json.dumps(lm_identity(lm), sort_keys=True)
+
+    @property
+    def journaled(self) -> dspy.BaseLM:
+        """The LM itself, which this one is known as."""
+        return self.lm
 
     @property
     def supports_function_calling(self) -> bool:
@@ -378,7 +302,7 @@ class JournaledLM(dspy.BaseLM):
         if known is None:
             return None
         try:
-            answer = _restore(known.value)
+            answer = answer_from_json(known.value)
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 f"the stored answer {key} is none of an LM ({type(error).__name__}: {error}); `progspace store check "
@@ -401,7 +325,7 @@ class JournaledLM(dspy.BaseLM):
 
     def _remember(self, key: str, outputs: Any, listener: _Listener, seconds: float) -> Any:
         tokens_in, tokens_out = _tokens(listener.usage)
-        if self._answers is not None and (value := _plain(outputs)) is not None:
+        if self._answers is not None and (value := answer_as_json(outputs)) is not None:
             self._answers.put(StoredAnswer(key, value, tokens_in, tokens_out, seconds))
         else:
             # It stays counted, under a key that nobody asks for again.
@@ -436,67 +360,3 @@ def _describe(value: Any) -> Any:
         schema = getattr(value, "model_json_schema", None)
         return [value.__qualname__, schema() if schema else None]
     return repr(value)
-
-
-def _plain(outputs: Any) -> Any:
-    """Gives an answer as JSON, or None where it is more than text."""
-    if isinstance(outputs, Response):
-        parts = outputs.message.parts
-        if not all(isinstance(part, TextPart | ThinkingPart | RefusalPart) for part in parts):
-            return None
-        text = "".join(part.text for part in parts if isinstance(part, TextPart))
-        plain = outputs.message == Message.assistant(text)
-        return {
-            "text": text,
-            **({} if plain else {"message": asdict(outputs.message)}),
-            "model": outputs.model,
-            "finish_reason": outputs.finish_reason,
-            "usage": [outputs.usage.input_tokens, outputs.usage.output_tokens],
-            "logprobs": [
-                [token.token, token.logprob, [[top.token, top.logprob] for top in token.top]]
-                for token in outputs.logprobs or ()
-            ],
-        }
-    return list(outputs) if isinstance(outputs, list) and _are_texts(outputs) and _is_json(outputs) else None
-
-
-def _are_texts(outputs: list[Any]) -> bool:
-    """Tells whether outputs are those of a call without a ``Request``: texts, or objects with a text and more."""
-    return all(each is None or isinstance(each, str | dict) for each in outputs)
-
-
-def _is_json(value: Any) -> bool:
-    """Tells whether a value comes back from JSON as it is; a client's objects, and DSPy's own dicts, do not."""
-    if type(value) is dict:
-        return all(type(name) is str and _is_json(each) for name, each in value.items())
-    if type(value) is list:
-        return all(_is_json(each) for each in value)
-    return value is None or type(value) in (str, int, float, bool)
-
-
-def _restore(value: Any) -> Any:
-    if isinstance(value, list):
-        if not _are_texts(value):
-            raise TypeError("a text is none")
-        return list(value)
-    logprobs = tuple(
-        TokenLogprob(token=token, logprob=logprob, top=tuple(TopLogprob(token=t, logprob=p) for t, p in top))
-        for token, logprob, top in value["logprobs"]
-    )
-    return Response(
-        id=None,
-        model=value["model"],
-        message=_message(value["message"]) if "message" in value else Message.assistant(value["text"]),
-        finish_reason=value["finish_reason"],
-        usage=Usage(*value["usage"]),
-        logprobs=logprobs or None,
-    )
-
-
-def _message(value: Any) -> Message:
-    parts = tuple(_PARTS[part["type"]](part["text"], _states(part["continuation"])) for part in value["parts"])
-    return Message("assistant", parts, _states(value["continuation"]))
-
-
-def _states(values: Any) -> tuple[ContinuationState, ...]:
-    return tuple(ContinuationState(**each) for each in values)

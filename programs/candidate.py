@@ -13,7 +13,7 @@ from dspy.adapters.utils import serialize_for_json
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import ProgramError
-from ..lms.journal import lm_identity
+from ..lms.identity import lm_identity
 from .answering import Answering
 from .formats import Format
 from .nearest import Nearest

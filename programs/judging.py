@@ -14,7 +14,7 @@ from typing import Any
 import dspy
 
 from ..errors import ProgramError
-from ..lms.journal import lm_identity
+from ..lms.identity import lm_identity
 from .program import Program
 from .score import Score
 from .structure_hash import structure_hash

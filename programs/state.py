@@ -22,7 +22,7 @@ from typing import Any
 import dspy
 from pydantic import BaseModel
 
-from ..lms.journal import lm_identity
+from ..lms.identity import lm_identity
 from .source import source_text
 
 __all__ = ["DSPYS_OWN", "digest", "state_text", "whole_text"]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import progspace as ps
 from progspace.cli import app
-from progspace.lms.journal import lm_identity
+from progspace.lms.identity import lm_identity
 from progspace.programs import sentiment
 from progspace.programs.formats import Format
 from progspace.store.database import open_store

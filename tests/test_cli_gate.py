@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import dspy
 import pytest
 
-from progspace.lms.journal import lm_identity
+from progspace.lms.identity import lm_identity
 from progspace.programs import sentiment
 from progspace.programs.formats import Format
 from progspace.tests.command_line import progspace

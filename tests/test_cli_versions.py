@@ -11,7 +11,7 @@ import dspy
 import pytest
 
 from progspace.benchmarks.fault_server import KEY, serving
-from progspace.lms.journal import lm_identity
+from progspace.lms.identity import lm_identity
 from progspace.programs import sentiment
 from progspace.programs.formats import Format
 from progspace.store.database import open_store

@@ -23,7 +23,7 @@ import dspy
 
 from ...errors import ProgramError
 from ...lms.budget import Meter
-from ...lms.journal import without_secrets
+from ...lms.identity import without_secrets
 from ...lms.keys import Keys
 from ...lms.local import LocalEngine
 from ...lms.remote_engine import RemoteEngine

@@ -20,7 +20,7 @@ from progspace.artifacts.artifact import _hash, read_artifact, write_artifact
 from progspace.artifacts.compiled import Compiled
 from progspace.artifacts.weights import sought_beside
 from progspace.lms.adapters import write_adapter
-from progspace.lms.journal import lm_identity
+from progspace.lms.identity import lm_identity
 from progspace.programs.candidate import Candidate, known_lms
 from progspace.store.database import Store
 

@@ -210,7 +210,7 @@ def test_no_key_travels_and_what_stands_for_it_does(
 def test_the_embedded_engine_of_a_node_counts_as_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     from progspace.evaluation.clusters.worker import NodeEngine
-    from progspace.lms.journal import lm_identity
+    from progspace.lms.identity import lm_identity
 
     state = {"model": "smollm2-135m", "precision": "f32"}
     engine = object.__new__(LocalEngine)

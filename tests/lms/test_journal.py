@@ -14,7 +14,8 @@ from dspy.lm15 import ContinuationState, Message, RefusalPart, Request, TextPart
 import progspace as ps
 from progspace.evaluation.matrix import Matrix, StoreAnswers
 from progspace.lms.budget import Meter
-from progspace.lms.journal import JournaledLM, lm_identity
+from progspace.lms.identity import lm_identity
+from progspace.lms.journal import JournaledLM
 from progspace.lms.wire import answers_of
 from progspace.programs.formats import Format
 from progspace.store.database import Store

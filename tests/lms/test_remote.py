@@ -22,7 +22,8 @@ from progspace.benchmarks.fault_server import FAULTS, KEY, Limits, Server, servi
 from progspace.evaluation.matrix import Matrix, StoreAnswers
 from progspace.evaluation.runner import Scoring, Work, run_cells
 from progspace.lms.budget import Meter
-from progspace.lms.journal import JournaledLM, lm_identity
+from progspace.lms.identity import lm_identity
+from progspace.lms.journal import JournaledLM
 from progspace.lms.remote_engine import RemoteEngine
 from progspace.store.database import Store
 

@@ -13,7 +13,7 @@ from dspy.lm15 import Config, Message, Request
 import progspace as ps
 from progspace.lms.adapters import read_adapter, write_adapter
 from progspace.lms.embedded import EmbeddedEngine, engine_for
-from progspace.lms.journal import lm_identity
+from progspace.lms.identity import lm_identity
 from progspace.lms.local import LocalEngine
 
 pytestmark = pytest.mark.usefixtures("models_apart")
