@@ -15,6 +15,10 @@ from ..programs.structure_hash import structure_hash
 
 __all__ = ["program_identity"]
 
+_WRITING = 2
+"""How progspace's own formats write prompts: another number where a release writes others. Cells are made anew then, and
+cost calls only where a prompt is another one."""
+
 
 def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
     """Gives a hash, 24 hexadecimal digits, of a program's structure, state and manners, and of the LM that runs it.
@@ -32,6 +36,7 @@ def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
     content = {
         "structure": structure_hash(module),
         "manners": manners,
+        "writing": _WRITING if manners else None,
         "adapter": None if adapter is None else _adapter(adapter),
         "lm": lm_identity(lm),
         "own_lms": {name: lm_identity(each.lm) for name, each in module.named_predictors() if each.lm is not None},
