@@ -16,8 +16,8 @@ from ..programs.structure_hash import structure_hash
 __all__ = ["program_identity"]
 
 _WRITING = 2
-"""How progspace's own formats write prompts: another number where a release writes others. Cells are made anew then, and
-cost calls only where a prompt is another one."""
+"""How progspace's own formats write prompts: another number where a release writes others. Cells are made anew then,
+and cost calls only where a prompt is another one."""
 
 
 def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
