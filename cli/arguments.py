@@ -179,11 +179,9 @@ def find_task(reference: str) -> Any:
             try:
                 module = importlib.import_module(place)
             except ModuleNotFoundError as error:
-                if error.name and not f"{place}.".startswith(
-                    f"{error.name}."
-                ):  # one that the user's own module imports
-                    raise
-                raise DataError(f"{place}: no such module ({error})") from error
+                if f"{place}.".startswith(f"{error.name or place}."):
+                    raise DataError(f"{place}: no such module ({error})") from error
+                raise  # of one that the user's own module imports
     found = getattr(module, name, None)
     if callable(found) and not isinstance(found, Task):
         with _of_the_users(f"{place}: {name}()"):

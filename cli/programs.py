@@ -119,20 +119,22 @@ def run(
     from ..evaluation.judging import told
 
     program = load(artifact_path(artifact), lm=find_other_lm(lm, base_url))
-    rows = (
-        [given(fields)]
+    rows: list[tuple[int | None, dict[str, Any]]] = (
+        [(None, given(fields))]
         if fields
-        else [_json_row(line, number) for number, line in enumerate(sys.stdin, 1) if line.strip()]
+        else [(number, _json_row(line, number)) for number, line in enumerate(sys.stdin, 1) if line.strip()]
     )
     wanted = [name for predictor in program.predictors() for name in predictor.signature.output_fields]
-    for number, row in enumerate(rows, 1):
-        _check_inputs(program, row, None if fields else number)
+    inputs = _inputs(program)
+    for number, row in rows:
+        if inputs is not None:
+            _check_inputs(row, *inputs, number)
         try:
             outputs = serialize_for_json(program(**row).toDict())
         except ProgspaceError:
             raise
         except Exception as error:  # an LM's, or of an answer that cannot be read
-            raise ProgramError(f"{'' if fields else f'row {number}: '}no answer: {told(error)}") from error
+            raise ProgramError(f"{'' if number is None else f'row {number}: '}no answer: {told(error)}") from error
         shown = {name: value for name, value in outputs.items() if name in wanted} or outputs
         if as_json or not fields:
             sys.stdout.write(json.dumps(shown, ensure_ascii=False) + "\n")
@@ -141,15 +143,19 @@ def run(
                 sys.stdout.write(f"{name}: {value}\n")
 
 
-def _check_inputs(program: Any, row: dict[str, Any], number: int | None) -> None:
+def _inputs(program: Any) -> tuple[list[str], set[str]] | None:
+    """Which inputs a program has, and which of them it needs; None where they have no names."""
     from ..serving.interface import interface_of
 
     try:
         schema = interface_of(program).inputs.json_schema()
-    except ProgramError:  # its inputs have no names
-        return
-    names = list(schema.get("properties", {}))
-    for name in (*(set(row) - set(names)), *(set(schema.get("required", ())) - set(row))):
+    except ProgramError:
+        return None
+    return list(schema.get("properties", {})), set(schema.get("required", ()))
+
+
+def _check_inputs(row: dict[str, Any], names: list[str], needed: set[str], number: int | None) -> None:
+    for name in (*(set(row) - set(names)), *(needed - set(row))):
         problem = "the program has no such input" if name in row else "is missing"
         raise DataError(f"{problem}; its inputs are {', '.join(names)}", field=name, row=number)
 

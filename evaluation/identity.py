@@ -9,8 +9,7 @@ import dspy
 
 from ..lms.identity import lm_identity
 from ..programs.program import Program
-from ..programs.source import source_text
-from ..programs.state import state_text
+from ..programs.state import of_dspy_or_ours, whole_text
 from ..programs.structure_hash import structure_hash
 
 __all__ = ["program_identity"]
@@ -46,6 +45,4 @@ def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
 
 def _adapter(adapter: dspy.Adapter) -> str:
     """DSPy's by its name; the app's own by what it is made of as well."""
-    kind = type(adapter)
-    own = kind.__module__.partition(".")[0] not in ("dspy", "progspace")
-    return kind.__qualname__ + ((source_text(kind) or "") + state_text(adapter) if own else "")
+    return type(adapter).__qualname__ if of_dspy_or_ours(adapter) else whole_text(adapter)

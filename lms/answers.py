@@ -89,7 +89,9 @@ def answer_from_json(value: Any) -> Any:
     """Gives an answer as the LM gave it.
 
     Raises:
-        StoreError: The value is damaged.
+        KeyError: The value is damaged.
+        TypeError: The value is damaged.
+        ValueError: The value is damaged.
     """
     if isinstance(value, list):
         if not _are_texts(value):

@@ -14,9 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import dspy
-from dspy.lm15 import (
-    Request,
-)
+from dspy.lm15 import Request
 from dspy.utils.exceptions import ContextWindowExceededError
 
 from ..errors import BudgetExceeded, LMError, StoreError

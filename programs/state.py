@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from ..lms.identity import lm_identity
 from .source import source_text
 
-__all__ = ["DSPYS_OWN", "digest", "state_text", "whole_text"]
+__all__ = ["DSPYS_OWN", "digest", "of_dspy_or_ours", "state_text", "whole_text"]
 
 # What DSPy itself keeps in a module, and changes as it runs.
 DSPYS_OWN = frozenset({"_compiled", "callbacks", "history"})
@@ -43,6 +43,15 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 def digest(text: str) -> str:
     """Gives a hash of a text, 16 hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def of_dspy_or_ours(value: Any) -> bool:
+    """Whether a class, a function or an instance is DSPy's or progspace's: their versions tell what these do.
+
+    >>> of_dspy_or_ours(dspy.Predict("text -> label"))
+    True
+    """
+    return str(getattr(value, "__module__", "")).partition(".")[0] in ("dspy", "progspace")
 
 
 def state_text(owner: Any, named: Named = lambda _: None) -> str:

@@ -18,7 +18,7 @@ from ..retrievers.retriever import Retriever
 from .retrieval import ChosenRetriever, retrievers_of
 from .source import source_text
 from .stable import stable_json, stable_repr
-from .state import DSPYS_OWN, digest, whole_text
+from .state import DSPYS_OWN, digest, of_dspy_or_ours, whole_text
 from .structure import module_data, signature_data, type_path
 from .types import NotEncodable
 
@@ -90,7 +90,7 @@ def _attributes(module: dspy.Module) -> list[Any]:
     """Tells what modules hold beside predictors: ``Retrieve(k=3)`` is not ``Retrieve(k=4)``."""
     held = []
     for name, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0]):
-        own, home = not _of_dspy_or_ours(type(each)), type(each).__module__
+        own, home = not of_dspy_or_ours(type(each)), type(each).__module__
         told = {}
         for key, value in sorted(vars(each).items()):
             if key in DSPYS_OWN or _told_elsewhere(value):
@@ -104,10 +104,6 @@ def _attributes(module: dspy.Module) -> list[Any]:
         if told or own:
             held.append([name, told])
     return held
-
-
-def _of_dspy_or_ours(value: Any) -> bool:
-    return str(getattr(value, "__module__", "")).partition(".")[0] in ("dspy", "progspace")
 
 
 def _told_elsewhere(value: Any) -> str | None:
@@ -124,7 +120,7 @@ def _functions(value: Any) -> list[str]:
     function = value.func if isinstance(value, dspy.Tool) else value
     if not callable(function) or isinstance(function, type | dspy.BaseLM) or _told_elsewhere(function):
         return []
-    if not _of_dspy_or_ours(function):
+    if not of_dspy_or_ours(function):
         return [whole_text(function, _told_elsewhere)]
     wrapped = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]  # BestOfN wraps its reward
     return [whole_text(each, _told_elsewhere) for each in wrapped if inspect.isfunction(each)]
@@ -133,7 +129,7 @@ def _functions(value: Any) -> list[str]:
 def _sources(module: dspy.Module) -> list[str]:
     """Hashes of the user's classes in a module; DSPy's own are told by its version elsewhere."""
     owners = [type(each) for _, each in sorted(module.named_sub_modules(), key=lambda pair: pair[0])]
-    return [digest(whole_text(owner, _told_elsewhere)) for owner in owners if not _of_dspy_or_ours(owner)]
+    return [digest(whole_text(owner, _told_elsewhere)) for owner in owners if not of_dspy_or_ours(owner)]
 
 
 def _source(owner: type) -> str:
