@@ -18,7 +18,7 @@ from ..errors import StoreError
 from . import schema
 from .claims import Claims
 from .migrating import migrate
-from .postgres import PREFIX, postgres_engine
+from .postgres import PREFIX, postgres_engine, without_password
 from .records import Answer, Cell
 from .sqlite import sqlite_engine
 
@@ -270,12 +270,19 @@ def open_store(where: str | Path) -> Store:
     text = str(where)
     if text.startswith(PREFIX):
         engine = postgres_engine(text)
-        return Store(engine, engine.url.render_as_string(hide_password=True))
+        return Store(engine, without_password(text))
     if "://" in text and not text.startswith("sqlite:///"):
         raise StoreError(
             f"{text.split('://')[0]}://…: is no store; name a file, or a database: {PREFIX}user@host/database"
         )
-    path = text.removeprefix("sqlite:///")
+    path = text
+    if text.startswith("sqlite:///"):
+        url = sa.make_url(text)
+        if url.query:
+            raise StoreError(f"{text}: a store's URL has no settings (?…); of a file that is called so, give the path")
+        path = url.database or ""
+    if path.startswith("file:"):
+        raise StoreError(f"{path}: is an address of SQLite's own; give the file's path (./{path}, if it is called so)")
     if path != ":memory:":
         path = str(Path(path).expanduser())
     return Store(sqlite_engine(path), path)

@@ -45,5 +45,8 @@ def without_password(where: str) -> str:
 
     >>> without_password("postgresql+psycopg://me:secret@db/team"), without_password("runs.db")
     ('postgresql+psycopg://me:***@db/team', 'runs.db')
+    >>> without_password("postgresql+psycopg://me@db/team?password=secret&sslmode=require")
+    'postgresql+psycopg://me@db/team?password=***&sslmode=require'
     """
-    return re.sub(r"^(\w[\w+]*://[^:/@]*):[^@]*@", r"\1:***@", where)
+    shown = re.sub(r"^(\w[\w+]*://[^:/@]*):[^@]*@(?:[^/?]*@)?", r"\1:***@", where)
+    return re.sub(r"(?<=[?&])(\w*(?:password|secret)\w*)=[^&]*", r"\1=***", shown) if "://" in shown else shown

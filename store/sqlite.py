@@ -37,7 +37,7 @@ def sqlite_engine(path: str | Path, **settings: Any) -> sa.Engine:
         except OSError as error:
             raise StoreError(f"{path}: the folder cannot be made ({error})") from error
     engine = sa.create_engine(
-        f"sqlite:///{path}",
+        sa.URL.create("sqlite", database=str(path)),  # in a text, ? and % of the path would mean something else
         poolclass=sa.pool.StaticPool,
         connect_args={"check_same_thread": False, "timeout": _TIMEOUT},
         **settings,

@@ -137,3 +137,29 @@ def test_a_damaged_row_is_no_loss_of_the_others(store: Store) -> None:
         store.run("INSERT INTO answers (key) VALUES (?)", [("bad",)])
     store.put_answer(Answer("later", [1]))
     assert store.count("answers") == 2
+
+
+@pytest.mark.parametrize("name", ["od?d.db", "o%20d.db", "o#d.db", "ü d.db", "file:x?mode=ro"])
+def test_a_path_is_the_file_that_it_names(tmp_path: Path, name: str) -> None:
+    with open_store(tmp_path / name) as store:
+        store.put_answer(Answer("k", "one", 1, 2, 0.5))
+        with open_store(store.url) as again:
+            assert again.answer("k") == store.answer("k")
+        assert (tmp_path / name).is_file()
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("where", ["file:x?mode=ro", "sqlite:///file:x", "sqlite:///x.db?mode=ro"])
+def test_an_address_of_sqlites_own_is_refused_and_makes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ps.StoreError, match="give the"):
+        open_store(where)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_password_among_the_settings_of_a_url_is_not_shown() -> None:
+    with pytest.raises(ps.StoreError, match="not to be reached") as caught:
+        open_store("postgresql+psycopg://me@127.0.0.1:1/db?password=secret")
+    assert "secret" not in str(caught.value)
