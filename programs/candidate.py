@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..errors import ProgramError
 from ..lms.identity import lm_identity
 from .answering import Answering
+from .examples import in_order
 from .formats import Format
 from .nearest import Nearest
 from .program import Manner, Program
@@ -79,7 +80,7 @@ class Candidate(BaseModel):
         # What is left as declared is left out: a choice that is added to the space gives no old candidate a new name.
         content = self.model_dump(mode="json", exclude_none=True, exclude=None if self.retrievals else {"retrievals"})
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @property
     def lms(self) -> set[str]:
@@ -204,7 +205,7 @@ def demonstration(values: Mapping[str, Any]) -> dict[str, Any]:
     >>> demonstration({"text": "Superb.", "label": "positive"})
     {'text': 'Superb.', 'label': 'positive'}
     """
-    plain: dict[str, Any] = serialize_for_json(dict(values))
+    plain: dict[str, Any] = serialize_for_json(in_order(values))
     return plain
 
 

@@ -14,16 +14,19 @@ from typing import Any, get_args
 
 import dspy
 from dspy.adapters.utils import serialize_for_json
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..errors import DataError
 from .fields import choices_of
+from .stable import stable_json, stable_repr
 
-__all__ = ["deduplicate", "example_hash", "inputs_hash", "plain_values", "read_examples"]
+__all__ = ["deduplicate", "example_hash", "in_order", "inputs_hash", "plain_values", "read_examples"]
 
 _SHOWN = 5
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_FIELDS = TypeAdapter(dict, config=ConfigDict(ser_json_inf_nan="constants"))
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _Row = tuple[int, dict[str, Any]]
 
 
@@ -35,13 +38,71 @@ def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     if all(type(value) in _SCALARS for value in values.values()):  # most are, and DSPy's way costs 40 µs
         return dict(values)
-    plain: dict[str, Any] = serialize_for_json(dict(values))
+    plain: dict[str, Any] = serialize_for_json(in_order(values))
     return plain
 
 
+def in_order(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives fields with sets as lists in an order that is the same in every process.
+
+    >>> in_order({"text": "so so", "tags": {"b", "a"}})
+    {'text': 'so so', 'tags': ['a', 'b']}
+    """
+    ordered: dict[str, Any] = _ordered(dict(values)) if _holds_set(dict(values)) else dict(values)
+    return ordered
+
+
 def _digest(values: Mapping[str, Any]) -> str:
-    text = json.dumps(plain_values(values), sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = json.dumps(_whole_values(values), sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _whole_values(values: Mapping[str, Any], tell: Callable[[Any], Any] | None = None) -> Any:
+    """Gives fields as JSON values that are the same in every process, and others wherever the fields are.
+
+    Of text, numbers, lists, dicts, dates and pydantic's values they are what `plain_values` gives: cells of stores hang
+    on it.
+    """
+    if all(type(value) in _SCALARS for value in values.values()):
+        return dict(values)
+    try:
+        # A set within a pydantic value is a list in its JSON, of which nobody knows that it was a set.
+        held = _FIELDS.dump_python(dict(values), mode="python")
+    except Exception:  # of pydantic values in a set; and whatever the app's own serializers raise
+        held = dict(values)
+    try:
+        return _FIELDS.dump_python(
+            _ordered(held) if _holds_set(held) else dict(values), mode="json", fallback=tell or _whole
+        )
+    except Exception:  # as DSPy's own: bytes that are no text, say
+        return stable_repr(dict(values))
+
+
+def _holds_set(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_set, value.values()))
+    return isinstance(value, set | frozenset) or (isinstance(value, list | tuple) and any(map(_holds_set, value)))
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _ordered(each) for key, each in value.items()}
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=stable_repr)
+    return [_ordered(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _whole(value: Any) -> Any:
+    """What stands for a value that pydantic does not tell: arrays and tables in full, whose texts are abridged."""
+    if hasattr(value, "to_frame"):
+        value = value.to_frame()
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return [type(value).__name__, value.to_dict("split")]
+    if getattr(value, "ndim", 0) and hasattr(value, "tolist"):
+        if hasattr(value, "tobytes") and not getattr(value.dtype, "hasobject", False):
+            return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+        return [str(value.dtype), value.tolist()]
+    return stable_json(value)
 
 
 def example_hash(example: dspy.Example) -> str:
@@ -108,6 +169,8 @@ def read_examples(
         try:
             _check_inputs(row, inputs, name, number)
             values = {field: _checked(value, outputs.get(field), name, number, field) for field, value in row.items()}
+            for field, value in values.items():
+                _check_told(value, name, number, field)
         except DataError as fault:
             faults.append(fault)
         else:
@@ -155,6 +218,33 @@ def _check_inputs(row: Mapping[str, Any], inputs: Sequence[str], name: str, numb
             raise DataError(
                 "the input is empty (null); give it a value or drop the row", file=name, row=number, field=field
             )
+
+
+def _check_told(value: Any, name: str, number: int, field: str) -> None:
+    """Refuses what can be neither hashed, stored nor shown the same way twice."""
+    addressed: list[Any] = []
+
+    def tell(each: Any) -> Any:
+        if isinstance(told := _whole(each), str) and _ADDRESS.search(str(each)):
+            addressed.append(each)
+        return told
+
+    text = json.dumps(_whole_values({field: value}, tell), ensure_ascii=False, default=str)
+    if addressed:
+        raise DataError(
+            f"a {type(addressed[0]).__qualname__} is told by its address, another one in each process, so that the row "
+            "could not be known again: give text, numbers, lists, dicts or a pydantic value, or its class a __repr__",
+            file=name, row=number, field=field,
+        )  # fmt: skip
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            "half of a surrogate pair is no character; mend the text or drop the row",
+            file=name,
+            row=number,
+            field=field,
+        ) from None
 
 
 def _checked(value: Any, annotation: Any, name: str, number: int, field: str) -> Any:

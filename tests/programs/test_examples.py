@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import csv
+import datetime
+import decimal
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
 import dspy
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 import progspace as ps
 from progspace.programs.examples import deduplicate, example_hash, inputs_hash, read_examples
@@ -152,3 +159,87 @@ def test_bools_and_choices_among_integers_are_read_as_pandas_has_them(tmp_path: 
     for rank in (1.5, "1.5", "4.0"):
         with pytest.raises(ps.DataError, match=r"row 1, field 'rank': .* is none of 1, 2, 3"):
             read_examples([{"text": "x", "rank": rank}], inputs=["text"], outputs=types)
+
+
+class Tagged(BaseModel):
+    tags: set[str] = set()
+    when: datetime.date = datetime.date(2024, 1, 2)
+
+
+class Bare:
+    pass
+
+
+def test_hashes_of_usual_rows_stay_what_they_were() -> None:
+    """Cells of stores that people have hang on them."""
+    rows: dict[str, dict[str, Any]] = {
+        "8ebe002f51a01f46": {"text": "ä “so so”", "label": "ok"},
+        "3f023565f2897a14": {"n": 1, "f": 1.5, "yes": True, "none": None},
+        "7b35c686ad22d913": {"x": ["a", 1, None, 2.5], "y": ("a", ("b", 1))},
+        "e5e93a2a5d0d91dd": {"x": {"a": {"b": [1]}}, "y": {1: 2, "z": 3}},
+        "3b8c4846b97eb51e": {"x": Tagged(), "y": [Tagged(tags={"a"})]},
+        "6b3a1a9d5d887c1c": {
+            "x": datetime.date(2020, 1, 1),
+            "y": datetime.datetime(2020, 1, 1, 2, 3, tzinfo=datetime.UTC),
+        },
+        "a9833a00d60bada3": {"x": decimal.Decimal("1.20"), "y": Path("a/b"), "z": datetime.timedelta(hours=3)},
+        "270012bdffcdc54c": {"x": b"abc"},
+        "98306321b332e073": {"x": b"\xff", "y": ["a"]},
+        "4d27d9b9ff25a882": {"x": dspy.Image(url="data:image/png;base64,AAAA")},
+        "e33814e257b1b6a5": {"x": dspy.History(messages=[{"a": 1}])},
+        "9568cb6e932779f2": {"x": dspy.Example(a=1)},
+        "7d750ba3f4dffed3": {"x": np.int64(3), "y": [np.float32(1.5), np.bool_(True)]},
+        "d4aba313a235693f": {"x": float("inf"), "y": 2**80},
+        "2f02edee3be1ea0b": {"x": {"one"}},
+    }
+    assert {example_hash(dspy.Example(**row)): row for row in rows.values()} == rows
+
+
+def test_rows_are_known_again_in_every_process() -> None:
+    code = """
+import dspy
+from progspace.programs.candidate import demonstration
+from progspace.programs.examples import example_hash, plain_values
+from progspace.tests.programs.test_examples import Tagged
+row = {"a": set("abcdef"), "b": [frozenset("uvwxyz")], "c": Tagged(tags=set("klmnop"))}
+print(example_hash(dspy.Example(row)), plain_values({"a": row["a"]}), demonstration({"b": row["b"]}))
+"""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in "123"
+    }
+    assert len(told) == 1
+
+
+def test_rows_that_differ_are_no_duplicates() -> None:
+    """Long arrays and tables were read by their texts, which are abridged, and no number by none."""
+    arrays = [np.where(np.arange(2000) == 1000, fill, 0.0) for fill in range(3)]
+    numbers: list[Any] = [[float(text)] for text in ("inf", "-inf", "nan")]
+    mixed = [np.array(["x", fill], object) for fill in (1, 2)]
+    values: list[Any] = [*arrays, *mixed, *numbers, [None]]
+    for column in arrays:
+        values += [pd.DataFrame({"a": column}), pd.Series(column)]
+    rows = [{"x": each} for each in values] + [{"x": {"deep": [each]}} for each in values]
+    assert deduplicate(read_examples(rows, inputs=[]))[1] == 0
+    assert deduplicate(read_examples([{"x": each.copy()} for each in arrays * 2], inputs=[]))[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (Bare(), "a Bare is told by its address"),
+        ([{"deep": Bare()}], "a Bare is told by its address"),
+        (lambda: None, "a function is told by its address"),
+        ("half \ud83d", "half of a surrogate pair is no character"),
+        ({"x": ["\udcff"]}, "half of a surrogate pair is no character"),
+    ],
+)
+def test_what_cannot_be_known_again_or_stored_is_refused(value: Any, told: str) -> None:
+    with pytest.raises(ps.DataError, match=f"row 2, field 'text': {told}"):
+        read_examples([{"text": "x"}, {"text": value}], inputs=["text"])
