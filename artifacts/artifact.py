@@ -68,7 +68,7 @@ class Artifact(BaseModel):
 
 def _hash(content: Any) -> str:
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def write_artifact(artifact: Artifact, path: Path) -> Path:
@@ -82,7 +82,8 @@ def write_artifact(artifact: Artifact, path: Path) -> Path:
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return replace_text(path, text)
+        # Half of a surrogate pair, which an LM may write and UTF-8 has not: as JSON has it.
+        return replace_text(path, text.encode("utf-8", "backslashreplace").decode())
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written ({error.strerror or error})") from error
 

@@ -12,7 +12,7 @@ import dspy
 from ..errors import ArtifactError, ProgspaceError
 from ..evaluation.findings import Findings
 from ..lms.factory import lm as make_lm
-from ..lms.identity import lm_identity
+from ..lms.identity import lm_identity, without_login, without_secrets
 from ..programs.program import Origin, Program
 from ..programs.structure import restore
 from .artifact import Artifact, read_hashed
@@ -105,7 +105,9 @@ def _own(module: dspy.Module, identity: dict[str, Any]) -> dspy.BaseLM | None:
 def _anywhere(identity: dict[str, Any]) -> str:
     settings = identity.get("settings")
     if isinstance(settings, dict):
-        settings = {name: value for name, value in settings.items() if name not in ("api_base", "base_url")}
+        # Files of older releases hold some of their LMs' secrets.
+        told = without_secrets(settings)
+        settings = {name: value for name, value in told.items() if name not in ("api_base", "base_url")}
     return json.dumps({**identity, "settings": settings or {}}, sort_keys=True, default=repr)
 
 
@@ -121,10 +123,16 @@ def _made(identity: dict[str, Any], path: Path | None, name: str = "") -> dspy.B
         raise ArtifactError(f"the LM that the program was compiled for is damaged: {identity!r:.200}")
     settings = {name: value for name, value in settings.items() if value is not None}
     # An address in a file decides where prompts and a key from the environment go: that is for the app to say.
-    if base_url := settings.pop("api_base", None):
+    if address := settings.pop("api_base", None):
+        base_url = without_login(str(address))
         raise ArtifactError(
             f"the program was compiled for {model} at {base_url}; say that this is where prompts may go: "
             + give(f"ps.lm({model!r}, base_url={base_url!r})")
+        )
+    if kind := identity.get("model_type"):
+        raise ArtifactError(
+            f"the program was compiled for {model} with model_type={kind!r}, which no file may choose: "
+            + give(f"dspy.LM({model!r}, model_type={kind!r})")
         )
     if unknown := set(settings) - _SETTINGS:
         raise ArtifactError(

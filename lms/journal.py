@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, count, repeat
@@ -14,13 +14,13 @@ from typing import Any
 from uuid import uuid4
 
 import dspy
-from dspy.lm15 import Request
+from dspy.lm15 import Request, ToolResultPart
 from dspy.utils.exceptions import ContextWindowExceededError
 
 from ..errors import BudgetExceeded, LMError, StoreError
 from .answers import Answers, StoredAnswer, answer_as_json, answer_from_json
 from .budget import Meter
-from .identity import lm_identity
+from .identity import class_told, lm_identity
 from .prices import Price, price, price_of_call
 from .stopping import stopped
 from .waves import Wanted, asked_as, price_share
@@ -149,7 +149,13 @@ class JournaledLM(dspy.BaseLM):
         # What a free LM, the embedded one say, answers twice costs nothing but its time.
         own = getattr(getattr(lm, "_engine_spec", None), "price", None)
         self._claims = answers is not None and own != Price(0.0, 0.0)
-        self._identity = json.dumps(lm_identity(lm), sort_keys=True)
+        try:
+            self._identity = json.dumps(lm_identity(lm), sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise LMError(
+                f"the settings of {lm.model} are not all text, numbers, lists and dicts ({error}), so its answers "
+                "could not be told from another LM's: give them as these"
+            ) from error
 
     @property
     def journaled(self) -> dspy.BaseLM:
@@ -353,8 +359,19 @@ def _describe(value: Any) -> Any:
     """What stands for an object in a key: its content where it can be said, else its type's name."""
     if isinstance(value, Request):
         parts = [(message.role, [repr(part) for part in message.parts]) for message in value.messages]
-        return ["request", value.model, repr(value.system), parts, repr(value.tools), repr(value.config)]
-    if isinstance(value, type):
-        schema = getattr(value, "model_json_schema", None)
-        return [value.__qualname__, schema() if schema else None]
-    return repr(value)
+        told = ["request", value.model, repr(value.system), parts, repr(value.tools), repr(value.config)]
+        system = value.system if isinstance(value.system, tuple) else ()
+        media = _media([*system, *chain.from_iterable(message.parts for message in value.messages)])
+        return [*told, media] if media else told
+    return class_told(value) if isinstance(value, type) else repr(value)
+
+
+def _media(parts: Iterable[Any]) -> list[str]:
+    """Hashes of the images, sounds and files in parts of a prompt: their repr tells no more than how long they are."""
+    found = []
+    for part in parts:
+        if isinstance(part, ToolResultPart):
+            found += _media(part.content)
+        elif getattr(part, "data", None) is not None or getattr(part, "path", None) is not None:
+            found.append(hashlib.sha256(part.bytes).hexdigest())
+    return found

@@ -20,6 +20,7 @@ from dspy.lm15 import NotConfiguredError, Request, Response
 
 from .connection import Connection, told_params
 from .faults import Fault, fault_of
+from .identity import without_secrets
 from .limiter import START, Ledger, Limiter
 from .prices import Price
 from .stopping import pause, stopped
@@ -181,7 +182,7 @@ class RemoteEngine:
 
     def identity(self) -> dict[str, Any]:
         """What its answers depend on; without the key."""
-        known = {"api_version": self.connection.api_version, "extra_body": self.extra_body}
+        known = {"api_version": self.connection.api_version, "extra_body": without_secrets(self.extra_body)}
         return {"base_url": self.connection.base_url, **{name: value for name, value in known.items() if value}}
 
     dump_state = identity

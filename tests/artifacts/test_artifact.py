@@ -266,3 +266,32 @@ def test_loading_imports_no_search(compiled: Compiled, tmp_path: Path) -> None:
     )
     told = subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True)
     assert told.stdout.strip() == "[]"
+
+
+def test_half_a_character_that_an_lm_wrote_comes_back(make_artifact: Any, mood: Any, tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "mood.progspace.json", dspy.Predict(mood), made_for={"model": "openai/gpt"})
+    artifact = read_artifact(path)
+    candidate = artifact.candidate.with_choice(instruction="Half a \ud83d, whole \U0001f600.")
+    write_artifact(artifact.model_copy(update={"candidate": candidate}), path)
+    assert read_artifact(path).candidate == candidate
+    assert read_artifact(path).candidate.hash == candidate.hash != artifact.candidate.hash
+    assert "whole \U0001f600" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("made_for", "told"),
+    [
+        ({"settings": {"api_base": "https://me:s3cret@host/v1"}}, "at https://host/v1;"),
+        ({"model_type": "text"}, "model_type='text'"),
+        (lm_identity(dspy.LM("openai/gpt", response_format=Candidate)), "no file may choose .response_format_class"),
+    ],
+)
+def test_an_lm_that_no_file_may_make_is_asked_for(
+    make_artifact: Any, mood: Any, tmp_path: Path, made_for: dict[str, Any], told: str
+) -> None:
+    path = make_artifact(
+        tmp_path / "a.progspace.json", dspy.Predict(mood), made_for={"model": "openai/gpt", **made_for}
+    )
+    with pytest.raises(ps.ArtifactError, match=told) as caught:
+        ps.load(path)
+    assert "s3cret" not in str(caught.value)

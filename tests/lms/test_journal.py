@@ -9,7 +9,18 @@ from typing import Any
 
 import dspy
 import pytest
-from dspy.lm15 import ContinuationState, Message, RefusalPart, Request, TextPart, ThinkingPart, ToolCallPart
+from dspy.lm15 import (
+    ContinuationState,
+    ImagePart,
+    Message,
+    RefusalPart,
+    Request,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from pydantic import BaseModel
 
 import progspace as ps
 from progspace.evaluation.matrix import Matrix, StoreAnswers
@@ -95,6 +106,75 @@ def test_no_key_is_in_an_identity() -> None:
     assert "secret" not in str(lm_identity(lm))
     assert lm_identity(lm)["settings"]["api_base"] == "http://127.0.0.1:1/v1"
     assert lm_identity(JournaledLM(lm, Meter())) == lm_identity(lm)
+
+
+def test_no_secret_is_in_an_identity_however_deep_it_stands() -> None:
+    secrets: dict[str, Any] = {
+        "vertex_credentials": {"private_key": "s3cret"}, "default_headers": {"Authorization": "s3cret"},
+        "client_secret": "s3cret", "azure_ad_token": "s3cret",
+        "api_base": "https://me:s3cret@host/v1?api-key=s3cret&version=2",
+        "extra_body": {"api_key": "s3cret", "top_k": 1, "via": [{"access_token": "s3cret"}]},
+    }  # fmt: skip
+    told = lm_identity(dspy.LM("vertex_ai/gemini", **secrets))
+    assert "s3cret" not in json.dumps(told)
+    assert told["settings"]["api_base"] == "https://host/v1?api-key=***&version=2"
+    assert told["settings"]["extra_body"] == {"top_k": 1, "via": [{}]}
+    lm = ps.lm("openai/tiny", base_url="http://127.0.0.1:1/v1", api_key="k", extra_body={"token": "s3cret", "top_k": 1})
+    assert lm_identity(lm)["engine"]["extra_body"] == {"top_k": 1}
+
+
+def test_what_says_how_an_lm_answers_is_in_its_identity_as_it_was() -> None:
+    """Answers of stores that people have hang on it."""
+    settings: dict[str, Any] = {
+        "max_tokens": 9, "stop_token_ids": [1, 2], "prompt_cache_key": "a", "logit_bias": {"7": -1}, "temperature": 0.5,
+        "thinking": {"type": "enabled", "budget_tokens": 1024}, "extra_body": {"guided_json": {"properties": {
+            "key": {"type": "string"}, "headers": {"type": "object"}, "token": {"type": "string"},
+        }, "required": ["key"]}, "skip_special_tokens": True}, "stop": ["a", "b"],
+    }  # fmt: skip
+    told = lm_identity(dspy.LM("openai/gpt-4o-mini", **settings))
+    assert {name: told["settings"][name] for name in settings} == settings
+    assert told.keys() == {"model", "settings"}
+
+
+class Fair(BaseModel):
+    mood: str
+
+
+class Other(BaseModel):
+    other: str
+
+
+def test_lms_that_answer_otherwise_are_others() -> None:
+    def told(**settings: Any) -> str:
+        return json.dumps(lm_identity(dspy.LM("openai/gpt-4o-mini", **settings)), sort_keys=True)
+
+    for others in (
+        [{}, {"model_type": "text"}, {"model_type": "responses"}],
+        [{}, {"response_format": Fair}, {"response_format": Other}],
+        [{"extra_body": {"ids": {"a", "b"}}}, {"extra_body": {"ids": {"a"}}}, {"ids": {"a"}}, {}],
+    ):
+        assert len({told(**each) for each in others}) == len(others)
+    assert told() == told(model_type="chat")
+    assert told(extra_body={"ids": set("abcdef")}) == told(extra_body={"ids": sorted("abcdef")})
+    by_path = Own("a"), Own("a")
+    by_path[0].tokenizer_path, by_path[1].tokenizer_path = "here", "there"
+    assert lm_identity(by_path[0]) != lm_identity(by_path[1])
+    with pytest.raises(ps.LMError, match="the settings of openai/gpt-4o-mini are not all text"):
+        JournaledLM(dspy.LM("openai/gpt-4o-mini", extra_body={"ids": [object()]}), Meter())
+
+
+def test_prompts_with_other_images_have_answers_of_their_own(rule_engine: Any, store: Store) -> None:
+    engine = rule_engine(lambda prompt: f"answer {len(engine.prompts)}")
+    lm = JournaledLM(engine.lm(), Meter(), StoreAnswers(store))
+
+    def asked(part: Any, role: Any = "user") -> str:
+        return lm._asked(Request("rule/model", (Message.user("What is it?"), Message(role, (part,)))), None, {})[0]
+
+    one, other = (ImagePart("image/png", data=data) for data in ("AAAA", "BBBB"))
+    assert asked(one) == asked(ImagePart("image/png", data="AAAA")) != asked(other)
+    assert len({asked(ToolResultPart("1", (each,)), "tool") for each in (one, other)}) == 2
+    at = [ImagePart("image/png", url=f"https://host/{name}.png") for name in "ab"]
+    assert len({*map(asked, at)}) == 2
 
 
 def test_the_lm_itself_is_what_it_offers(rule_engine: Any) -> None:
