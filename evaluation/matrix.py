@@ -77,6 +77,7 @@ class Matrix:
         on_cells: Is told how many cells are now filled, each time that some are.
         batches: Ask the LM, within a day and at half the price; None to ask it at once.
         scored_by: Identity of the metric, as the task knows it; None to find it.
+        given: Tells which inputs a program is given, where those are other than what it takes of the examples' fields.
     """
 
     def __init__(
@@ -90,9 +91,11 @@ class Matrix:
         on_cells: Callable[[int], None] | None = None,
         batches: Batches | None = None,
         scored_by: str | None = None,
+        given: Callable[[dspy.Module], Sequence[str] | None] | None = None,
     ) -> None:
         self.metric, self.meter = metric, meter
         self._scored_by = scored_by or metric_identity(metric)  # once: a metric may count, or remember, its calls
+        self._given = given
         self._store = store
         self.lm = self.journaled(lm)
         self._executor = Threads(workers) if workers is None or isinstance(workers, int) else workers
@@ -103,7 +106,7 @@ class Matrix:
     @classmethod
     def of(cls, task: Task, store: Store, lm: dspy.BaseLM, meter: Meter, **how: Any) -> Matrix:
         """Makes the matrix of a task, scored by its metric as that was when the task was made."""
-        return cls(store, task.metric, lm, meter, scored_by=task.metric_identity, **how)
+        return cls(store, task.metric, lm, meter, scored_by=task.metric_identity, given=task.given, **how)
 
     @property
     def concurrency(self) -> int:
@@ -143,7 +146,11 @@ class Matrix:
 
     def identity(self, program: dspy.Module) -> str:
         """Under which name a program's cells stand in the store."""
-        return program_identity(program, self.lm)
+        identity = program_identity(program, self.lm)
+        given = self._given(program) if self._given is not None else None
+        if given is None:  # as nearly always: cells of older releases, which did not ask, stay known
+            return identity
+        return hashlib.sha256(json.dumps([identity, sorted(given)]).encode()).hexdigest()[: len(identity)]
 
     @property
     def metric_identity(self) -> str:
@@ -205,8 +212,7 @@ class Matrix:
 
         In the traces a predictor stands by its name.
         """
-        identity = program_identity(program, self.lm)
-        runs = self._run(self._metered(program), examples, self._scoring(), identity, traced=True)
+        runs = self._run(self._metered(program), examples, self._scoring(), self.identity(program), traced=True)
         return {run.cell.example: run for ended in runs for run in ended}
 
     def runs(

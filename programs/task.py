@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from ..errors import DataError, ProgramError
 from .examples import example_hash, read_examples
 from .fields import choices_of
 from .metrics import FieldMetric, metric_identity
+from .program import Program
 from .qrels import Qrel, qrels
 from .splits import FRACTIONS, Splits, split
 
@@ -80,6 +82,12 @@ class Task:
         none = isinstance(test, tuple) and not test
         self._fractions, self._sealed_apart = fractions, test is not None
         self.splits: Splits = self._split(read(examples), None if test is None else [] if none else read(test))
+        self._fields = {
+            name
+            for part in (self.splits.train, self.splits.dev, self.splits.test)
+            for example in part
+            for name in example
+        }
         self.unsealed: tuple[str, ...] = ()
         self.query, self.relevant = query or self.inputs[0], relevant
         for field in (query, relevant):
@@ -102,6 +110,13 @@ class Task:
         """
         label = self._label if labelled else None
         return read_examples(examples, inputs=self.inputs, outputs=_output_types(self.program), label=label)
+
+    def given(self, program: dspy.Module) -> tuple[str, ...] | None:
+        """Gives the inputs, where those are other than what a program takes of the examples' fields; None where not.
+
+        Its scores are then others than where it is given what it takes: without a field that gives the label away, say.
+        """
+        return None if _taken(program) & self._fields == set(self.inputs) else self.inputs
 
     def grown(self, examples: Sequence[dspy.Example]) -> Task:
         """Gives the same task with further examples; none of its own changes sides.
@@ -205,6 +220,19 @@ def _inputs(program: dspy.Module, examples: Any, inputs: Sequence[str] | None) -
             if name not in known:
                 raise DataError(f"the signature has no such input; it has {', '.join(known)}", field=name)
     return tuple(inputs)
+
+
+def _taken(program: dspy.Module) -> set[str]:
+    """The parameters that a program's ``forward`` names; where it takes any, what its predictors do not make."""
+    module = program.module if isinstance(program, Program) else program
+    # Of the class: DSPy warns of whoever looks at an instance's.
+    parameters = inspect.signature(getattr(type(module), "forward", type(module).__call__)).parameters.values()
+    named = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    if all(each.kind is not each.VAR_KEYWORD for each in parameters):
+        return named
+    signatures = [predictor.signature for predictor in module.predictors()]
+    made = {name for signature in signatures for name in signature.output_fields}
+    return named | {name for signature in signatures for name in signature.input_fields} - made
 
 
 def _output_types(program: dspy.Module) -> dict[str, Any]:

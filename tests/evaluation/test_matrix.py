@@ -263,3 +263,27 @@ def test_a_programs_own_lms_are_metered_and_journaled_as_well(
     assert Matrix(store, METRIC, engine.lm(), Meter()).fill(
         Candidate.declared(dspy.Predict(mood)).apply(predictor), rows
     )
+
+
+class Leaky(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell = dspy.Predict("text, hint -> mood")
+
+    def forward(self, text: str, hint: str = "none") -> Any:
+        return self.tell(text=text, hint=hint)
+
+
+def test_a_field_that_is_no_longer_given_gives_other_cells(rule_engine: Any, store: Store, mood_rows: Any) -> None:
+    """Who had taken a field out that gave the label away got the scores of before."""
+    engine = rule_engine(lambda prompt: f"[[ ## mood ## ]]\n{prompt.rpartition('[[ ## hint ## ]]')[2].split()[0]}")
+    rows = [{**row, "hint": row["mood"]} for row in mood_rows]
+    leaky, mended = (ps.Task(Leaky(), rows, inputs, metric=METRIC) for inputs in (["text", "hint"], ["text"]))
+    matrices = [Matrix.of(task, store, engine.lm(), Meter()) for task in (leaky, mended)]
+    for matrix, score in zip(matrices, (1.0, 0.0), strict=True):
+        given = mended.inputs if score == 0.0 else leaky.inputs
+        cells = matrix.fill(Leaky(), [example.with_inputs(*given) for example in leaky.dev])
+        assert {cell.score for cell in cells} == {score}
+        assert {cell.program for cell in cells} == {matrix.identity(Leaky())}
+    assert matrices[0].identity(Leaky()) == program_identity(Leaky(), engine.lm())
+    assert matrices[1].identity(Leaky()) != program_identity(Leaky(), engine.lm())

@@ -7,6 +7,7 @@ import pytest
 
 import progspace as ps
 from progspace.programs import sentiment
+from progspace.programs.candidate import Candidate
 
 METRIC = ps.metrics.choice("mood")
 
@@ -111,3 +112,32 @@ def test_the_ready_made_task_is_balanced_and_its_own() -> None:
     examples = [*task.train, *task.dev, *task.unseal_test("a test")]
     assert sum(example.sentiment == "positive" for example in examples) * 2 == len(examples)
     assert task.splits.notes == ()
+
+
+class Hinted(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell = dspy.Predict("text, hint -> label")
+
+    def forward(self, text: str, hint: str = "none") -> Any:
+        return self.tell(text=text, hint=hint)
+
+
+class TakesAll(Hinted):
+    def forward(self, **inputs: Any) -> Any:
+        return self.tell(**inputs)
+
+
+@pytest.mark.parametrize(
+    "program", [Hinted(), TakesAll(), dspy.Predict("text, hint -> label"), dspy.ReAct("text, hint -> label", tools=[])]
+)
+def test_a_program_is_given_what_it_takes_or_the_task_tells_what(program: dspy.Module) -> None:
+    rows = [{"text": str(i), "hint": "so so", "label": "x", "id": i} for i in range(60)]
+    whole, part = (
+        ps.Task(program, rows, inputs, metric=ps.metrics.exact_match("label"))
+        for inputs in (["hint", "text"], ["text"])
+    )
+    assert (whole.given(program), part.given(program)) == (None, ("text",))
+    assert part.given(Candidate.declared(program).apply(program)) == ("text",)
+    bare = [{name: value for name, value in row.items() if name != "hint"} for row in rows]
+    assert ps.Task(program, bare, ["text"], metric=ps.metrics.exact_match("label")).given(program) is None
