@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -142,8 +142,9 @@ def read_examples(
     inputs: Sequence[str],
     outputs: Mapping[str, Any] | None = None,
     label: str | None = None,
+    nullable: Collection[str] = (),
 ) -> list[dspy.Example]:
-    """Reads examples and sets their inputs.
+    """Reads examples and sets their inputs. Fields that begin with ``dspy_`` are DSPy's own, and left out.
 
     Args:
         source: A path (``.jsonl``, ``.json``, ``.csv``, ``.parquet``), a list of ``dspy.Example`` or of dicts, a pandas
@@ -152,6 +153,7 @@ def read_examples(
         outputs: Types of output fields by name. A row may lack them, but what it has must be of the type; text from a
             CSV file is converted.
         label: A field that every row must have, and not as null where its type is known and has none.
+        nullable: Inputs that may be null.
 
     Raises:
         DataError: Rows that are not as they must be, with file, row and field; all of them are found at once.
@@ -167,8 +169,12 @@ def read_examples(
     for number, row in rows:
         read += 1
         try:
-            _check_inputs(row, inputs, name, number)
-            values = {field: _checked(value, outputs.get(field), name, number, field) for field, value in row.items()}
+            _check_inputs(row, inputs, nullable, name, number)
+            values = {
+                field: _checked(value, outputs.get(field), name, number, field)
+                for field, value in row.items()
+                if not field.startswith("dspy_")
+            }
             for field, value in values.items():
                 _check_told(value, name, number, field)
         except DataError as fault:
@@ -210,11 +216,13 @@ def _unlabelled(row: Mapping[str, Any], name: str, number: int, field: str) -> D
     return DataError(f"the label {told}", file=name, row=number, field=field)
 
 
-def _check_inputs(row: Mapping[str, Any], inputs: Sequence[str], name: str, number: int) -> None:
+def _check_inputs(
+    row: Mapping[str, Any], inputs: Sequence[str], nullable: Collection[str], name: str, number: int
+) -> None:
     for field in inputs:
         if field not in row:
             raise DataError(f"the input is missing{_hint(row, field)}", file=name, row=number, field=field)
-        if row[field] is None:
+        if row[field] is None and field not in nullable:
             raise DataError(
                 "the input is empty (null); give it a value or drop the row", file=name, row=number, field=field
             )
@@ -289,7 +297,7 @@ def _rows(source: Any) -> tuple[str, Iterator[_Row]]:
 def _mapping_rows(rows: Iterable[Any], name: str) -> Iterator[_Row]:
     for number, row in enumerate(rows, 1):
         if isinstance(row, dspy.Example):
-            yield number, dict(row.toDict())
+            yield number, dict(row.items())  # not toDict: that makes dicts of pydantic values
         elif isinstance(row, Mapping):
             yield number, {str(key): value for key, value in row.items()}
         else:

@@ -18,7 +18,7 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.exceptions import LMError as DspyLMError
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from ..errors import BudgetExceeded, LMError, MetricError, SandboxMissing
 from .answered import abstention, answer_exact, answer_f1, hallucination
@@ -177,6 +177,8 @@ def numeric(field: str, *, tolerance: float = 0.0) -> FieldMetric:
 
 
 def _is(expected: Any, found: Any) -> bool:
+    if isinstance(expected, BaseModel) and type(expected) is not type(found):  # of a class that a file told, say
+        expected = expected.model_dump()
     if isinstance(expected, str) and isinstance(found, str):
         return expected.strip() == found.strip()
     if isinstance(found, list | tuple) and isinstance(expected, list | tuple):

@@ -8,7 +8,8 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, get_args, get_type_hints
 
 import dspy
 
@@ -109,7 +110,10 @@ class Task:
             DataError: They are not as they must be.
         """
         label = self._label if labelled else None
-        return read_examples(examples, inputs=self.inputs, outputs=_output_types(self.program), label=label)
+        return read_examples(
+            examples, inputs=self.inputs, outputs=_output_types(self.program), label=label,
+            nullable=_nullable(self.program),
+        )  # fmt: skip
 
     def given(self, program: dspy.Module) -> tuple[str, ...] | None:
         """Gives the inputs, where those are other than what a program takes of the examples' fields; None where not.
@@ -242,6 +246,15 @@ def _output_types(program: dspy.Module) -> dict[str, Any]:
         for name, info in predictor.signature.output_fields.items():
             types.setdefault(name, []).append(info.annotation)
     return {name: found[0] for name, found in types.items() if all(each == found[0] for each in found)}
+
+
+def _nullable(program: dspy.Module) -> set[str]:
+    """Which inputs may be None: those that a predictor's signature, or the module's ``forward``, types so."""
+    signatures = [predictor.signature for predictor in program.predictors()]
+    types = [(name, info.annotation) for each in signatures for name, info in each.input_fields.items()]
+    with suppress(NameError, TypeError):  # of an annotation that cannot be read; or there is no forward
+        types += get_type_hints(getattr(type(program), "forward", None)).items()
+    return {name for name, kind in types if kind is Any or any(part in (None, type(None)) for part in get_args(kind))}
 
 
 def _slug(name: str) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -243,3 +244,33 @@ def test_rows_that_differ_are_no_duplicates() -> None:
 def test_what_cannot_be_known_again_or_stored_is_refused(value: Any, told: str) -> None:
     with pytest.raises(ps.DataError, match=f"row 2, field 'text': {told}"):
         read_examples([{"text": "x"}, {"text": value}], inputs=["text"])
+
+
+class Person(BaseModel):
+    name: str
+    born: date
+
+
+def test_values_of_an_example_stay_what_they_are() -> None:
+    """A program is called with them, and a metric compares them, as DSPy would."""
+    fields = {
+        "talk": dspy.History(messages=[{"question": "q", "answer": "a"}]),
+        "people": [Person(name="Ann", born=date(2000, 1, 31))],
+        "more": {"of": Person(name="Bob", born=date(2000, 1, 31))},
+    }
+    example = dspy.Example(**fields).with_inputs("talk")
+    (read,) = read_examples([example], inputs=["talk"])
+    assert dict(read) == fields
+    assert isinstance(read.inputs().talk, dspy.History)
+    # By what it holds: the same in every process, and as it was when models were read as dicts.
+    assert example_hash(read) == example_hash(dspy.Example(**example.toDict()))
+    assert inputs_hash(read) == inputs_hash(dspy.Example(**example.toDict()).with_inputs("talk"))
+
+
+@pytest.mark.parametrize("form", ["examples", "dicts", "file"])
+def test_what_dspy_keeps_in_an_example_is_left_out(tmp_path: Path, form: str) -> None:
+    rows = [{**row, "dspy_uuid": str(number), "dspy_split": "train"} for number, row in enumerate(ROWS)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    forms = {"examples": [dspy.Example(**row) for row in rows], "dicts": rows, "file": tmp_path / "a.jsonl"}
+    read = read_examples(forms[form], inputs=["text"])
+    assert list(map(example_hash, read)) == [example_hash(dspy.Example(**row)) for row in ROWS]

@@ -17,7 +17,7 @@ import dspy
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 import progspace as ps
 from progspace.programs import metrics
@@ -131,6 +131,9 @@ class Mark(BaseModel):
         (["a", "a"], frozenset("a"), frozenset("ab")),
         ({"1": ["2026-01-31"]}, {1: [date(2026, 1, 31)]}, {1: []}),
         ("1.10", Decimal("1.1"), Decimal("1.2")),
+        # A model of the app's own, and one that was made of an artifact.
+        (Mark(who="Ann"), create_model("Mark", who=str, points=(int, 0))(who="Ann"), Mark(who="Ann", points=1)),
+        ([Mark(who="Ann")], [{"who": "Ann", "points": 0}], [{"who": "Bob", "points": 0}]),
     ],
 )
 def test_what_is_expected_may_be_as_json_tells_it(expected: Any, found: Any, other: Any) -> None:

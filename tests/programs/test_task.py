@@ -65,6 +65,27 @@ def test_inputs_are_checked(mood: Any, mood_rows: list[dict[str, str]]) -> None:
         ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric="accuracy")  # type: ignore[arg-type]
 
 
+class MayAsk(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell = dspy.Predict("text -> mood")
+
+    def forward(self, text: str, asked: str | None = None) -> dspy.Prediction:
+        return self.tell(text=f"{asked or ''} {text}")
+
+
+def test_an_input_may_be_none_where_its_type_says_so(mood: Any, mood_rows: list[dict[str, str]]) -> None:
+    rows = [{"asked": None, **row} for row in mood_rows]
+    for program in (dspy.Predict("text, asked: Optional[str] -> mood"), MayAsk()):
+        task = ps.Task(program=program, examples=rows, inputs=["text", "asked"], metric=METRIC)
+        assert task.train[0].asked is None
+    for program in (dspy.Predict("text, asked: dict[str, Any] -> mood"), Chain()):
+        with pytest.raises(ps.DataError, match=r"row 1, field 'asked': the input is empty"):
+            ps.Task(program=program, examples=rows, inputs=["text", "asked"], metric=METRIC)
+    with pytest.raises(ps.DataError, match=r"field 'text': the input is empty"):
+        ps.Task(program=MayAsk(), examples=[{**row, "text": None} for row in rows], inputs=["text"], metric=METRIC)
+
+
 def own_metric(example: Any, prediction: Any) -> bool:
     return bool(example.mood == prediction.mood)
 
