@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import logging
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -14,7 +16,7 @@ from pydantic.errors import PydanticUserError
 
 from ..errors import ArtifactError
 from .held import held_otherwise, held_values
-from .types import NotEncodable, TypeCode, decode_type, encode_type
+from .types import EnumCode, ModelCode, NotEncodable, TypeCode, classes_in, decode_type, encode_type
 
 __all__ = ["Settings", "describe", "module_data", "restore", "settings_of", "signature_data", "type_path"]
 
@@ -22,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _BUILT_IN: dict[str, type[dspy.Module]] = {"Predict": dspy.Predict, "ChainOfThought": dspy.ChainOfThought}
 _REASONING = "reasoning"
+_SCRIPT = "__main__:"  # a script or a notebook: no app imports it by that name
 
 
 def _public_identifier(name: str) -> str:
@@ -78,6 +81,8 @@ class BuiltInModule(_Data):
     kind: Literal["Predict", "ChainOfThought"]
     signature: SignatureData
     settings: Settings = Settings()
+    # By name, where the app has the enumerations and models of its fields; no part of what it is, as ``held`` below.
+    classes: dict[str, str] = Field(default_factory=dict, exclude=True)
 
 
 class OwnModule(_Data):
@@ -109,6 +114,10 @@ def describe(module: dspy.Module) -> dict[str, Any]:
     told = data.model_dump(mode="json")
     if isinstance(data, OwnModule) and (held := held_values(module)):
         told["held"] = held
+    if isinstance(data, BuiltInModule):
+        fields = _declared_signature(module).fields.values()
+        if classes := {each.__name__: type_path(each) for info in fields for each in classes_in(info.annotation)}:
+            told["classes"] = classes
     return told
 
 
@@ -196,14 +205,33 @@ def _alike(told: Any, made: Any) -> bool:
     return all(_alike(*pair) for pair in zip(get_args(told), get_args(made), strict=True))
 
 
-def _signature(data: SignatureData) -> Any:
+def _signature(data: SignatureData, classes: Mapping[str, str]) -> Any:
+    def own(code: EnumCode | ModelCode) -> Any:
+        return _own_class(code, classes.get(code.enum if isinstance(code, EnumCode) else code.model))
+
     fields = {}
     for field in data.fields:
         make = dspy.InputField if field.role == "input" else dspy.OutputField
-        fields[field.name] = (decode_type(field.type), make(desc=field.desc) if field.desc is not None else make())
+        fields[field.name] = (decode_type(field.type, own), make(desc=field.desc) if field.desc is not None else make())
     signature = dspy.Signature(fields, data.instructions)
     signature.__name__ = signature.__qualname__ = data.name
     return signature
+
+
+def _own_class(code: EnumCode | ModelCode, path: str | None) -> Any:
+    """Finds a class that the app has imported by itself, if it still is what was told: no other's values equal its."""
+    if path is None:  # an artifact of before
+        return None
+    found = _imported(path)
+    with suppress(NotEncodable, ValidationError):
+        if encode_type(found).model_dump_json() == code.model_dump_json() and _faithful(found, code):
+            return found
+    if isinstance(code, EnumCode):
+        _log.warning(
+            "the program has an enumeration of its own in place of %s, whose members are equal to none of its: "
+            "import that class before ps.load, or give an instance, ps.load(path, program=…)", path,
+        )  # fmt: skip
+    return None
 
 
 def restore(structure: dict[str, Any], *, program: dspy.Module | None = None) -> dspy.Module:
@@ -230,7 +258,9 @@ def restore(structure: dict[str, Any], *, program: dspy.Module | None = None) ->
     if isinstance(data, OwnModule):
         return _registered(data)
     try:
-        return _BUILT_IN[data.kind](_signature(data.signature), **data.settings.model_dump(exclude_none=True))
+        return _BUILT_IN[data.kind](
+            _signature(data.signature, data.classes), **data.settings.model_dump(exclude_none=True)
+        )
     except Exception as error:  # a name or value that pydantic, enum or DSPy keeps to itself: each has its own errors
         raise ArtifactError(f"the program's structure is damaged: {error}") from error
 
@@ -248,7 +278,10 @@ def _tuples(structure: Any, depth: int = 0) -> Any:
 def _own(data: BuiltInModule | OwnModule, program: dspy.Module) -> dspy.Module:
     given = module_data(program)
     # As JSON: to Python, a choice of 1 and one of true are equal.
-    if given.model_dump_json() != data.model_dump_json():
+    same = given.model_dump_json() == data.model_dump_json()
+    if isinstance(data, OwnModule) and isinstance(given, OwnModule) and data.path.startswith(_SCRIPT):
+        same = given.path.partition(":")[2] == data.path.removeprefix(_SCRIPT)
+    if not same:
         told = data.path if isinstance(data, OwnModule) else f"dspy.{data.kind} of {data.signature.name}"
         other = given.path if isinstance(given, OwnModule) else f"dspy.{given.kind} of {given.signature.name}"
         apart = ""
@@ -270,14 +303,20 @@ def _difference(told: SignatureData, given: SignatureData) -> str:
     return ", ".join([*fields, *order, *instructions]) or "the module or the signature's name"
 
 
-def _registered(data: OwnModule) -> dspy.Module:
-    """Finds a class that the app has imported by itself; a file may not have anything imported."""
-    path = data.path
+def _imported(path: str) -> Any:
+    """Finds what the app has imported by itself, None for anything else; a file may not have anything imported."""
     module_name, _, qualified = path.partition(":")
     found: Any = sys.modules.get(module_name)
     for part in qualified.split("."):
         # Not getattr: a module that loads lazily would import what the file asks for.
         found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
+    return found
+
+
+def _registered(data: OwnModule) -> dspy.Module:
+    """Finds a class that the app has imported by itself, and makes an instance."""
+    path, found = data.path, _imported(data.path)
+    module_name, _, qualified = path.partition(":")
     mend = f"ps.load(path, program={qualified.rpartition('.')[2]}(…))"
     if any(found is each for each in _BUILT_IN.values()):
         raise ArtifactError(
@@ -285,6 +324,11 @@ def _registered(data: OwnModule) -> dspy.Module:
             f"reasoning of its own); give an instance: {mend}"
         )
     if not (isinstance(found, type) and issubclass(found, dspy.Module) and type_path(found) == path):
+        if path.startswith(_SCRIPT):
+            raise ArtifactError(
+                f"the program is an instance of {qualified}, a class of the script or notebook that compiled it; "
+                f"give an instance: {mend}"
+            )
         raise ArtifactError(
             f"the program is an instance of {path}, which this app has not imported; "
             f"import the module {module_name} first, or: {mend}"

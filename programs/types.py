@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 import types
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic_core import PydanticUndefined
 
-__all__ = ["NotEncodable", "TypeCode", "decode_type", "encode_type"]
+__all__ = ["EnumCode", "ModelCode", "NotEncodable", "TypeCode", "classes_in", "decode_type", "encode_type"]
 
 _SCALARS: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "any": Any, "null": type(None)}
 _NAMES = {annotation: name for name, annotation in _SCALARS.items() if name != "any"}
@@ -125,8 +126,22 @@ def _encode_model(model: type[BaseModel], inside: tuple[Any, ...]) -> ModelCode:
     return ModelCode(model=model.__name__, fields=tuple(fields))
 
 
-def decode_type(code: TypeCode, *, depth: int = 0) -> Any:
+def classes_in(annotation: Any) -> Iterator[type]:
+    """Gives the enumerations and models that a type holds, where it can be told as data."""
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum | BaseModel):
+        yield annotation
+    inner = getattr(annotation, "model_fields", {}).values()
+    for each in (*(info.annotation for info in inner), *get_args(annotation)):
+        yield from classes_in(each)
+
+
+def decode_type(code: TypeCode, own: Callable[[EnumCode | ModelCode], Any] = lambda _: None, *, depth: int = 0) -> Any:
     """Makes the type that was told.
+
+    Args:
+        code: What was told.
+        own: Gives the app's own class for what one was told of; None for one that is made.
+        depth: How deep it is in another.
 
     Raises:
         ValueError: It is told more deeply than any type is.
@@ -140,18 +155,20 @@ def decode_type(code: TypeCode, *, depth: int = 0) -> Any:
         return _SCALARS[code.scalar]
     if isinstance(code, LiteralCode):
         return Literal[code.literal]
+    if isinstance(code, EnumCode | ModelCode) and (found := own(code)) is not None:
+        return found
     if isinstance(code, EnumCode):
         return enum.Enum(code.enum, list(code.members))
     if isinstance(code, ModelCode):
         fields: dict[str, Any] = {
             field.name: (
-                decode_type(field.type, depth=depth + 1),
+                decode_type(field.type, own, depth=depth + 1),
                 Field(... if field.required else field.default, description=field.description),
             )
             for field in code.fields
         }
         return create_model(code.model, **fields)
-    parts = tuple(decode_type(part, depth=depth + 1) for part in code.of)
+    parts = tuple(decode_type(part, own, depth=depth + 1) for part in code.of)
     if code.container == "union":
         return Union[parts]  # noqa: UP007 — parts are only known here
     arity = {"list": 1, "dict": 2}.get(code.container, len(parts))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import dspy
 import numpy as np
@@ -172,6 +172,44 @@ def test_reasoning_of_the_authors_own_is_not_lost(rationale: dict[str, Any]) -> 
     with pytest.raises(ps.ArtifactError, match=r"reasoning of its own.*ps\.load\(path, program=ChainOfThought"):
         restore(told)
     assert structure_hash(restore(told, program=original)) == structure_hash(original)
+
+
+def test_values_are_of_the_apps_own_classes(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """``answer.kind is Kind.ONE`` holds of no member of another enumeration, whatever it is called."""
+    original = dspy.Predict(signature_of(dict[str, tuple[Kind, Outer]]))
+    told = json.loads(json.dumps(describe(original)))
+    assert told["classes"] == {each.__name__: f"{__name__}:{each.__name__}" for each in (Kind, Outer, Inner)}
+    assert restore(told).signature.output_fields["out"].annotation == dict[str, tuple[Kind, Outer]]
+    assert not caplog.records
+    before = restore({name: value for name, value in told.items() if name != "classes"})
+    assert structure_hash(before) == structure_hash(original), "one of an older release"
+    assert restore(told, program=original).signature is original.signature
+    assert not caplog.records
+
+    # One that has changed since, or is not at hand, is another.
+    monkeypatch.setattr(sys.modules[__name__], "Kind", enum.Enum("Kind", [("ONE", "one"), ("TWO", "2")]))
+    for path in (f"{__name__}:Kind", "no_such_module:Kind", "os:system"):
+        other = restore({**told, "classes": {**told["classes"], "Kind": path}})
+        kind = get_args(get_args(other.signature.output_fields["out"].annotation)[1])[0]
+        assert (kind.__module__, [each.value for each in kind]) != (__name__, ["one", 2])
+        assert f"in place of {path}" in caplog.text
+        assert "program=" in caplog.text
+
+
+def test_a_class_of_a_script_is_given_by_another_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = describe(Own())
+    assert told["path"] == f"{__name__}:Own"
+    script = {**told, "path": "__main__:Own"}
+    with pytest.raises(
+        ps.ArtifactError, match=r"of the script or notebook.*ps\.load\(path, program=Own\(…\)\)"
+    ) as caught:
+        restore(script)
+    assert "import the module" not in str(caught.value)
+    assert isinstance(restore(script, program=Own()), Own)
+    with pytest.raises(ps.ArtifactError, match="was compiled from __main__:Own, and the program given is"):
+        restore(script, program=Wants("question -> answer"))
+    with pytest.raises(ps.ArtifactError, match="was compiled from elsewhere:Own, and the program given is"):
+        restore({**told, "path": "elsewhere:Own"}, program=Own())
 
 
 def test_a_private_signature_is_told() -> None:
