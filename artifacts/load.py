@@ -9,7 +9,7 @@ from typing import Any
 
 import dspy
 
-from ..errors import ArtifactError, ProgspaceError
+from ..errors import ArtifactError, ProgramError, ProgspaceError
 from ..evaluation.findings import Findings
 from ..lms.factory import lm as make_lm
 from ..lms.identity import lm_identity, without_login, without_secrets
@@ -46,7 +46,8 @@ def load(
             program's.
         program: An instance of the module that was compiled, where that is a class of the app's own; not needed for
             ``dspy.Predict`` and ``dspy.ChainOfThought``, or where the app has imported the class and its constructor
-            gives without arguments the instance that was compiled.
+            gives without arguments the instance that was compiled. Enums and pydantic models of a signature are the
+            app's own classes where it has imported them; others are made alike.
 
     Raises:
         ArtifactError: The file is damaged, foreign, newer or edited, its module is not at hand as it was measured, or
@@ -84,7 +85,14 @@ def program_of(
         name: (lms or {}).get(name) or _own(module, artifact.lms[name]) or _made(artifact.lms[name], path, name)
         for name in used
     }
-    made = artifact.candidate.apply(module, lm or _made(artifact.lm, path), others)
+    own = lm or _made(artifact.lm, path)
+    try:
+        made = artifact.candidate.apply(module, own, others)
+    except ProgramError as error:
+        raise ArtifactError(
+            f"the module is not as it was compiled: {error}; give the instance as it was compiled, with what was "
+            f"frozen in it: ps.load(path, program={type(module).__name__}(…))"
+        ) from error
     made.origin = Origin(artifact.task, digest, _declared(artifact.report))
     return made
 

@@ -247,6 +247,26 @@ def test_what_an_instance_has_beside_its_class_is_loaded_or_asked_for(
     assert ps.load(path, lm=engine.lm(), program=Exclaims(marks=3)).module.marks == 3
 
 
+class Exclaiming(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.exclaim, self.tell = Exclaims(), dspy.Predict("text -> mood")
+
+    def forward(self, text: str) -> dspy.Prediction:
+        self.exclaim(text=text)
+        return self.tell(text=text)
+
+
+def test_an_instance_with_a_frozen_part_is_asked_for(make_artifact: Any, rule_engine: Any, tmp_path: Path) -> None:
+    module = Exclaiming()
+    module.exclaim._compiled = True  # as a teleprompter leaves it: no predictor of the whole
+    path = make_artifact(tmp_path / "mood.progspace.json", module)
+    lm = rule_engine(rule).lm()
+    with pytest.raises(ps.ArtifactError, match=r"frozen.*ps\.load\(path, program=Exclaiming\(…\)\)"):
+        ps.load(path, lm=lm)
+    assert list(ps.load(path, lm=lm, program=module).named_predictors())
+
+
 def test_a_field_may_have_any_name(make_artifact: Any, rule_engine: Any, mood: Any, tmp_path: Path) -> None:
     shown = {"self": "sun", "base": "rain", "text": "sun", "mood": "glad"}
     path = make_artifact(tmp_path / "mood.progspace.json", dspy.Predict(mood), demonstrations=(shown,))
