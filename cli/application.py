@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import typer
+from typer.models import CommandInfo
 
 from ..errors import ProgspaceError
-from .arguments import fail
+from .arguments import fail, prints_apart
 from .benchmark import add_benchmark
 from .compiling import add_compile
 from .edge_cases import add_edge
@@ -56,7 +57,17 @@ def _application() -> typer.Typer:
             command.rich_help_panel = panel
         for group in made.registered_groups[known[1] :]:
             group.rich_help_panel = panel
+    for command in _commands(made):
+        if command.callback is not None:
+            command.callback = prints_apart(command.callback)
     return made
+
+
+def _commands(made: typer.Typer) -> Iterator[CommandInfo]:
+    yield from made.registered_commands
+    for group in made.registered_groups:
+        if group.typer_instance is not None:
+            yield from _commands(group.typer_instance)
 
 
 app = _application()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import json
 import re
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console, RenderableType
@@ -48,6 +50,8 @@ __all__ = [
     "find_strangeness",
     "find_task",
     "given",
+    "prints_apart",
+    "results",
     "show",
 ]
 
@@ -120,12 +124,35 @@ WorkersOption = Annotated[
 ]
 
 
+_results: ContextVar[TextIO] = ContextVar("results")
+
+
+def results() -> TextIO:
+    """Gives standard output, which holds what a command tells and nothing that the user's program prints."""
+    return _results.get(sys.stdout)
+
+
+def prints_apart(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a command during which what is printed goes to standard error; only `results` are for standard output."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> Any:
+        token = _results.set(sys.stdout)
+        try:
+            with redirect_stdout(sys.stderr):
+                return command(*arguments, **options)
+        finally:
+            _results.reset(token)
+
+    return run
+
+
 def show(document: dict[str, Any], view: RenderableType, as_json: bool) -> None:
     """Writes a result to standard output, for people or as JSON."""
     if as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+        results().write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
     else:
-        Console().print(view)
+        Console(file=results()).print(view)
 
 
 def find_lm(name: str, base_url: str | None) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
+
+from .arguments import results
 
 __all__ = ["add_benchmark"]
 
@@ -25,8 +28,9 @@ def benchmark(
     """
     from ..benchmarks.__main__ import run, tell
 
-    if suite in ("", "--help"):
-        typer.echo(context.get_help())
-        tell()
-    else:
-        run(suite, context.args, "progspace benchmark")
+    with redirect_stdout(results()):  # what a suite prints is what it tells
+        if suite in ("", "--help"):
+            typer.echo(context.get_help())
+            tell()
+        else:
+            run(suite, context.args, "progspace benchmark")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import DataError
-from .arguments import DEFAULT_STORE, JsonOption, KnownOption, StoreOption, find_strangeness, show
+from .arguments import DEFAULT_STORE, JsonOption, KnownOption, StoreOption, find_strangeness, results, show
 
 __all__ = ["add_watch"]
 
@@ -47,7 +47,7 @@ def traces(
         raise DataError(f"there is no trace {', '.join(sorted(set(ids) - {trace.id for trace in found}))}", file=store)
     documents = [asdict(trace) for trace in found]
     if ids and not as_json:
-        Console().print_json(data=documents, default=str)
+        Console(file=results()).print_json(data=documents, default=str)
         return
     show({"traces": documents}, traces_view(found), as_json)
 

@@ -28,6 +28,7 @@ from .arguments import (
     find_program,
     find_task,
     given,
+    results,
     show,
 )
 
@@ -137,10 +138,10 @@ def run(
             raise ProgramError(f"{'' if number is None else f'row {number}: '}no answer: {told(error)}") from error
         shown = {name: value for name, value in outputs.items() if name in wanted} or outputs
         if as_json or not fields:
-            sys.stdout.write(json.dumps(shown, ensure_ascii=False) + "\n")
+            results().write(json.dumps(shown, ensure_ascii=False) + "\n")
         else:
             for name, value in shown.items():
-                sys.stdout.write(f"{name}: {value}\n")
+                results().write(f"{name}: {value}\n")
 
 
 def _inputs(program: Any) -> tuple[list[str], set[str]] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import DataError
+from .arguments import results
 
 if TYPE_CHECKING:
     from ..retrievers.ingesting import IngestReport
@@ -168,7 +168,7 @@ def search(
         rows = [{field: getattr(passage, field) for field in fields} for passage in found]
         _write({"collection": collection, "query": query, "passages": rows})
         return
-    console = Console()
+    console = Console(file=results())
     for number, passage in enumerate(found, 1):
         title = f" · {passage.title}" if passage.title else ""
         console.print(
@@ -190,4 +190,4 @@ def _told(report: IngestReport) -> str:
 
 
 def _write(document: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    results().write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")

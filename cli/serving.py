@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import redirect_stdout
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ from .arguments import (
     artifact_path,
     find_other_lm,
     find_strangeness,
+    results,
 )
 
 __all__ = ["add_serving"]
@@ -91,7 +93,8 @@ def serve(
     if mcp:
         from ..serving import mcp as tool
 
-        tool.run(tool.server(program, name=read.task, description=description, seconds=timeout))
+        with redirect_stdout(results()):
+            tool.run(tool.server(program, name=read.task, description=description, seconds=timeout))
         return
     from ..serving import http, server
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 import anyio
@@ -77,6 +79,7 @@ def run(served: Server[Any]) -> None:
 
     async def speak() -> None:
         async with stdio_server() as (read, write):
-            await served.run(read, write, served.create_initialization_options())
+            with redirect_stdout(sys.stderr):  # what the program prints is no message
+                await served.run(read, write, served.create_initialization_options())
 
     anyio.run(speak)

@@ -14,7 +14,7 @@ from typing import Any
 import dspy
 import pytest
 
-from progspace.benchmarks.fault_server import KEY, serving
+from progspace.benchmarks.fault_server import KEY, echo, serving
 from progspace.benchmarks.kills import Rule
 from progspace.store.database import open_store
 from progspace.tests.command_line import progspace
@@ -29,6 +29,13 @@ class Mood(dspy.Signature):
 def task():
     return ps.Task(dspy.Predict(Mood, max_tokens=16), rows, metric=ps.metrics.choice("mood"), name="mood")
 other = 3
+def prints():
+    print("loud")
+    def reward(inputs, outputs):
+        print("loud")
+        return 1.0
+    best = dspy.BestOfN(dspy.Predict(Mood), N=2, reward_fn=reward, threshold=1.0)
+    return ps.Task(best, rows, inputs=["text"], metric=ps.metrics.choice("mood"), name="mood")
 def broken():
     return 1 / 0
 """
@@ -159,6 +166,23 @@ def test_an_artifact_of_an_endpoint_runs_where_it_is_told(
     assert (unreadable.returncode, unreadable.stdout) == (2, "")
     assert "no answer: AdapterParseError" in unreadable.stderr
     assert "Traceback" not in unreadable.stderr
+
+
+def _mood(prompt: str) -> str:
+    return "glad" if "sun" in prompt.rsplit("## text ##", 1)[-1] else "who knows?"
+
+
+def test_what_a_program_prints_is_no_result(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving(answer=lambda body: f"[[ ## mood ## ]]\n{_mood(echo(body))}") as server:
+        lm = ("--lm", "openai/rule", "--base-url", server.url, "--json")
+        done = progspace("evaluate", "baseline", "moods.py:prints", *lm, folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n"] > 0
+    assert "loud" in done.stderr
+    assert "BestOfN: Attempt 1 failed" in done.stderr  # DSPy's own print
+    shown = progspace("inspect", "moods.py:prints", folder=folder)
+    assert ("loud" in shown.stdout, "loud" in shown.stderr) == (False, True)
 
 
 def test_interrupted_it_tells_the_best_so_far_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

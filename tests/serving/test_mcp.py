@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import dspy
 import pytest
 
 import progspace as ps
+from progspace.benchmarks.fault_server import KEY, serving
 from progspace.programs.rag import ClosedBook
 from progspace.tests.serving.conftest import TYPED, Echo, Typed, echo, judge
 
@@ -71,3 +74,50 @@ async def test_the_command_speaks_mcp(artifact: Callable[..., Path], local_lm: d
         assert tool.name == "echo"
         answer = await session.call_tool("echo", {"text": "A joy."})
         assert isinstance(answer.structured_content["echo"], str)
+
+
+LOUD = """
+import dspy
+from progspace.serving.mcp import run, server
+class Loud(dspy.Module):
+    def forward(self, text: str) -> dspy.Prediction:
+        print("loud")
+        return dspy.Prediction(echo=text)
+run(server(Loud(), name="loud"))
+"""
+
+
+def test_what_a_program_prints_is_no_message() -> None:
+    client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    messages = [
+        {"id": 1, "method": "initialize", "params": client},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": {"name": "loud", "arguments": {"text": "a"}}},
+    ]
+    # With a buffer, as a client starts it: what is left there is written when the server ends.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-c", LOUD], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for message in messages:
+            process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        process.stdin.flush()
+        answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+        rest, told = process.communicate(timeout=60)
+    assert answers[1]["result"]["structuredContent"] == {"echo": "a"}
+    assert (rest, "loud" in told) == ("", True)
+
+
+async def test_the_command_speaks_mcp_with_an_endpoint(artifact: Callable[..., Path]) -> None:
+    with serving(answer=lambda _: "A joy.") as endpoint:
+        lm = ["--lm", "openai/rule", "--base-url", endpoint.url]
+        command = ["-m", "progspace.cli", "serve", str(artifact(Echo)), *lm, "--mcp"]
+        environment = {**os.environ, "OPENAI_API_KEY": KEY}
+        parameters = StdioServerParameters(command=sys.executable, args=command, env=environment)
+        async with stdio_client(parameters) as (read, write), ClientSession(read, write) as session:
+            await session.initialize()
+            answer = await session.call_tool("echo", {"text": "a"})
+    assert answer.structured_content == {"echo": "A joy."}
