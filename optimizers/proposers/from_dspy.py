@@ -89,6 +89,8 @@ class FromDSPy:
         train = list(state.task.train)
         random.Random(state.seed).shuffle(train)  # noqa: S311 — reproducible, not secret
         taken = inspect.signature(teleprompter.compile).parameters
+        if "programs" in taken:  # dspy.Ensemble
+            raise ValueError("its compile makes one of several programs, which is no longer the program itself")
         if "valset" in taken and "valset" not in arguments and len(train) >= _ENOUGH:
             half = len(train) // 2
             train, arguments["valset"] = train[:half], train[half:]

@@ -155,6 +155,7 @@ def neighbours() -> dspy.KNNFewShot:
 @pytest.mark.parametrize(("teleprompter", "told"), [
     (neighbours(), r"a forward of its own.*Space\(selections=\['nearest'\]\)"),
     (Ensembling(), "no longer the program itself"), (Failing(), "too few examples"), (dspy.Ensemble(), "compile"),
+    (dspy.Ensemble(), "no longer the program itself"),
 ])  # fmt: skip
 def test_what_gives_no_candidate_warns_and_ends(
     teleprompter: Any, told: str, mood: Any, mood_rows: Any, rule_engine: Any, store: Store
