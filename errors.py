@@ -79,7 +79,7 @@ class SandboxMissing(ProgramError):  # noqa: N818 — named as the state it tell
 
 
 class MetricError(ProgspaceError):
-    """A metric raised, or returned what is no score.
+    """A metric raised, or returned what is no score, or one below 0.
 
     Attributes:
         example: The inputs and labels of the example on which it happened.

@@ -114,7 +114,9 @@ class Objectives(BaseModel):
             if cell.output and self.metrics
         ]
         for name, metric in self.metrics.items():
-            values[name] = _mean([scored(metric, example, prediction).score for example, prediction in said])
+            values[name] = _mean(
+                [scored(metric, example, prediction, least=-math.inf).score for example, prediction in said]
+            )
         return values
 
     def higher_is_better(self, name: str) -> bool:

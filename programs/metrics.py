@@ -221,11 +221,18 @@ class Judgement:
     feedback: str | None = None
 
 
-def scored(metric: Callable[..., Any], example: dspy.Example, prediction: Any) -> Judgement:
+def scored(metric: Callable[..., Any], example: dspy.Example, prediction: Any, *, least: float = 0.0) -> Judgement:
     """Runs any metric, and reads what it gives: a bool, a number, or a score with feedback.
 
+    Args:
+        metric: Any callable of DSPy's contract.
+        example: What the program was given, and what was wanted.
+        prediction: What it gave.
+        least: The lowest score that there may be: 0, which is what a program that fails scores; −∞ for what is measured
+            besides the task's own metric.
+
     Raises:
-        MetricError: The metric raised, or gave what is no score; it names metric and example.
+        MetricError: The metric raised, or gave what is no score, or one below the least; it names metric and example.
         SandboxMissing: The metric runs code, and there is nowhere to run it.
         Exception: One of `JUDGE_FAULTS`, as it is.
 
@@ -248,6 +255,13 @@ def scored(metric: Callable[..., Any], example: dspy.Example, prediction: Any) -
         score = math.nan
     if not math.isfinite(score):
         raise _metric_error(metric, example, f"gave {given!r}, which is no score")
+    if score < least:
+        raise _metric_error(
+            metric,
+            example,
+            f"gave {given!r}: a score is not below {least:g}, for a program that fails scores 0 and would be better. "
+            "Add the same to each score, or give 1 / (1 + error) in place of -error",
+        )
     return Judgement(score, None if feedback is None else str(feedback))
 
 

@@ -34,7 +34,8 @@ class Task:
         inputs: The fields that the program is given; may be left out where examples have them set, or where the program
             has a single predictor.
         metric: One of ``ps.metrics``, or any callable of DSPy's contract: ``(example, prediction, trace=None)`` gives a
-            bool, a number or a ``dspy.Prediction(score=…, feedback=…)``.
+            bool, a number or a ``dspy.Prediction(score=…, feedback=…)``. A score is not below 0, which is what
+            a program that fails scores.
         name: For people and files.
         test: A sealed split of the user's own, in any form that ``examples`` may have; ``()`` for none at all, where
             the test is kept elsewhere.

@@ -54,9 +54,19 @@ def nothing(example: Any, prediction: Any, trace: Any = None) -> None:
     return None
 
 
+def minus_the_error(example: Any, prediction: Any, trace: Any = None) -> float:
+    return -2.0 * (example.mood != prediction.mood)
+
+
 @pytest.mark.parametrize(
     ("metric", "told"),
-    [(raising, "raised AttributeError"), (not_a_number, "gave nan"), (wordy, "gave 'good'"), (nothing, "gave None")],
+    [
+        (raising, "raised AttributeError"),
+        (not_a_number, "gave nan"),
+        (wordy, "gave 'good'"),
+        (nothing, "gave None"),
+        (minus_the_error, "gave -2.0: a score is not below 0"),
+    ],
 )
 def test_a_metric_that_cannot_score_is_told_with_the_example(
     rule_engine: Any, store: Store, mood: Any, mood_rows: Any, metric: Any, told: str

@@ -59,6 +59,13 @@ def test_all_is_measured_from_stored_cells_without_an_lm(
     assert not wanted.allowed({"glee": 0.5, "length": 2.9})
 
 
+def test_what_is_measured_besides_quality_may_be_below_0() -> None:
+    wanted = Objectives(metrics={"off": lambda example, prediction: -2.0}, maximise=("off",), limits={"off": -1})
+    values = wanted.measure_cells([Cell("p", "e", "m", score=1.0, output={"mood": "glad"})], [dspy.Example()])
+    assert values["off"] == -2.0
+    assert wanted.broken(values) == ("off",)
+
+
 def test_what_was_never_answered_keeps_no_limit() -> None:
     wanted = Objectives(limits={"tokens": 100})
     values = wanted.measure_cells([Cell("p", "e", "m", error="down")], [dspy.Example()])

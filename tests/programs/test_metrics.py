@@ -4,6 +4,7 @@ import ast
 import functools
 import hashlib
 import inspect
+import math
 import os
 import re
 import subprocess
@@ -185,6 +186,14 @@ def test_a_metric_that_fails_is_told_with_the_example(metric: Any) -> None:
     with pytest.raises(ps.MetricError, match="on the example: y='a'") as caught:
         scored(metric, EXAMPLE, PREDICTION)
     assert caught.value.example == {"y": "a"}
+
+
+@pytest.mark.parametrize("given", [-0.5, {"score": -0.5, "feedback": "far"}])
+def test_a_score_below_what_a_failure_scores_is_refused_but_where_none_is_meant(given: Any) -> None:
+    with pytest.raises(ps.MetricError, match=r"gave -0\.5: a score is not below 0, .* 1 / \(1 \+ error\)") as caught:
+        scored(lambda *_: given, EXAMPLE, PREDICTION)
+    assert caught.value.example == {"y": "a"}
+    assert scored(lambda *_: given, EXAMPLE, PREDICTION, least=-math.inf).score == -0.5
 
 
 def own_metric(example: Any, prediction: Any) -> bool:
