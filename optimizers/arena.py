@@ -114,7 +114,9 @@ class Arena:
             BudgetExceeded: Nothing is left to buy one; what was bought is stored.
         """
         with self._taking_turns({key: until - len(self.standings[key].cells)}):
-            return self._buy(key, until)
+            self._buy(key, until)
+        self._drop_long()
+        return self.standings[key]
 
     def _buy(self, key: str, until: int) -> Standing:
         standing = self.standings[key]
@@ -324,18 +326,20 @@ class Arena:
                 self.buy_all(named, until)
             except BudgetExceeded as error:
                 return str(error)
-            if self.max_prompt_tokens is not None:
-                self._drop_long(named, on_dropped)
+            finally:
+                self._drop_long(on_dropped)
 
-    def _drop_long(self, keys: Sequence[str], on_dropped: Dropped | None) -> None:
-        for key in keys:
-            longest = self.standings[key].prompt_tokens
-            if self.max_prompt_tokens is not None and longest > self.max_prompt_tokens and key not in self._too_long:
+    def _drop_long(self, on_dropped: Dropped | None = None) -> None:
+        """Drops what has prompts that are too long, of all that have cells: some run along with what is bought."""
+        if self.max_prompt_tokens is None:
+            return
+        for key, standing in self.standings.items():
+            if standing.prompt_tokens > self.max_prompt_tokens and key not in self._too_long:
                 self._too_long.add(key)
-                reason = f"its prompts have {longest:.0f} tokens, above {self.max_prompt_tokens}"
-                self.log.dropped(self.standings[key], reason)
+                reason = f"its prompts have {standing.prompt_tokens:.0f} tokens, above {self.max_prompt_tokens}"
+                self.log.dropped(standing, reason)
                 if on_dropped is not None:
-                    on_dropped(self.standings[key], reason)
+                    on_dropped(standing, reason)
 
     def too_long(self, key: str) -> bool:
         """Tells whether a candidate's prompts are longer than the space allows."""

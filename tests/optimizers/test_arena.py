@@ -213,6 +213,28 @@ def test_prompts_that_are_too_long_are_dropped_with_the_reason_and_not_kept(
     assert (outcome.key, outcome.kept) == (keys[2], True)
 
 
+class Eight(Everything):
+    """Buys eight cells each."""
+
+    def step(self, board: Board) -> Purchase | None:
+        return Purchase(tuple(range(board.candidates)), 8)
+
+
+def test_what_was_bought_outside_of_a_race_or_with_the_last_calls_may_be_too_long_as_well(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    there = arena(rule_engine, store, mood, mood_rows, calls=12, max_prompt_tokens=40)
+    keys = there.add([candidate(mood, 4, words=60), candidate(mood, 3, words=60), candidate(mood, 1)], "me")
+    there.buy(keys[0], 2)
+    assert there.too_long(keys[0])
+    dropped: list[str] = []
+    ended = there.run(Eight(), keys[1:], calls=None, on_dropped=lambda standing, why: dropped.append(why))
+    assert "12 calls" in str(ended)
+    assert [len(there.standings[key].cells) for key in keys] == [2, 8, 0]
+    assert [there.too_long(key) for key in keys] == [True, True, False]
+    assert len(dropped) == 1
+
+
 def decided(there: Arena, keys: list[str], objectives: Objectives | None = None) -> Any:
     there.run(Everything(), keys, calls=None)
     return Promotion(objectives or Objectives()).decide(there, keys)
