@@ -62,8 +62,10 @@ class Ladder:
         put_aside(self.arena, self.rungs[0].best)
         if (calls := self.arena.matrix.meter.budget.calls) is not None:
             self.arena.keep_fresh(_CONFIRMATION * calls)
-        headroom = self._headroom()
-        ended = None if headroom.worth_it else "no gain could be told from luck"
+        headroom, besides = self._headroom(), self._wanted_besides()
+        ended = None if headroom.worth_it or besides else "no gain could be told from luck"
+        if besides and not headroom.worth_it:
+            self.means.notes.append(f"The search went on all the same: {besides}.")
         for plan in plans:
             if plan.proven and not ended and self._climbed:
                 self._against_baseline()
@@ -86,9 +88,19 @@ class Ladder:
         if self._climbed and left is not None and left < _FEWEST * self.arena.plain_calls:
             return f"the {left} calls that are left would tell little"
         best = self.incumbent
-        if len(best.scores) >= len(self.arena.raced) and min(best.scores) >= self._full:
+        perfect = len(best.scores) >= len(self.arena.raced) and min(best.scores) >= self._full
+        if perfect and not self._wanted_besides():
             return f"all {len(best.scores)} dev examples that the winner ran on are right: nothing is left to gain"
         return None
+
+    def _wanted_besides(self) -> str | None:
+        """Says why another one may be better than the incumbent even if no score is higher, if it may."""
+        promotion = self.means.promotion
+        if self.arena.too_long(self._key):
+            return "the program's prompts are too long"
+        if broken := promotion.objectives.broken(promotion.values(self.arena, self._key)):
+            return f"the program breaks the limit of {', '.join(broken)}"
+        return "a preference is stated" if promotion.objectives.weights else None
 
     def _headroom(self) -> Headroom:
         """Weighs, before anything is proposed, whether a gain could be told at all; a good baseline is looked at twice.
@@ -96,7 +108,7 @@ class Ladder:
         (What the sealed test could tell is not looked at: it may be another one later.)
         """
         rows, standing = len(self.arena.dev), self.rungs[0].best
-        if standing.mean >= _GOOD * self._full and rows >= 2 * FIRST:
+        if standing.mean >= _GOOD * self._full and rows >= 2 * FIRST and not self._wanted_besides():
             try:
                 with self._measuring_baseline():
                     self.arena.buy(self._key, len(self.arena.raced))

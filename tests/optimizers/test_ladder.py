@@ -112,6 +112,20 @@ def test_where_calls_are_few_so_are_candidates_and_what_proves_a_gain_is_put_asi
     assert climb.ended == f"more: not searched: the {left} calls that are left would tell little."
 
 
+@pytest.mark.parametrize(("limit", "twice"), [(1_000, True), (1, False)])
+def test_a_good_program_is_looked_at_twice_but_where_it_breaks_a_limit(
+    rule_engine: Any, store: Store, weather: ps.Task, *, limit: float, twice: bool
+) -> None:
+    def right(prompt: str) -> str:
+        return f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt.rsplit('## text ##', 1)[-1] else 'sad'}"
+
+    given = means(weather, store, rule_engine(right).lm(), 1_000, limits={"tokens": limit})
+    first = Once("first", looking(weather, ["Now"]))
+    climb = Ladder(given).climb([RungPlan("first", (first,), share=0.1)])
+    assert (len(climb.rungs[0].best.cells) > FIRST) is twice
+    assert bool(first.declared) is not twice
+
+
 def test_what_is_left_in_the_end_goes_on_proving_for_as_long_as_it_may_tell(
     rule_engine: Any, store: Store, weather: ps.Task
 ) -> None:
