@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import optuna
 import sqlalchemy as sa
 from optuna.distributions import distribution_to_json
+from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial
+from sqlalchemy.exc import SQLAlchemyError
 
+from ..errors import StoreError
+from ..evaluation.judging import told
 from ..programs.task import Task
 from ..store.database import Store
 from .proposers.parts import Parts
@@ -21,6 +26,7 @@ from .standing import Standing
 __all__ = ["record_study", "study_name"]
 
 _OF_A_TRIAL = ("trial_params", "trial_values", "trial_user_attributes")
+_PAUSES = (0.1, 0.3, 1.0, 3.0)  # seconds, in which another search has made Optuna's tables
 
 
 def study_name(task: Task, seed: int) -> str:
@@ -39,6 +45,9 @@ def record_study(store: Store, task: Task, seed: int, standings: Sequence[Standi
         task: Names the study, together with the seed.
         seed: Of the search.
         standings: Those that have scores become trials; their values are the mean scores with the luck taken off.
+
+    Raises:
+        StoreError: It cannot be written.
     """
     measured = [each for each in standings if each.scores]
     parts = Parts.of(measured, [name for name, _ in task.program.named_predictors()], most=None)
@@ -48,16 +57,28 @@ def record_study(store: Store, task: Task, seed: int, standings: Sequence[Standi
             study = optuna.create_study(study_name=study_name(task, seed), direction="maximize")
             study.add_trials(trials)
             return study
-        # SQLite's: how long another writer is waited for.
-        settings = {"connect_args": {"timeout": 60}} if store.dialect == "sqlite" else {}
-        storage = optuna.storages.RDBStorage(store.url, engine_kwargs=settings)
-        study = optuna.create_study(
-            study_name=study_name(task, seed), storage=storage, direction="maximize", load_if_exists=True
-        )
-        _replace_trials(storage.engine, study._study_id, trials)
-        # The storage that wrote them has seen none of them.
-        storage = optuna.storages.RDBStorage(store.url, engine_kwargs=settings)
-        return optuna.load_study(study_name=study_name(task, seed), storage=storage)
+        for pause in (*_PAUSES, None):
+            try:
+                return _written(store, study_name(task, seed), trials)
+            # Optuna makes its tables without a lock: of two searches that end at once, one is refused what the other
+            # makes, and finds it made a moment later. A RuntimeError tells of tables of another release of Optuna.
+            except (SQLAlchemyError, OptunaError, RuntimeError) as error:
+                if pause is None or isinstance(error, RuntimeError):
+                    why = told(error.__cause__ or error)
+                    raise StoreError(f"{store.where}: no study of Optuna's can be written ({why})") from error
+                time.sleep(pause)
+        raise AssertionError  # the last pause is None
+
+
+def _written(store: Store, name: str, trials: Sequence[FrozenTrial]) -> optuna.Study:
+    # SQLite's: how long another writer is waited for.
+    settings = {"connect_args": {"timeout": 60}} if store.dialect == "sqlite" else {}
+    storage = optuna.storages.RDBStorage(store.url, engine_kwargs=settings)
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+    _replace_trials(storage.engine, study._study_id, trials)
+    # The storage that wrote them has seen none of them.
+    storage = optuna.storages.RDBStorage(store.url, engine_kwargs=settings)
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def _replace_trials(engine: sa.Engine, study: int, trials: Sequence[FrozenTrial]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import dspy
 import optuna
 import pytest
+import sqlalchemy as sa
 
 import progspace as ps
 from progspace.evaluation.matrix import Matrix
@@ -140,6 +141,27 @@ def test_a_search_leaves_one_study_that_optuna_reads(task: ps.Task, mood_rows: A
     assert len(study.trials) == 31
     with sqlite3.connect(store.where) as connection:
         assert connection.execute("SELECT count(*) FROM cells").fetchone() == (0,)
+
+
+def test_two_searches_that_end_at_once_on_a_new_store_both_leave_a_study(
+    task: ps.Task, mood_rows: Any, store: Store
+) -> None:
+    """Optuna finds that its tables are missing, and makes them, without a lock."""
+    standings, between = drawn(task, mood_rows, 5), [1]
+
+    def another(*_: Any, **__: Any) -> None:
+        while between:
+            record_study(store, task, between.pop(), standings)
+
+    tables = optuna.storages._rdb.models.BaseModel.metadata
+    sa.event.listen(tables, "before_create", another)
+    try:
+        record_study(store, task, 0, standings)
+    finally:
+        sa.event.remove(tables, "before_create", another)
+    assert not between
+    found = optuna.get_all_study_summaries(store.url)
+    assert {each.study_name: each.n_trials for each in found} == {study_name(task, seed): 5 for seed in (0, 1)}
 
 
 def test_a_store_in_memory_gets_a_study_in_memory(task: ps.Task, mood_rows: Any) -> None:
