@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from .artifacts.artifact import Provenance
 from .artifacts.compiled import Compiled, FrontPoint
 from .artifacts.weights import adapters_of
-from .errors import BudgetExceeded
+from .errors import BudgetExceeded, StoreError
 from .evaluation import numbers
 from .evaluation.checks import check_at_least
 from .evaluation.executor import Workers, executor_of
@@ -148,7 +148,7 @@ def compile(  # noqa: A001 — the public name
         BudgetExceeded: The budget does not even hold the baseline, or is of money, and an LM's price is not known.
         ProgramError: The program as declared fails on every example, and not for what the LM wrote.
         LMError: The LM does not answer, or is none.
-        MetricError: The metric raised.
+        MetricError: The metric raised, or gave what is no score, or one below 0.
     """
     check_at_least(0, seed=seed)
     check_at_least(1, test_rows=test_rows, repeats=repeats)
@@ -206,7 +206,10 @@ def compile(  # noqa: A001 — the public name
     winner = _refit(climbed, arena)
     notes = [*_notes(climbed, arena), *limit_notes(promotion, arena, climbed.winner.best)]
     climbed = _booked(climbed, meter.spent)
-    record_study(store, task, seed, list(arena.standings.values()))
+    try:
+        record_study(store, task, seed, list(arena.standings.values()))
+    except StoreError as error:  # what the search found is paid for
+        notes.append(f"optuna-dashboard will not show this search: {error}.")
     if task.test_size:
         told.rung("sealed test")
     sealed = read_sealed(
@@ -220,7 +223,9 @@ def compile(  # noqa: A001 — the public name
     lms = known_lms(task.program, arena.lms)
     whole = winner.candidate.complete(task.program, lms)
     used = {name: lms[name] for name in sorted(whole.lms)}
-    values = {key: promotion.values(arena, key) for key in arena.measured if not arena.too_long(key)}
+    # The winner may have run on less than half of what the program as declared ran on.
+    measured = dict.fromkeys([*arena.measured, arena.key_of(climbed.winner.best)])
+    values = {key: promotion.values(arena, key) for key in measured if not arena.too_long(key)}
     indices = promotion.objectives.front(list(values.values()))
     front = sorted(
         ((key, values[key]) for key in [list(values)[i] for i in indices]), key=lambda each: each[1]["tokens"]

@@ -273,11 +273,72 @@ def test_what_is_better_and_breaks_a_limit_is_not_told_as_no_better(
     assert "nothing that was tried did better on dev within the limits" in " ".join(str(report).split())
 
 
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ({"objectives": ps.Objectives(limits={"tokens": 60})}, "it keeps the limit of tokens"),
+        ({"objectives": ps.Objectives(weights={"tokens": 0.001})}, "by the stated preference"),
+        ({"space": ps.Space(max_prompt_tokens=60)}, "its prompts are short enough"),
+    ],
+    ids=["limits", "weights", "max_prompt_tokens"],
+)
+def test_a_declared_program_that_is_always_right_and_too_dear_is_searched(
+    rule_engine: Any, store: Store, mood: Any, wanted: dict[str, Any], reason: str
+) -> None:
+    """With so few rows, no gain in quality could be told from luck."""
+
+    def right(prompt: str) -> str:
+        said = "glad" if "sun" in prompt.rsplit(" on day", 1)[0][-5:] else "sad"
+        return said if prompt.endswith("Mood:") else f"[[ ## mood ## ]]\n{said}"
+
+    rows = [{"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(30)]
+    task = ps.Task(program=dspy.Predict(mood), examples=rows, metric=ps.metrics.choice("mood"), test=())
+    compiled = ps.compile(task, lm=rule_engine(right).lm(), budget=ps.Budget(calls=300), store=store, **wanted)
+    baseline, formats, *_ = compiled.report.rungs
+    assert baseline.dev.score == 1.0
+    assert baseline.dev.tokens > 60 > compiled.report.winner.dev.tokens
+    assert formats.kept
+    assert reason in formats.reason
+    assert any(note.startswith("The search went on all the same: ") for note in compiled.report.notes)
+
+
+def test_the_winner_is_among_those_of_the_front_however_little_it_ran(
+    rule_engine: Any, store: Store, mood: Any
+) -> None:
+    def better(prompt: str) -> str:
+        compact, day = prompt.endswith("Mood:"), int(prompt.rsplit("day ", 1)[-1].split()[0])
+        right = "glad" if "sun" in prompt.rsplit(" on day", 1)[0][-5:] else "sad"
+        said = right if compact or (day // 2) % 20 else {"glad": "sad", "sad": "glad"}[right]
+        return said if compact else f"[[ ## mood ## ]]\n{said}"
+
+    rows = [
+        {"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(400)
+    ]
+    task = ps.Task(program=dspy.Predict(mood), examples=rows, metric=ps.metrics.choice("mood"), test=())
+    space = ps.Space(formats=["compact"], instructions=[], demonstrations=[], answers=["direct"], votes=[1])
+    compiled = ps.compile(task, lm=rule_engine(better).lm(), budget=ps.Budget(calls=240), store=store, space=space)
+    baseline, winner = compiled.report.rungs
+    assert winner.kept
+    assert 2 * winner.dev.n < baseline.dev.n
+    (point,) = compiled.front
+    assert point.candidate.hash == compiled.candidate.hash
+
+
 def test_the_search_stands_in_the_store_as_a_study(rule_engine: Any, store: Store, task: ps.Task) -> None:
     compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=400), store=store)
     (study,) = optuna.get_all_study_summaries(store.url)
     assert study.n_trials >= sum(len(rung.tried) for rung in compiled.report.rungs[1:])
     assert study.best_trial is not None
+
+
+def test_without_a_study_the_search_is_no_less(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    optuna.storages.RDBStorage(store.url)
+    store.run("UPDATE alembic_version SET version_num = 'v99.0.0'")  # as a later Optuna would have it
+    compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=200), store=store)
+    assert compiled.report.winner is not compiled.report.baseline
+    told = [note for note in compiled.report.notes if note.startswith("optuna-dashboard will not show this search: ")]
+    assert len(told) == 1
+    assert "no longer compatible" in told[0]
 
 
 def test_on_postgresql_it_comes_to_the_same_end(
