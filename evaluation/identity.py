@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import dspy
 
 from ..lms.identity import lm_identity
 from ..programs.program import Program
 from ..programs.state import of_dspy_or_ours, whole_text
-from ..programs.structure_hash import structure_hash
+from ..programs.structure_hash import own_lms, structure_hash
 
 __all__ = ["program_identity"]
 
@@ -38,11 +39,22 @@ def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
         "writing": _WRITING if manners else None,
         "adapter": None if adapter is None else _adapter(adapter),
         "lm": lm_identity(lm),
-        "own_lms": {name: lm_identity(each.lm) for name, each in module.named_predictors() if each.lm is not None},
+        "own_lms": own_lms(module),
     }
+    if dspy.settings.rm is not None and any(module.named_sub_modules(dspy.Retrieve)):
+        content["rm"] = _told(dspy.settings.rm)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:24]
 
 
 def _adapter(adapter: dspy.Adapter) -> str:
-    """DSPy's by its name; the app's own by what it is made of as well."""
-    return type(adapter).__qualname__ if of_dspy_or_ours(adapter) else whole_text(adapter)
+    """DSPy's by its name, and what it does otherwise than by default; the app's own by what it is made of as well."""
+    if not of_dspy_or_ours(adapter):
+        return whole_text(adapter)
+    _, _, unlike = whole_text(adapter).partition("@")
+    return f"{type(adapter).__qualname__}@{unlike}" if unlike else type(adapter).__qualname__
+
+
+def _told(rm: Any) -> str:
+    if isinstance(rm, dspy.Module):
+        return structure_hash(rm)
+    return str(getattr(rm, "identity", None) or whole_text(rm))

@@ -21,6 +21,7 @@ from ..lms.journal import JournaledLM
 from ..programs.examples import example_hash
 from ..programs.metrics import OFFLINE, JudgeMetric, metric_identity
 from ..programs.program import Program
+from ..programs.structure_hash import all_predictors
 from ..programs.task import Task
 from ..store.database import Store
 from ..store.records import Answer, Cell
@@ -232,12 +233,13 @@ class Matrix:
     def _metered(self, program: dspy.Module) -> dspy.Module:
         """Gives a program whose own LMs, where it or its predictors have any, are metered and journaled as well."""
         own = program.own_lm if isinstance(program, Program) else None
-        if own is None and all(predictor.lm is None for predictor in program.predictors()):
+        if own is None and all(predictor.lm is None for _, predictor in all_predictors(program)):
             return program
         metered: dspy.Module = program.deepcopy()
         if own is not None:
             metered.own_lm = self.journaled(own)
-        for predictor, original in zip(metered.predictors(), program.predictors(), strict=True):
+        pairs = zip(all_predictors(metered), all_predictors(program), strict=True)
+        for (_, predictor), (_, original) in pairs:
             if original.lm is not None:
                 predictor.lm = self.journaled(original.lm)
         return metered

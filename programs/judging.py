@@ -17,7 +17,7 @@ from ..errors import ProgramError
 from ..lms.identity import lm_identity
 from .program import Program
 from .score import Score
-from .structure_hash import structure_hash
+from .structure_hash import own_lms, structure_hash
 
 __all__ = ["JudgeMetric", "UnreadableJudgement", "judge"]
 
@@ -51,11 +51,11 @@ class JudgeMetric:
         module = self.program.module if isinstance(self.program, Program) else self.program
         manners = self.program.manners if isinstance(self.program, Program) else {}
         own = self.program.own_lm if isinstance(self.program, Program) else None
-        lms = [lm for lm in (self.lm, own, *(predictor.lm for predictor in module.predictors())) if lm is not None]
+        lms = [lm_identity(lm) for lm in (self.lm, own) if lm is not None]
         content = [
             structure_hash(module),
             {name: manner.model_dump(mode="json", exclude_none=True) for name, manner in manners.items()},
-            [lm_identity(lm) for lm in lms],
+            [*lms, *([by_predictor] if (by_predictor := own_lms(module)) else [])],
             list(self.scale),
         ]
         text = json.dumps(content, sort_keys=True, default=repr)

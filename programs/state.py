@@ -5,16 +5,19 @@ It is told as a text that is the same in every process: no addresses, no order o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import dis
 import enum
 import functools
 import hashlib
+import importlib
+import importlib.util
 import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
@@ -22,10 +25,10 @@ from typing import Any
 import dspy
 from pydantic import BaseModel
 
-from ..lms.identity import lm_identity
+from ..lms.identity import lm_identity, without_secrets
 from .source import source_text
 
-__all__ = ["DSPYS_OWN", "digest", "of_dspy_or_ours", "state_text", "whole_text"]
+__all__ = ["DSPYS_OWN", "beside_source", "digest", "of_dspy_or_ours", "state_text", "whole_text"]
 
 # What DSPy itself keeps in a module, and changes as it runs.
 DSPYS_OWN = frozenset({"_compiled", "callbacks", "history"})
@@ -37,6 +40,13 @@ _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 _BY_FIELDS = (SimpleNamespace, BaseModel, dspy.Example)
 """Instances of these are told by what they hold, whoever wrote their class."""
 _DEEPEST = 40
+_MOST = 200_000
+"""Values that one object of a library may be made of, to be told by them: its identity is asked for each candidate."""
+_BIG = 1 << 28
+"""Bytes of an array inside an object of a library beyond which each so many numbers are read."""
+_HANDLE = ("close", "aclose", "shutdown", "__enter__", "__aenter__")
+"""What has one of these is a client, a pool, a file: of the process, not of the program."""
+_MACHINERY = ("_thread", "threading", "queue", "_queue", "asyncio", "concurrent", "multiprocessing", "weakref")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 
 
@@ -87,12 +97,25 @@ def whole_text(value: Any, named: Named = lambda _: None, *, home: str | None = 
     Args:
         value: A class, a function, or anything that an object holds.
         named: Tells what has a name of its own.
-        home: The module that holds it; None for the one that it is from.
+        home: The module that holds it; None for the one that it is from, and for none where that is DSPy's or ours.
 
     >>> whole_text({"b": (1, 2), "a": None})
     "{'a': None, 'b': (1, 2)}"
     """
-    return _Reader(_home(value) if home is None else home, named).told(value)
+    if home is None:
+        home = "" if of_dspy_or_ours(value) else _home(value)
+    return _Reader(home, named).told(value)
+
+
+def beside_source(kind: type) -> str:
+    """Tells what a class of the user's depends on beside its own text: its bases, and what its methods read.
+
+    >>> beside_source(type("Plain", (), {"size": 2}))
+    ''
+    """
+    told = _Reader(_home(kind), lambda _: None).owner(kind)
+    apart = (".defaults", ".code") if source_text(kind) is not None else (".defaults",)
+    return _joined({name: each for name, each in told.items() if "." in name and not name.endswith(apart)})
 
 
 def _home(owner: Any) -> str:
@@ -109,6 +132,10 @@ def _path(owner: Any) -> str:
     return f"{getattr(owner, '__module__', '')}.{getattr(owner, '__qualname__', type(owner).__qualname__)}"
 
 
+class _TooLarge(Exception):  # noqa: N818 — never leaves this file
+    """An object of a library is made of too many values to be told by them."""
+
+
 class _Reader:
     """Tells values, as seen from the module of one piece of the user's code."""
 
@@ -116,6 +143,7 @@ class _Reader:
         self._home, self._named = home, named
         self._open: list[int] = []
         self._known: dict[int, tuple[Any, str]] = {}  # with the value, whose address no other then takes
+        self._left: int | None = None  # of what an object of a library may be made of; None outside of any
 
     def named(self, value: Any) -> str | None:
         """Names what has an identity of its own."""
@@ -131,9 +159,15 @@ class _Reader:
             return self._known[id(value)][1]
         if id(value) in self._open or len(self._open) > _DEEPEST:
             return _path(type(value))
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise _TooLarge
         self._open.append(id(value))
         try:
             text = self.named(value) or self._told(value)
+        except _TooLarge:
+            raise
         except Exception:  # of the user's own properties, or a library's
             text = _path(type(value))
         finally:
@@ -160,7 +194,9 @@ class _Reader:
         if inspect.isfunction(wrapped := getattr(value, "__wrapped__", None)):  # by functools.cache, say
             return self.told(wrapped)
         if inspect.isroutine(value):
-            return _path(value)
+            owner = getattr(value, "__self__", None)
+            text = _path(type(owner)) if isinstance(owner, ModuleType | type | None) else self.told(owner)
+            return _path(value) if text == _path(type(owner)) else f"{text}.{value.__name__}"
         return self._collection(value) or self._instance(value)
 
     def _collection(self, value: Any) -> str:
@@ -187,14 +223,100 @@ class _Reader:
             return f"{_path(kind)}@{digest(self._array(value))}"
         text = repr(value)
         # By convention what begins so tells no value; addresses and numbers of threads stand in it.
-        return _path(kind) if text.startswith("<") or _ADDRESS.search(text) else f"{_path(kind)}:{text}"
+        opaque = text.startswith("<") or _ADDRESS.search(text)
+        if (opaque or getattr(value, "__dict__", None)) and (made := self._made_of(value)):
+            return f"{_path(kind)}@{digest(made)}"
+        return _path(kind) if opaque else f"{_path(kind)}:{text}"
 
     def _array(self, value: Any) -> str:
         import numpy as np
+        from numpy.lib.recfunctions import repack_fields
 
-        array = np.asarray(value)
-        content = self.told(array.tolist()) if array.dtype.hasobject else hashlib.sha256(array.tobytes()).hexdigest()
-        return f"{array.dtype}{array.shape}{self._names(value)}{content}"
+        kind = ""
+        value = value.detach().cpu() if hasattr(value, "detach") else value  # a tensor of torch
+        try:
+            array = np.asarray(value)
+        except TypeError:  # numpy has no bfloat16
+            kind, array = str(value.dtype), np.asarray(value.float())
+        if array.dtype.names:
+            array = repack_fields(array)  # between fields stands whatever was there in memory
+        if array.dtype.hasobject:
+            content = self.told(array.tolist())
+        else:
+            step = 1 + array.nbytes // _BIG if self._left is not None else 1
+            content = hashlib.sha256(np.ascontiguousarray(array.reshape(-1)[::step]).view(np.uint8).data).hexdigest()
+        return f"{kind}{array.dtype}{array.shape}{self._names(value)}{content}"
+
+    def _made_of(self, value: Any) -> str:
+        """Tells an object of a library by what pickling keeps of it; empty where that is no part of a program.
+
+        What its authors drop there, what it remembers and what it makes when it is first used are left out: its
+        identity is the same before and after. So is what a client, or anything that other threads share, is made of.
+        """
+        kind = type(value)
+        root = _home(kind).partition(".")[0]
+        if root in sys.stdlib_module_names or root == "progspace" or _home(kind).startswith("numpy.random"):
+            return ""  # what is known by its name, and what is another each time that it was asked
+        if _is_live(value):
+            return ""
+        outermost, self._left = self._left is None, _MOST if self._left is None else self._left
+        try:
+            return self._kept(value)
+        except _TooLarge:
+            if not outermost:
+                raise
+            return ""
+        finally:
+            if outermost:
+                self._left = None
+
+    def _kept(self, value: Any) -> str:
+        if isinstance(value, dspy.Adapter):
+            return self._unlike_plain(value)
+        if hasattr(value, "tocsr"):  # a sparse matrix, which remembers whether it is in order
+            matrix = value.tocsr(copy=True)
+            matrix.sum_duplicates()
+            return self.told([matrix.shape, matrix.indptr, matrix.indices, matrix.data])
+        if hasattr(value, "get_n_calls"):  # scikit-learn's trees count; what they are made of stands beside them
+            return ""
+        kept = value.__reduce_ex__(2)
+        if isinstance(kept, str):
+            return kept
+        _, args, state, items, pairs = (*kept, None, None, None)[:5]
+        both = state if isinstance(state, tuple) and len(state) == 2 else (state,)
+        fields = {name: each for part in both if isinstance(part, dict) for name, each in part.items()}
+        if any(map(_is_live, fields.values())) and not of_dspy_or_ours(value):
+            return ""
+        told = self._lasting(value, fields)
+        told += [self.told(part) for part in both if not isinstance(part, dict | None)]
+        told += [self.told(list(each)) for each in (items, pairs) if each is not None]
+        if len(args) > 1 or args[:1] != (type(value),):
+            told.append(self.told(args))
+        return "\n".join(told)
+
+    def _lasting(self, value: Any, fields: Mapping[str, Any]) -> list[str]:
+        """Tells what use does not change."""
+        kind, beside = type(value), {id(each) for each in fields.values()}
+        of_dspy = DSPYS_OWN | {"stage"} if of_dspy_or_ours(kind) else frozenset()
+        told = []
+        for name, each in without_secrets(fields).items():
+            remembered = "cache" in name or isinstance(getattr(kind, name, None), functools.cached_property)
+            if each is None or remembered or name in of_dspy or (type(each) is int and each in beside):
+                continue
+            if type(each) is dict and all(isinstance(key, str) for key in each):
+                each = without_secrets(each)
+            text = self.told(each)
+            if text != _path(type(each)):  # what tells nothing may be there only once it is used
+                told.append(f"{name}={text}")
+        return sorted(told)
+
+    def _unlike_plain(self, adapter: dspy.Adapter) -> str:
+        """Tells what an adapter of DSPy's has that it has not by default."""
+        try:
+            plain = self._lasting(adapter, vars(type(adapter)()))
+        except TypeError:  # it has no default
+            plain = []
+        return "\n".join(each for each in self._lasting(adapter, vars(adapter)) if each not in plain)
 
     def _names(self, value: Any) -> str:
         return "".join(self.told(list(getattr(value, each))) for each in ("columns", "index") if _iterable(value, each))
@@ -208,6 +330,7 @@ class _Reader:
             f"self.{name}": self.told(value)
             for name, value in held.items()
             if not isinstance(getattr(kind, name, None), functools.cached_property)
+            and not (name == "stage" and isinstance(instance, dspy.Retrieve))  # made by chance
         }
 
     def owner(self, kind: type) -> dict[str, str]:
@@ -257,24 +380,77 @@ class _Reader:
             value = read.get(name)
             others = isinstance(value, ModuleType | type) or inspect.isroutine(value)
             if isinstance(value, ModuleType) and self._own(value.__name__):
-                seen = [each for each in _attributes(code) if each in vars(value)]
-                parts.update({f"global.{name}.{each}": self.told(vars(value)[each]) for each in seen})
+                parts.update(self._members(f"global.{name}", value, code))
             elif name in read and (not others or self._own(_home(value))):
                 parts[f"global.{name}"] = self.told(value)
+        for module in self._imported(code, read):
+            parts.update(self._members(f"import.{module.__name__}", module, code))
         return parts
+
+    def _members(
+        self, path: str, module: ModuleType, code: CodeType, within: Sequence[ModuleType] = ()
+    ) -> dict[str, str]:
+        """Tells what code reads of a module of the user's, and of those in it."""
+        parts = {}
+        for name in _attributes(code):
+            if name not in vars(module):
+                continue
+            value = vars(module)[name]
+            parts[f"{path}.{name}"] = self.told(value)
+            if isinstance(value, ModuleType) and self._own(value.__name__) and value not in within:
+                parts.update(self._members(f"{path}.{name}", value, code, (*within, module, value)))
+        return parts
+
+    def _imported(self, code: CodeType, read: Mapping[str, Any]) -> Iterator[ModuleType]:
+        """Gives the user's modules that code imports as it runs; imported now, they are the same before and after."""
+        if _place(self._home.partition(".")[0]) is None:
+            return  # a library's own code
+        package = read.get("__package__") or str(read.get("__name__") or "").rpartition(".")[0]
+        for name, level, names in _imports(code):
+            with contextlib.suppress(Exception, SystemExit):  # of the user's module: what imports it raises it as well
+                path = importlib.util.resolve_name("." * level + name, package)
+                if self._own(path):
+                    module = importlib.import_module(path)
+                    for each in names or ():
+                        if each not in vars(module) and hasattr(module, "__path__"):
+                            importlib.import_module(f"{path}.{each}")
+                    yield module
 
     def _own(self, module: str) -> bool:
         """Whether the user wrote a module: it is the one of what is told of, or in the same package or folder."""
         root = module.partition(".")[0]
         if module == self._home or root in ("builtins", "dspy", "progspace"):
             return module == self._home
-        folder = _folder(module)
-        return root == self._home.partition(".")[0] or (folder is not None and folder == _folder(self._home))
+        if root == self._home.partition(".")[0]:
+            return True
+        folder = _folder(self._home)
+        return folder is not None and (folder == _folder(module) or folder == _place(root))
 
 
 def _folder(module: str) -> Path | None:
     file = getattr(sys.modules.get(module), "__file__", None)
     return Path(file).parent if file else None
+
+
+def _place(root: str) -> Path | None:
+    """The folder in which a module, or a package, of the user's stands, imported or not."""
+    if root in sys.stdlib_module_names:
+        return None
+    try:
+        spec = importlib.util.find_spec(root)
+    except ValueError:  # ``__main__`` has none
+        return _folder(root)
+    if spec is None:
+        return None
+    inside = next(iter(spec.submodule_search_locations or ()), None) or spec.origin
+    place = Path(inside).parent if inside else None
+    return None if place is None or place.name in ("site-packages", "dist-packages") else place
+
+
+def _is_live(value: Any) -> bool:
+    """Whether a value is of the process, not of the program: a client, a lock, a thread."""
+    kind = type(value)
+    return _home(kind).partition(".")[0] in _MACHINERY or any(hasattr(kind, name) for name in _HANDLE)
 
 
 def _slots(kind: type) -> list[str]:
@@ -297,6 +473,20 @@ def _globals(code: CodeType, *does: str) -> Iterator[str]:
     for value in code.co_consts:
         if isinstance(value, CodeType):
             yield from _globals(value, *does)
+
+
+def _imports(code: CodeType) -> Iterator[tuple[str, int, tuple[str, ...] | None]]:
+    """Modules that code imports as it runs: its name, how many packages up, which names of it."""
+    loaded: list[Any] = []
+    for each in dis.get_instructions(code):
+        if each.opname == "IMPORT_NAME":
+            level, names = loaded[-2:]
+            yield each.argval, level, names
+        elif each.opname.startswith("LOAD_"):
+            loaded.append(each.argval)
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            yield from _imports(value)
 
 
 def _iterable(value: Any, name: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import dspy
 import pytest
 from dspy.lm15 import ServerError
+from dspy.utils.callback import BaseCallback
 
 import progspace as ps
 from progspace.evaluation.evaluation import check_cells, compare_cells, evaluate_cells
@@ -287,3 +288,79 @@ def test_a_field_that_is_no_longer_given_gives_other_cells(rule_engine: Any, sto
         assert {cell.program for cell in cells} == {matrix.identity(Leaky())}
     assert matrices[0].identity(Leaky()) == program_identity(Leaky(), engine.lm())
     assert matrices[1].identity(Leaky()) != program_identity(Leaky(), engine.lm())
+
+
+def test_how_an_adapter_asks_makes_another_program(rule_engine: Any) -> None:
+    lm, program = rule_engine(rule).lm(), dspy.Predict("text -> mood")
+    lms = [dspy.LM(f"openai/{name}", api_key="none") for name in "ab"]
+    adapters = [
+        dspy.ChatAdapter(),
+        dspy.ChatAdapter(use_json_adapter_fallback=False),
+        dspy.ChatAdapter(use_native_function_calling=True),
+        dspy.JSONAdapter(),
+        *(dspy.TwoStepAdapter(each) for each in lms),
+    ]
+
+    def identity(adapter: dspy.Adapter) -> str:
+        with dspy.context(adapter=adapter):
+            return program_identity(program, lm)
+
+    assert len(set(map(identity, adapters))) == len(adapters)
+    assert identity(dspy.TwoStepAdapter(lms[0].copy(api_key="another"))) == identity(adapters[4])
+    assert identity(dspy.ChatAdapter(callbacks=[BaseCallback()])) == identity(dspy.ChatAdapter())
+    # Cells in stores are kept by it: a change of the identity is a change that buys them anew.
+    plain = program_identity(program, dspy.LM("openai/x"))
+    with dspy.context(adapter=dspy.ChatAdapter()):
+        told = program_identity(dspy.Predict("text -> label"), dspy.LM("openai/x"))
+    assert (told, len(plain)) == ("6fe51e88674415b536e59f0e", 24)
+
+
+class Found(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.retrieve, self.answer = dspy.Retrieve(k=1), dspy.Predict("text, passages -> mood")
+
+
+class Documents(dspy.Retrieve):
+    def __init__(self, passage: str) -> None:
+        super().__init__(k=1)
+        self.passage = passage
+
+
+def test_what_a_retrieve_finds_makes_another_program_of_it_alone(rule_engine: Any) -> None:
+    lm = rule_engine(rule).lm()
+
+    def identities(rm: Any) -> tuple[str, str]:
+        with dspy.context(rm=rm):
+            return program_identity(Found(), lm), program_identity(dspy.Predict("text -> mood"), lm)
+
+    rms = [None, Documents("a"), Documents("b"), dspy.ColBERTv2("http://a.example"), dspy.ColBERTv2("http://b.example")]
+    found, others = zip(*map(identities, rms), strict=True)
+    assert (len(set(found)), len(set(others))) == (5, 1)
+    assert identities(Documents("a")) == identities(rms[1])
+
+
+def test_lms_of_frozen_parts_count_and_are_counted(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    class Around(dspy.Module):
+        def __init__(self, lm: dspy.BaseLM) -> None:
+            super().__init__()
+            self.inner = dspy.ChainOfThought(mood)
+            self.inner.predict.lm, self.inner._compiled = lm, True
+
+        def forward(self, text: str) -> dspy.Prediction:
+            return self.inner(text=text)
+
+    engines = [
+        rule_engine(lambda _, said=said: f"[[ ## reasoning ## ]]\nSo.\n\n[[ ## mood ## ]]\n{said}")
+        for said in ("glad", "sad")
+    ]
+    programs = [Around(engine.lm(name)) for engine, name in zip(engines, ("rule/a", "rule/b"), strict=True)]
+    meter = Meter()
+    matrix = Matrix(store, METRIC, rule_engine(rule).lm(), meter)
+    assert matrix.identity(programs[0]) != matrix.identity(programs[1])
+    rows = examples(mood_rows[:4])
+    for program in programs:
+        filled = matrix.fill(program, rows)
+        assert [cell.calls for cell in filled] == [1] * 4
+        assert matrix.fill(program, rows) == filled
+    assert sum(len(engine.prompts) for engine in engines) == meter.spent.bought == 8

@@ -353,3 +353,17 @@ def test_an_identity_with_state_is_the_same_in_every_process_and_changes_with_he
         identities(helping="def fits(y): return True\nmost = 8\n"),
     ):
         assert all(one != other for one, other in zip(first[:4], changed[:4], strict=True))
+
+
+class TwoSteps(dspy.Module):
+    def __init__(self, first: dspy.BaseLM | None = None, second: dspy.BaseLM | None = None) -> None:
+        super().__init__()
+        self.first, self.second = dspy.Predict("answer -> why"), dspy.Predict("answer, why -> score: float")
+        self.first.lm, self.second.lm = first, second
+
+
+def test_which_predictor_of_a_judge_asks_which_lm_counts() -> None:
+    lms = [dspy.LM(f"openai/{name}", api_key="none") for name in "ab"]
+    programs = [TwoSteps(), TwoSteps(lms[0]), TwoSteps(None, lms[0]), TwoSteps(*lms), TwoSteps(*lms[::-1])]
+    judges = [*map(metrics.judge, programs), metrics.judge(TwoSteps(), lm=lms[0])]
+    assert len({metrics.metric_identity(each) for each in judges}) == len(judges)

@@ -88,6 +88,24 @@ def test_new_knowledge_makes_another_program(tmp_path: Path, rule_engine: Any, r
     made.collection.close()
 
 
+def looking_in(retriever: Any) -> Any:
+    def look(q: str) -> str:
+        return str(retriever(q))
+
+    return look
+
+
+def test_knowledge_of_a_tool_counts_and_its_use_does_not(retriever: Any, rule_engine: Any) -> None:
+    lm, seen = rule_engine(lambda _: "").lm(), set()
+    for each in (retriever, retriever.with_search(k=1)):
+        agent = dspy.ReAct("question -> answer", tools=[looking_in(each)])
+        before = program_identity(agent, lm)
+        agent.tools["look"](q="canteen")
+        assert program_identity(agent, lm) == program_identity(agent.deepcopy(), lm) == before
+        seen.add(before)
+    assert len(seen) == 2
+
+
 def test_rights_are_those_of_the_caller_whatever_was_chosen(retriever: Any) -> None:
     choice = RetrievalChoice(search=Search(k=4, mode="sparse"))
     public = ChosenRetriever(retriever, choice)

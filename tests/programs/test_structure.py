@@ -8,21 +8,26 @@ import importlib
 import json
 import linecache
 import os
+import random
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
 import dspy
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, field_validator
+from scipy import sparse
 
 import progspace as ps
-from progspace.programs import source
+from progspace.programs import source, state
 from progspace.programs.structure import describe, restore
 from progspace.programs.structure_hash import structure_hash
 
@@ -544,3 +549,296 @@ def test_how_a_predictor_asks_comes_back_and_where_it_asks_does_not() -> None:
     assert describe(dspy.Predict("a -> b", api_base="http://elsewhere.example"))["kind"] == "class"
     with pytest.raises(ps.ArtifactError):
         restore({**describe(dspy.Predict("a -> b")), "settings": {"api_base": "http://elsewhere.example"}})
+
+
+def embedded(texts: list[str]) -> Any:
+    return np.array([[text.count("a"), len(text), 1.0] for text in texts], dtype=np.float32)
+
+
+class Ranked:
+    """A ranking of the user's own, which finds its passages by words."""
+
+    def __init__(self, passages: list[str]) -> None:
+        self.counts = [text.split().count("a") for text in passages]
+        self.passages = passages
+
+    def __call__(self, query: str) -> str:
+        return self.passages[int(np.argmax(self.counts))]
+
+
+def knn(*texts: str) -> dspy.KNN:
+    return dspy.KNN(1, [dspy.Example(text=text).with_inputs("text") for text in texts], dspy.Embedder(embedded))
+
+
+def fitted(*texts: str) -> Any:
+    return pytest.importorskip("sklearn.feature_extraction.text").TfidfVectorizer().fit(texts)
+
+
+def weights(value: float, kind: str) -> Any:
+    torch = pytest.importorskip("torch")
+    return torch.full((2,), value, dtype=getattr(torch, kind), requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: dspy.retrievers.Embeddings([text, "b"], dspy.Embedder(embedded), k=1),
+        lambda text: dspy.Embedder(f"openai/{text}"),
+        lambda text: dspy.ColBERTv2(f"http://{text}.example"),
+        lambda text: dspy.Retrieve(k=len(text)),
+        lambda text: dspy.TwoStepAdapter(dspy.LM(f"openai/{text}", api_key="none")),
+        lambda text: re.compile(text).search,
+        lambda text: {text: 1}.get,
+        lambda text: sparse.csr_matrix([[len(text), 0], [0, 1]]),
+        lambda text: weights(len(text), "float32"),
+        lambda text: weights(len(text), "bfloat16"),
+        knn,
+        Ranked,
+        lambda text: fitted(text, "b"),
+    ],
+)
+def test_objects_of_libraries_are_known_by_what_they_hold(make: Any) -> None:
+    assert structure_hash(Holds(make("a cat"))) == structure_hash(Holds(make("a cat")))
+    assert structure_hash(Holds(make("a cat"))) != structure_hash(Holds(make("a dog, too")))
+
+
+def tree() -> Any:
+    found = pytest.importorskip("sklearn.neighbors").NearestNeighbors(algorithm="kd_tree", n_neighbors=1)
+    return found.fit(np.arange(20.0).reshape(10, 2))
+
+
+@pytest.mark.parametrize(
+    ("make", "use"),
+    [
+        (lambda: dspy.retrievers.Embeddings(["a cat", "b"], dspy.Embedder(embedded), k=1), lambda made: made("a")),
+        (lambda: dspy.Embedder(embedded), lambda made: made(["a"])),
+        (lambda: knn("a cat", "b"), lambda made: made(text="a")),
+        (lambda: Ranked(["a cat", "b"]), lambda made: made("a")),
+        (lambda: fitted("a cat", "b"), lambda made: made.transform(["cat"])),
+        (tree, lambda made: made.kneighbors([[1.0, 2.0]])),
+        (lambda: sparse.csr_matrix([[0, 1], [1, 0]]), lambda made: made.sum_duplicates()),
+        (lambda: httpx.Client(base_url="http://a.example"), lambda made: made.close()),
+        (lambda: random.Random(3), lambda made: made.random()),
+        (threading.Lock, lambda made: made.acquire()),
+    ],
+)
+def test_use_makes_no_other_program(make: Any, use: Any) -> None:
+    """Scores are looked up before it runs, and stored after."""
+    module = Holds(make())
+    before = structure_hash(module)
+    use(module.k)
+    assert structure_hash(module) == before
+    assert structure_hash(Holds(make())) == before
+
+
+HELD = """
+import dspy, numpy as np
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from progspace.programs.structure_hash import structure_hash
+class Holds(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = TfidfVectorizer(stop_words=["x", "y"]).fit(["a cat", "the dog"])
+        self.trees = RandomForestClassifier(3, random_state=0).fit([[0], [1], [2]], [0, 1, 1])
+        self.search = dspy.retrievers.Embeddings(["a"], dspy.Embedder(lambda texts: np.ones((len(texts), 2))), k=1)
+        self.search_module = dspy.Retrieve(k=2)
+print(structure_hash(Holds()), structure_hash(Holds()))
+"""
+
+
+def test_objects_of_libraries_are_the_same_in_every_process() -> None:
+    pytest.importorskip("sklearn")
+    told = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", HELD],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(set(" ".join(told).split())) == 1
+
+
+def test_an_object_of_very_many_values_is_known_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [dspy.retrievers.Embeddings([f"{i}", "b"], dspy.Embedder(embedded)) for i in range(2)]
+    assert structure_hash(Holds(made[0])) != structure_hash(Holds(made[1]))
+    monkeypatch.setattr(state, "_MOST", 1)
+    assert structure_hash(Holds(made[0])) == structure_hash(Holds(made[1]))
+
+
+IMPORTING = {
+    "in the function": "def forward(self, text):\n        from {0}rules import clean\n        return clean(text)",
+    "of a package": "def forward(self, text):\n        from {1} import rules\n        return rules.clean(text)",
+    "by its path": "def forward(self, text): return {0}rules.clean(text)",
+    "by its path, there": "def forward(self, text):\n        import {0}rules\n        return {0}rules.clean(text)",
+}
+
+
+@pytest.mark.parametrize("where", ["inside", "beside"])
+@pytest.mark.parametrize("how", IMPORTING)
+def test_code_that_is_imported_as_a_module_runs_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, where: str
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "shop_of_ours").mkdir()
+    (tmp_path / "shop_of_ours/__init__.py").write_text("")
+    forward = IMPORTING[how].format("shop_of_ours.", "shop_of_ours")
+    head = "import shop_of_ours.rules\n" if how == "by its path" else ""
+    text = f"{head}import dspy\nclass Shop(dspy.Module):\n    {forward}\n"
+    name = "shop_of_ours.program" if where == "inside" else "program_of_ours"
+    (tmp_path / f"{name.replace('.', '/')}.py").write_text(text)
+
+    def hashes(method: str) -> tuple[str, str]:
+        rules = f"def clean(text): return cut(text)\ndef cut(text): return text.{method}()\n"
+        (tmp_path / "shop_of_ours/rules.py").write_text(rules)
+        linecache.clearcache()
+        source._known.cache_clear()
+        importlib.invalidate_caches()
+        for each in ("shop_of_ours", "shop_of_ours.rules", "shop_of_ours.program", "program_of_ours"):
+            monkeypatch.delitem(sys.modules, each, raising=False)
+        module = importlib.import_module(name).Shop()
+        before = structure_hash(module)
+        module(text="A")
+        return before, structure_hash(module)
+
+    before, after = hashes("strip")
+    assert before == after
+    assert hashes("lower")[0] != before
+
+
+class Looks(dspy.Module):
+    def __init__(self, passage: str, lm: dspy.BaseLM | None = None) -> None:
+        super().__init__()
+        self.passage, self.rewrite = passage, dspy.Predict("query -> search")
+        self.rewrite.lm = lm
+
+    def forward(self, query: str) -> str:
+        """Looks it up."""
+        return self.passage
+
+    def look(self, query: str) -> str:
+        """Looks it up."""
+        return self.passage
+
+
+def closing_over(module: Any) -> Any:
+    def look(query: str) -> str:
+        """Looks it up."""
+        return str(module.look(query))
+
+    return look
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda module: dspy.ReAct("text -> label", tools=[module.look]),
+        lambda module: dspy.ReAct("text -> label", tools=[module]),
+        lambda module: dspy.ReAct("text -> label", tools=[closing_over(module)]),
+        lambda module: dspy.ReAct("text -> label", tools=[dspy.Tool(module, name="look", desc="Looks.")]),
+        lambda module: Holds(module.look),
+        lambda module: Holds(dspy.Example(module=module)),
+        lambda module: dspy.Ensemble(reduce_fn=closing_over(module)).compile([dspy.Predict("a -> b")]),
+    ],
+)
+def test_modules_that_are_no_parts_count(hold: Any) -> None:
+    one = hold(Looks("one"))
+    assert structure_hash(one) == structure_hash(hold(Looks("one"))) == structure_hash(one.deepcopy())
+    lms = [dspy.LM(f"openai/{name}", api_key="none") for name in "ab"]
+    others = [hold(Looks("other")), *(hold(Looks("one", lm)) for lm in lms)]
+    assert len({structure_hash(each) for each in (one, *others)}) == 4
+
+
+def test_how_an_ensemble_reduces_counts() -> None:
+    parts = [dspy.Predict("a -> b"), dspy.Predict("a -> b")]
+    ways = [{}, {"size": 1}, {"size": 2}, {"reduce_fn": lambda outputs: outputs[0]}, {"reduce_fn": dspy.majority}]
+    assert len({structure_hash(dspy.Ensemble(**way).compile(parts)) for way in ways}) == len(ways)
+
+
+class Agent(dspy.Module):
+    """Its tool closes over it: a copy's closes over the original."""
+
+    def __init__(self, passage: str) -> None:
+        super().__init__()
+        self.passage = passage
+        self.answer = dspy.ReAct("text -> label", tools=[closing_over(self)])
+        self.itself = [closing_over(self)]
+
+    def look(self, query: str) -> str:
+        return self.passage
+
+
+def test_a_copy_that_closes_over_its_original_is_the_same_program() -> None:
+    one = Agent("one")
+    assert structure_hash(one.deepcopy()) == structure_hash(one) != structure_hash(Agent("other"))
+
+
+TYPES_OF = """
+from typing import Annotated
+import dspy
+from pydantic import AfterValidator, BaseModel, field_validator
+LEAST = {least}
+def enough(value): return max(value, LEAST)
+class Base(BaseModel):
+    size: int
+    @field_validator("size")
+    @classmethod
+    def check(cls, value): return value + {base}
+class Derived(Base):
+    name: str
+class Checked(BaseModel):
+    size: int
+    @field_validator("size")
+    @classmethod
+    def check(cls, value): return enough(value)
+class Holds(BaseModel):
+    sizes: list[Annotated[int, AfterValidator(enough)]]
+def made(annotation):
+    return dspy.Predict(dspy.Signature({{"a": (str, dspy.InputField()), "b": (annotation, dspy.OutputField())}}, "Do."))
+programs = {{
+    "base": made(Derived), "helper": made(Checked), "field": made(Holds),
+    "function": made(Annotated[int, AfterValidator(enough)]),
+    "in a list": made(list[Annotated[int, AfterValidator(enough)]]),
+}}
+"""
+
+
+def test_what_output_types_check_with_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hashes(**values: int) -> dict[str, str]:
+        (tmp_path / "types_of_ours.py").write_text(TYPES_OF.format(**values), encoding="utf-8")
+        linecache.clearcache()
+        source._known.cache_clear()
+        monkeypatch.delitem(sys.modules, "types_of_ours", raising=False)
+        programs = importlib.import_module("types_of_ours").programs
+        return {name: structure_hash(module) for name, module in programs.items()}
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = hashes(least=1, base=1)
+    assert hashes(least=1, base=1) == before
+    assert {name for name, told in hashes(least=2, base=1).items() if told != before[name]} == set(before) - {"base"}
+    assert {name for name, told in hashes(least=1, base=2).items() if told != before[name]} == {"base"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python does not say whose code it is")
+def test_two_classes_of_one_name_in_a_file_are_two() -> None:
+    made = []
+    for strict in (True, False):
+        if strict:
+
+            class Same(dspy.Module):
+                def forward(self, text: str) -> str:
+                    return text
+
+        else:
+
+            class Same(dspy.Module):  # type: ignore[no-redef]
+                def forward(self, text: str) -> str:
+                    return text.lower()
+
+        made.append(structure_hash(Same()))
+    assert made[0] != made[1]
