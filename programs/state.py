@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import dis
 import enum
 import functools
 import hashlib
@@ -18,7 +17,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -26,6 +24,7 @@ import dspy
 from pydantic import BaseModel
 
 from ..lms.identity import lm_identity, without_secrets
+from .code_text import attributes_in, code_text, folder_of, globals_in, imports_in, place_of, source_tells
 from .source import source_text
 
 __all__ = ["DSPYS_OWN", "beside_source", "digest", "of_dspy_or_ours", "state_text", "whole_text"]
@@ -187,7 +186,7 @@ class _Reader:
         if inspect.isfunction(value):
             text = _joined(self.function(value))
             if self._own(_home(value)):
-                text += source_text(value) or _code(value.__code__)
+                text += source_text(value) or code_text(value.__code__)
             return f"{_path(value)}@{digest(text)}" if text else _path(value)
         if isinstance(value, functools.partial):
             return f"{self.told(value.func)}+{self.told(value.args)}{self.told(value.keywords)}"
@@ -342,7 +341,7 @@ class _Reader:
             if function is not None:
                 if made and function.__code__.co_filename == "<string>":
                     continue  # a dataclass's __init__, which follows from the source
-                code = {} if made else {"code": _code(function.__code__)}
+                code = {} if made else {"code": code_text(function.__code__)}
                 told = {**code, **self._function(function)}
                 parts.update({f"{name}.{key}": each for key, each in told.items()})
             elif not name.startswith(("__", "_abc_")) and not hasattr(value, "__get__"):
@@ -355,7 +354,7 @@ class _Reader:
     def function(self, function: Any) -> dict[str, str]:
         """Tells what a function depends on beside its source, and its code where that does not tell it."""
         parts = self._function(function)
-        return parts if _is_whole(function, function.__code__) else {**parts, "code": _code(function.__code__)}
+        return parts if source_tells(function, function.__code__) else {**parts, "code": code_text(function.__code__)}
 
     def _function(self, function: Any) -> dict[str, str]:
         code, parts = function.__code__, dict[str, str]()
@@ -373,8 +372,8 @@ class _Reader:
         read = function.__globals__
         if not self._own(str(read.get("__name__") or "")):
             return parts
-        counted = set(_globals(code, "STORE_GLOBAL"))  # what it writes itself it is not made of
-        for name in dict.fromkeys(_globals(code)):
+        counted = set(globals_in(code, "STORE_GLOBAL"))  # what it writes itself it is not made of
+        for name in dict.fromkeys(globals_in(code)):
             if name in counted:
                 continue
             value = read.get(name)
@@ -392,7 +391,7 @@ class _Reader:
     ) -> dict[str, str]:
         """Tells what code reads of a module of the user's, and of those in it."""
         parts = {}
-        for name in _attributes(code):
+        for name in attributes_in(code):
             if name not in vars(module):
                 continue
             value = vars(module)[name]
@@ -403,10 +402,10 @@ class _Reader:
 
     def _imported(self, code: CodeType, read: Mapping[str, Any]) -> Iterator[ModuleType]:
         """Gives the user's modules that code imports as it runs; imported now, they are the same before and after."""
-        if _place(self._home.partition(".")[0]) is None:
+        if place_of(self._home.partition(".")[0]) is None:
             return  # a library's own code
         package = read.get("__package__") or str(read.get("__name__") or "").rpartition(".")[0]
-        for name, level, names in _imports(code):
+        for name, level, names in imports_in(code):
             with contextlib.suppress(Exception, SystemExit):  # of the user's module: what imports it raises it as well
                 path = importlib.util.resolve_name("." * level + name, package)
                 if self._own(path):
@@ -423,28 +422,8 @@ class _Reader:
             return module == self._home
         if root == self._home.partition(".")[0]:
             return True
-        folder = _folder(self._home)
-        return folder is not None and (folder == _folder(module) or folder == _place(root))
-
-
-def _folder(module: str) -> Path | None:
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return Path(file).parent if file else None
-
-
-def _place(root: str) -> Path | None:
-    """The folder in which a module, or a package, of the user's stands, imported or not."""
-    if root in sys.stdlib_module_names:
-        return None
-    try:
-        spec = importlib.util.find_spec(root)
-    except ValueError:  # ``__main__`` has none
-        return _folder(root)
-    if spec is None:
-        return None
-    inside = next(iter(spec.submodule_search_locations or ()), None) or spec.origin
-    place = Path(inside).parent if inside else None
-    return None if place is None or place.name in ("site-packages", "dist-packages") else place
+        folder = folder_of(self._home)
+        return folder is not None and (folder == folder_of(module) or folder == place_of(root))
 
 
 def _is_live(value: Any) -> bool:
@@ -465,61 +444,5 @@ def _function(value: Any) -> Any:
     return value if inspect.isfunction(value) else None
 
 
-def _globals(code: CodeType, *does: str) -> Iterator[str]:
-    """Names of the globals that code reads, or does otherwise, in order."""
-    for each in dis.get_instructions(code):
-        if each.opname in (does or ("LOAD_GLOBAL", "LOAD_NAME")):
-            yield each.argval
-    for value in code.co_consts:
-        if isinstance(value, CodeType):
-            yield from _globals(value, *does)
-
-
-def _imports(code: CodeType) -> Iterator[tuple[str, int, tuple[str, ...] | None]]:
-    """Modules that code imports as it runs: its name, how many packages up, which names of it."""
-    loaded: list[Any] = []
-    for each in dis.get_instructions(code):
-        if each.opname == "IMPORT_NAME":
-            level, names = loaded[-2:]
-            yield each.argval, level, names
-        elif each.opname.startswith("LOAD_"):
-            loaded.append(each.argval)
-    for value in code.co_consts:
-        if isinstance(value, CodeType):
-            yield from _imports(value)
-
-
 def _iterable(value: Any, name: str) -> bool:
     return hasattr(getattr(value, name, None), "__iter__")
-
-
-def _attributes(code: CodeType) -> list[str]:
-    """Names of the attributes, and of other things, that code reads, in order."""
-    inner = [value for value in code.co_consts if isinstance(value, CodeType)]
-    return list(dict.fromkeys((*code.co_names, *(name for each in inner for name in _attributes(each)))))
-
-
-def _is_whole(function: Any, code: CodeType) -> bool:
-    """Whether a function's source tells its code: not for one lambda of two, cut short, or behind a decorator."""
-    if hasattr(function, "__wrapped__"):
-        return False
-    text = source_text(function)
-    if text is None:
-        return all(isinstance(value, _SCALARS) for value in code.co_consts)
-    if function.__name__ != "<lambda>":
-        return True
-    last = max((line for _, _, line in code.co_lines() if line is not None), default=code.co_firstlineno)
-    return text.count("lambda") == 1 and last < code.co_firstlineno + max(1, text.count("\n"))
-
-
-def _code(code: CodeType) -> str:
-    """Tells compiled code, and the code inside it."""
-    return f"{code.co_code!r}{code.co_names!r}{_constants(code.co_consts)}"
-
-
-def _constants(value: Any) -> str:
-    if isinstance(value, CodeType):
-        return _code(value)
-    if isinstance(value, tuple):
-        return f"({','.join(map(_constants, value))})"
-    return f"{{{','.join(sorted(map(_constants, value)))}}}" if isinstance(value, frozenset) else repr(value)
