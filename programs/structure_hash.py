@@ -107,6 +107,7 @@ def _hash(inside: _Inside) -> str:
             _told(predictor.signature),
             [stable_json(dict(demonstration)) for demonstration in predictor.demos],
             {key: stable_repr(value) for key, value in sorted(predictor.config.items())},
+            *([stable_json(fields)] if (fields := getattr(predictor, "fields", None)) else []),  # criteria of a choice
         ]
         for name, predictor in all_predictors(inside.module)
     ]
@@ -179,6 +180,8 @@ def _attributes(inside: _Inside) -> list[Any]:
                 told[key] = digest(whole_text(value, inside.told, home=home))
             elif functions := _functions(value, inside):
                 told[key] = digest("".join(functions))
+            elif isinstance(value, dspy.BaseLM) and not isinstance(each, dspy.Predict):  # an ``RLM``'s sub_lm
+                told[key] = stable_json(lm_identity(value))
             elif not isinstance(each, dspy.Predict) and isinstance(value, str | int | float | tuple | list):
                 told[key] = stable_repr(value)
         if not own and "<locals>" in type(each).__qualname__:  # one that DSPy makes around what it is given
@@ -205,7 +208,9 @@ def _functions(value: Any, inside: _Inside) -> list[str]:
         return [
             told for inner in each if not isinstance(inner, dict | list | tuple) for told in _functions(inner, inside)
         ]
-    function = value.func if isinstance(value, dspy.Tool) else value
+    if isinstance(value, dspy.Tool):
+        return [*_said(value), *_functions(value.func, inside)]
+    function = value
     if not callable(function) or isinstance(function, type | dspy.BaseLM) or inside.knows(function):
         return []
     if not of_dspy_or_ours(function) or _stands_alone(function):
@@ -216,6 +221,15 @@ def _functions(value: Any, inside: _Inside) -> list[str]:
         return [text] if type(owner).__module__.startswith("dspy.") and text.rpartition("@")[0] else []
     wrapped = [cell.cell_contents for cell in function.__closure__ or ()]  # BestOfN wraps its reward
     return [whole_text(each, inside.told) for each in wrapped if inspect.isfunction(each)]
+
+
+def _said(tool: dspy.Tool) -> list[str]:
+    """Tells how a tool is described to an LM, where that is not what DSPy reads in its function."""
+    plain = dspy.Tool(tool.func)
+    said = {
+        name: getattr(tool, name) for name in ("name", "desc", "args") if getattr(tool, name) != getattr(plain, name)
+    }
+    return [stable_repr(said)] if said else []
 
 
 def _sources(inside: _Inside) -> list[str]:

@@ -21,6 +21,7 @@ import dspy
 import httpx
 import numpy as np
 import pytest
+from dspy.adapters.types.decision import Choice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, field_validator
@@ -842,3 +843,30 @@ def test_two_classes_of_one_name_in_a_file_are_two() -> None:
 
         made.append(structure_hash(Same()))
     assert made[0] != made[1]
+
+
+def look(text: str) -> str:
+    """Looks it up."""
+    return text
+
+
+def test_how_a_tool_is_described_counts_where_it_is_not_as_its_function_says() -> None:
+    tools = [dspy.Tool(look), dspy.Tool(look, desc="Asks the archive."), dspy.Tool(look, arg_desc={"text": "a name"})]
+    hashes = [structure_hash(dspy.RLM("text -> label", tools=[tool])) for tool in tools]
+    assert len(set(hashes)) == 3
+    assert structure_hash(dspy.RLM("text -> label", tools=[look])) == hashes[0]
+
+
+def test_the_lm_of_a_part_of_dspys_counts() -> None:
+    lms = [dspy.LM(f"openai/{name}", api_key="none") for name in "ab"]
+    one, other = (structure_hash(dspy.RLM("text -> label", sub_lm=lm)) for lm in lms)
+    assert one != other
+    assert one == structure_hash(dspy.RLM("text -> label", sub_lm=lms[0].copy()))
+
+
+def test_criteria_of_a_choice_count() -> None:
+    signature = dspy.Signature({"text": (str, dspy.InputField()), "way": (Choice["a", "b"], dspy.OutputField())})
+    plain, told, another = (dspy.Predict(signature) for _ in range(3))
+    told.set_criteria("way", {"a": "comes"})
+    another.set_criteria("way", {"a": "enters"})
+    assert len({structure_hash(each) for each in (plain, told, another)}) == 3
