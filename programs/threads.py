@@ -18,6 +18,8 @@ _STARTED: ContextVar[list[Future[Any]] | None] = ContextVar("progspace_threads",
 def in_thread(module: Callable[..., Any], inputs: Mapping[str, Any]) -> Future[Any]:
     """Calls a module in a thread of its own, in the same context; the future, as the thread, cannot be cancelled.
 
+    A StopIteration comes as a RuntimeError, as it does out of a coroutine.
+
     >>> in_thread(lambda text: text.upper(), {"text": "a"}).result()
     'A'
     """
@@ -28,6 +30,10 @@ def in_thread(module: Callable[..., Any], inputs: Mapping[str, Any]) -> Future[A
     def run() -> None:
         try:
             future.set_result(context.run(module, **inputs))
+        except StopIteration as error:  # before Python 3.12 asyncio hands none on, and who awaits it waits for ever
+            stopped = RuntimeError(f"{type(module).__name__} raised StopIteration")
+            stopped.__cause__ = error
+            future.set_exception(stopped)
         except BaseException as error:
             future.set_exception(error)
 

@@ -98,6 +98,12 @@ def test_a_timeout_of_the_modules_own_is_told_from_a_late_answer() -> None:
             call(ps.guarded(Flaky(TimeoutError("the app's database")), timeout=60, fallbacks=[{"echo": None}]))
 
 
+async def test_what_no_future_hands_on_is_not_waited_for() -> None:
+    for guard in (ps.guarded(Flaky(StopIteration())), ps.guarded(Flaky(StopIteration()), timeout=60)):
+        with pytest.raises(RuntimeError, match="Flaky raised StopIteration"):
+            await asyncio.wait_for(guard.acall(text="a"), 10)
+
+
 def test_a_fallback_that_fails_gives_way_to_the_next(rule_engine: Any) -> None:
     lm = rule_engine(echo).lm()
     program = Program(dspy.Predict(Echo), {}, rule_engine(lambda _: "not to be read").lm())
