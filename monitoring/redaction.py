@@ -20,20 +20,23 @@ _PATTERNS = (
     ("[number]", re.compile(r"\b[A-Z]{2}\d{2}(?=(?:[A-Z ]{0,6}\d){6})(?: ?[A-Z0-9]){11,30}\b")),
     ("[number]", re.compile(r"(?<!\w)\+?\(?\d(?:[ ()/.-]{0,2}\d){7,}(?!\w)")),
 )
+# Passages are told by such ids; one inside a text may be a key.
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LONG = 10**7  # the first whole number of eight digits: the pattern's
 
 
 def personal(field: str, value: Any) -> Any:  # noqa: ARG001 — a redaction's
     """Takes out what looks like an e-mail address, a number of a phone, a card or an account, or a key.
 
-    By patterns: a name or an address of a street stays, and a long number of any kind goes.
+    By patterns: a name or an address of a street stays, and a long number of any kind goes. A value that is a UUID and
+    nothing else stays: ids of passages are.
 
     >>> personal("text", "Write to ann@example.org or call +47 555 01 234.")
     'Write to [e-mail] or call [number].'
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return "[number]" if abs(value) >= _LONG else value
-    if not isinstance(value, str):
+    if not isinstance(value, str) or _ID.fullmatch(value):
         return value
     for mark, pattern in _PATTERNS:
         value = pattern.sub(mark, value)

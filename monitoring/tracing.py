@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import dspy
 
 from ..programs.examples import plain_values
 from ..programs.wording import abstains
-from ..retrievers.passage import Passages
+from ..retrievers.passage import Passage, Passages
 from ..store.traces import Trace
 from .recording import Call
 from .redaction import Redaction, redacted
@@ -55,9 +56,11 @@ class Keeping:
         error = None if call.error is None else type(call.error).__qualname__
         if self.content:
             try:
-                content["inputs"], whole = self._kept(call.inputs)
+                inputs = _by_ids(call.inputs)
+                content["inputs"], whole = self._kept(inputs)
+                whole = whole and inputs is call.inputs
                 if outputs is not None:
-                    content["outputs"], content["outputs_whole"] = self._kept(outputs)
+                    content["outputs"], content["outputs_whole"] = self._kept(_by_ids(outputs))
                 content["whole"] = whole and (outputs is None or content["outputs_whole"])
                 if call.error is not None:
                     error = f"{error}: {self._kept({'error': str(call.error)})[0]['error']}"
@@ -109,13 +112,24 @@ class Keeping:
 
 def _outputs(output: Any) -> dict[str, Any] | None:
     if not isinstance(output, dspy.Prediction):
-        return None if output is None else {"value": repr(output)}
-    # Of passages, which ones: their text stays where rights are asked for.
-    return {
-        name: [each.id for each in value] if isinstance(value, Passages) else value
-        for name, value in output.items()
-        if name != "choice_logprobs"
-    }
+        return None if output is None else {"value": repr(_by_ids(output))}
+    return {name: value for name, value in output.items() if name != "choice_logprobs"}
+
+
+def _by_ids(value: Any) -> Any:
+    """Puts ids in place of passages, wherever they stand: their text stays where rights are asked for."""
+    if isinstance(value, Passage):
+        return value.id
+    named: Any
+    if isinstance(value, Mapping | dspy.Example):
+        named = {_by_ids(key): _by_ids(each) for key, each in value.items()}
+        same = all(map(operator.is_, (*named, *named.values()), (*value.keys(), *value.values())))
+    elif isinstance(value, list | tuple | set | frozenset):
+        named = [_by_ids(each) for each in value]
+        same = not isinstance(value, Passages) and all(map(operator.is_, named, value))
+    else:
+        return value
+    return value if same else named  # what holds none is kept as its own type is
 
 
 def _declines(outputs: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ import pytest
 import progspace as ps
 from progspace.monitoring.redaction import personal
 from progspace.programs.formats import Format
+from progspace.retrievers import Passage, Passages
 from progspace.store.database import Store, open_store
 from progspace.store.traces import Trace, put_feedback, put_traces, read_traces
 
@@ -89,6 +90,8 @@ def test_content_is_kept_on_demand_and_redacted_first(echo: Echo, watched: Any, 
         ("to GB29 NWBK 6016 1331 9268 19", "to [number]"),
         ("SR22 INSURANCE POLICY OF 2024", "SR22 INSURANCE POLICY OF 2024"),
         ("passage 0305e82c33015512", "passage 0305e82c33015512"),
+        ("12345678-2002-5123-9011-8c1bbd0fd5a4", "12345678-2002-5123-9011-8c1bbd0fd5a4"),  # a passage's id
+        ("my key is 6f1c8e1a-2b7d-4c53-9a51-8c1bbd0fd5a4", "my key is [key]"),
         (4111111111111111, "[number]"),
         (-55501234, "[number]"),
         (2024, 2024),
@@ -281,6 +284,41 @@ def test_what_was_redacted_of_inputs_is_no_matter(echo: Echo, watched: Any, tmp_
     assert program.feedback(program(text="+47 555 01 234"), labels={"label": "sad"}).score == 0
     (trace,) = traces(program, tmp_path)
     assert (trace.whole, trace.outputs_whole) == (False, True)
+
+
+SECRET = Passage.of("The chief earns a secret sum.", source="pay.md", groups=["board"])
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        (Passages([SECRET]), [SECRET.id]),
+        ([SECRET], [SECRET.id]),
+        (SECRET, SECRET.id),
+        ({"hops": [Passages([SECRET]), Passages()]}, {"hops": [[SECRET.id], []]}),
+        ({SECRET: (0.5, SECRET)}, {SECRET.id: [0.5, SECRET.id]}),
+        ({"read": dspy.Prediction(passages=[SECRET], n=1)}, {"read": {"passages": [SECRET.id], "n": 1}}),
+    ],
+)
+def test_of_passages_only_ids_are_kept(watched: Any, tmp_path: Path, found: Any, kept: Any) -> None:
+    class Finding(dspy.Module):
+        def forward(self, **inputs: Any) -> dspy.Prediction:
+            return dspy.Prediction(label="glad", found=found)
+
+    class Bare(dspy.Module):
+        def forward(self, text: str) -> Any:
+            return found
+
+    program = watched(Finding(), content=True, redact=[personal])
+    assert program.feedback(program(text="a"), labels={"label": "glad"}).score == 1  # nothing was redacted
+    program(context=found)
+    bare = watched(Bare(), content=True)
+    bare(text="a")
+    assert bare.flush()
+    first, second, third = traces(program, tmp_path)
+    assert (first.inputs, first.outputs, first.whole) == ({"text": "a"}, {"label": "glad", "found": kept}, True)
+    assert (second.inputs, second.whole, second.outputs_whole) == ({"context": kept}, False, True)
+    assert "secret" not in str(third.outputs)
 
 
 def test_a_label_is_not_held_against_what_was_redacted(watched: Any) -> None:
