@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import hashlib
 import html
@@ -46,6 +47,11 @@ _TOLD = re.compile(r"<(?:meta|link|base)\b[^<>]*>", re.IGNORECASE)
 _CHARSET = re.compile(rb"<meta\b[^<>]*charset\s*=\s*[\"']?\s*([A-Za-z0-9_-]+)", re.IGNORECASE)
 _TITLE = re.compile(r"<title\b[^<>]*>([^<]*)<", re.IGNORECASE)
 _NO_TITLE = {"", "untitled", "(unspecified)", "(anonymous)"}
+_HEAD, _HEAD_END = (re.compile(rf"<{name}(?=[\s/>])", re.IGNORECASE) for name in ("head", "/head"))
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Latin-1 and ASCII are names of Windows-1252 in pages: browsers have never read them otherwise.
+_LATIN = {"ascii", "iso8859-1", "cp1252"}
+_WINDOWS = {code: bytes([code]).decode("cp1252", "ignore") or chr(code) for code in range(0x80, 0xA0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,9 @@ def read_document(path: Path, source: str, groups: tuple[str, ...] | None = None
     """Reads one file that is not made of rows.
 
     Markdown may begin with front matter in YAML, of which ``title``, ``time`` (or ``date``) and ``groups`` are read, in
-    small letters or capitals.
+    small letters or capitals. A page of HTML is read in the encoding of its byte order mark, else in the one that
+    it states, which is taken as in the `HTML standard <https://encoding.spec.whatwg.org>`_: no UTF-16, and Windows-1252
+    for Latin-1.
 
     Args:
         path: The file.
@@ -175,17 +183,10 @@ def _parsed(path: Path) -> tuple[str, str]:
 
 def _html(path: Path) -> tuple[str, str]:
     """Gives a page without its head, and its title."""
-    data = path.read_bytes()
-    stated = _CHARSET.search(data[:4096])
-    try:
-        text = data.decode(stated[1].decode()) if stated else text_of(data, str(path))
-    except (LookupError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"not text in {stated[1].decode() if stated else 'UTF-8'}, as it says", file=str(path)
-        ) from error
-    lower = text[:_LONGEST_HEAD].lower()
-    start, end = lower.find("<head"), lower.find("</head")
-    head, rest = (text[start:end], text[end:]) if 0 <= start < end else (text[:4096], text)
+    text = _page(path.read_bytes(), str(path))
+    head, rest = text[:4096], text
+    if (begun := _HEAD.search(text, 0, _LONGEST_HEAD)) and (end := _HEAD_END.search(text, begun.end(), _LONGEST_HEAD)):
+        head, rest = text[begun.start() : end.start()], text[end.start() :]
     title = _TITLE.search(head)
     return _TOLD.sub("", rest), html.unescape(title[1]) if title else ""
 
@@ -193,6 +194,21 @@ def _html(path: Path) -> tuple[str, str]:
 def _front_matter(text: str, name: str) -> tuple[dict[str, Any], str]:
     """Parts the front matter from the text; a document without any is all text."""
     import yaml  # type: ignore[import-untyped]
+
+def _page(data: bytes, name: str) -> str:
+    """Decodes a page."""
+    stated = _CHARSET.search(data[:4096])
+    if stated is None or data.startswith(_MARKS):
+        return text_of(data, name)
+    charset = stated[1].decode()
+    try:
+        known = codecs.lookup(charset).name
+        if known.startswith("utf-16"):  # its name could not have been read in bytes of it
+            return text_of(data, name)
+        return data.decode("latin-1").translate(_WINDOWS) if known in _LATIN else data.decode(known)
+    except (LookupError, UnicodeError) as error:
+        raise DataError(f"not text in {charset}, as it says", file=name) from error
+
 
     begun = _FRONT_MATTER.match(text)
     if begun is None:

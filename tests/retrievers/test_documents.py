@@ -92,6 +92,39 @@ def test_a_page_is_read_in_the_charset_that_it_states(tmp_path: Path) -> None:
 
 
 def test_front_matter_states_title_time_and_rights(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b'<meta charset="iso-8859-1"><p>It\x92s \x80 25, \x81 caf\xe9', "It’s € 25, \x81 café"),
+        (b"<meta charset=us-ascii><p>It\x92s", "It’s"),
+        (b'\xef\xbb\xbf<meta charset="iso-8859-1"><p>D\xc3\xa9j\xc3\xa0 vu', "Déjà vu"),
+        ('\ufeff<meta charset="iso-8859-1"><p>Déjà vu'.encode("utf-16-le"), "Déjà vu"),
+        ('<meta charset="utf-16"><p>Déjà vu'.encode(), "Déjà vu"),
+        ('<meta charset="utf-16le"><p>Déjà vu!'.encode(), "Déjà vu!"),
+    ],
+)
+def test_a_page_is_decoded_as_browsers_do(tmp_path: Path, data: bytes, text: str) -> None:
+    (tmp_path / "a.html").write_bytes(data)
+    assert text in read_document(tmp_path / "a.html", "a.html").text
+
+
+@pytest.mark.parametrize("charset", ["klingon", "hex", "idna"])
+def test_a_charset_that_is_none_is_told(tmp_path: Path, charset: str) -> None:
+    (tmp_path / "a.html").write_bytes(f'<meta charset="{charset}"><p>Déjà vu'.encode())
+    with pytest.raises(DataError, match=f"not text in {charset}"):
+        read_document(tmp_path / "a.html", "a.html")
+
+
+def test_all_of_a_page_below_its_head_is_read(tmp_path: Path) -> None:
+    page = tmp_path / "a.html"
+    page.write_text("<article><header><h1>Leave</h1><p>25 days.</p></header><p>Ask your manager.</p></article>")
+    assert "25 days." in read_document(page, "a.html").text
+    told = "<meta name=keywords content='İSTANBUL İLİ İZİN'>" * 10
+    page.write_text(f"<html><HEAD>{told}<title>İZİN</title></HEAD><body><p>Yirmi beş gün.</p>", encoding="utf-8")
+    document = read_document(page, "a.html")
+    assert (document.title, document.text.strip()) == ("İZİN", "Yirmi beş gün.")
+
+
     page = tmp_path / "a.md"
     page.write_text("---\ntitle: Leave\ntime: 2024-05-01\ngroups: [hr, board]\nother: 1\n---\n# Leave\n\nWords.\n")
     document = read_document(page, "a.md", groups=("staff",))
