@@ -9,6 +9,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from ..errors import DataError, RetrievalError
 from .passage import EVERYONE
 
-__all__ = ["KINDS", "Document", "groups_of", "read_document", "text_of", "time_of"]
+__all__ = ["KINDS", "Document", "check_text", "folded", "groups_of", "read_document", "text_of", "time_of"]
 
 # Extensions, and how what they name is read; rows are in `rows`.
 KINDS = {
@@ -39,19 +40,20 @@ _FRONT_MATTER = re.compile(r"(?:[ \t\ufeff]*\n)*[ \t\ufeff]*---[ \t]*(?:\n|\Z)")
 _END = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE)
 # What is front matter though it has no end: a field right below the first line, or rights farther down.
 _FIELD = re.compile(r"[ \t]*[\w'\"-]+[ \t]*:(?:\s|\Z)")
-_RIGHTS = re.compile(r"^['\"]?groups['\"]?[ \t]*:(?:\s|\Z)", re.MULTILINE | re.IGNORECASE)
+_RIGHTS = re.compile(r"^[ \t'\"]*groups[ \t'\"]*:(?:\s|\Z)", re.MULTILINE | re.IGNORECASE)
+_STATED = ("title", "time", "date", "groups")
 _LONGEST_FRONT_MATTER = 65_536
 _LONGEST_HEAD = 10_000_000
 # What a page says of itself comes out as text of its own otherwise.
 _TOLD = re.compile(r"<(?:meta|link|base)\b[^<>]*>", re.IGNORECASE)
 _CHARSET = re.compile(rb"<meta\b[^<>]*charset\s*=\s*[\"']?\s*([A-Za-z0-9_-]+)", re.IGNORECASE)
-_TITLE = re.compile(r"<title\b[^<>]*>([^<]*)<", re.IGNORECASE)
-_NO_TITLE = {"", "untitled", "(unspecified)", "(anonymous)"}
 _HEAD, _HEAD_END = (re.compile(rf"<{name}(?=[\s/>])", re.IGNORECASE) for name in ("head", "/head"))
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Latin-1 and ASCII are names of Windows-1252 in pages: browsers have never read them otherwise.
 _LATIN = {"ascii", "iso8859-1", "cp1252"}
 _WINDOWS = {code: bytes([code]).decode("cp1252", "ignore") or chr(code) for code in range(0x80, 0xA0)}
+_TITLE = re.compile(r"<title\b[^<>]*>([^<]*)<", re.IGNORECASE)
+_NO_TITLE = {"", "untitled", "(unspecified)", "(anonymous)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,12 @@ def read_document(path: Path, source: str, groups: tuple[str, ...] | None = None
         return Document(source, text, "", time, groups)
     told, text = _front_matter(text, str(path))
     stated = told.get("time", told.get("date"))
+    title = str(told.get("title") or "")
+    check_text(title, "title", file=str(path))
     return Document(
         source,
         text,
-        " ".join(str(told.get("title") or "").split()),
+        " ".join(title.split()),
         time if stated is None else time_of(stated, file=str(path)),
         groups_of(told["groups"], file=str(path)) if "groups" in told else groups,
         markdown=True,
@@ -191,10 +195,6 @@ def _html(path: Path) -> tuple[str, str]:
     return _TOLD.sub("", rest), html.unescape(title[1]) if title else ""
 
 
-def _front_matter(text: str, name: str) -> tuple[dict[str, Any], str]:
-    """Parts the front matter from the text; a document without any is all text."""
-    import yaml  # type: ignore[import-untyped]
-
 def _page(data: bytes, name: str) -> str:
     """Decodes a page."""
     stated = _CHARSET.search(data[:4096])
@@ -209,6 +209,10 @@ def _page(data: bytes, name: str) -> str:
     except (LookupError, UnicodeError) as error:
         raise DataError(f"not text in {charset}, as it says", file=name) from error
 
+
+def _front_matter(text: str, name: str) -> tuple[dict[str, Any], str]:
+    """Parts the front matter from the text; a document without any is all text."""
+    import yaml  # type: ignore[import-untyped]
 
     begun = _FRONT_MATTER.match(text)
     if begun is None:
@@ -231,14 +235,52 @@ def _page(data: bytes, name: str) -> str:
         if len(stated) > _LONGEST_FRONT_MATTER:
             raise DataError("the front matter is longer than 65,536 characters", file=name)
         told = yaml.safe_load(stated)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         # Not read as text: the rights that it tried to state would be lost.
         raise DataError(
             f"the front matter is not YAML ({' '.join(str(error).split())[:200]})", file=name, row=row
         ) from error
     if not isinstance(told, Mapping):
         return {}, text  # a line between two rules
-    return {str(key).lower(): value for key, value in told.items()}, text[end.end() :]
+    return folded(told, _STATED, file=name), text[end.end() :]
+
+
+def folded(
+    told: Mapping[Any, Any], fields: Sequence[str], *, file: str | None = None, row: int | None = None
+) -> dict[str, Any]:
+    """Picks fields by their names, which may be in capitals and between spaces: no rights are lost by that.
+
+    Raises:
+        DataError: Two names are one field.
+
+    >>> folded({" Groups": "hr", "page": 3}, ["title", "groups"])
+    {'groups': 'hr'}
+    """
+    found: dict[str, Any] = {}
+    for name, value in told.items():
+        field = str(name).strip().lower()
+        if field in found:
+            twice = "there are two of it, but for capitals and spaces; keep one"
+            raise DataError(twice, file=file, row=row, field=field)
+        if field in fields:
+            found[field] = value
+    return found
+
+
+def check_text(value: str, field: str, *, file: str | None = None, row: int | None = None) -> None:
+    """Makes sure that a value can be stored.
+
+    Raises:
+        DataError: It is no text.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            "half of a surrogate pair, which is no text; write the character itself", file=file, row=row, field=field
+        ) from error
+    if "\0" in value:
+        raise DataError("binary data, not text", file=file, row=row, field=field)
 
 
 def groups_of(value: Any, *, file: str | None = None, row: int | None = None) -> tuple[str, ...]:
@@ -253,6 +295,8 @@ def groups_of(value: Any, *, file: str | None = None, row: int | None = None) ->
     names: Sequence[Any] = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{value!r} is no list of names of groups", file=file, row=row, field="groups")
+    for name in names:
+        check_text(name, "groups", file=file, row=row)
     kept = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     if not kept or EVERYONE in kept:
         raise DataError(
@@ -273,6 +317,7 @@ def time_of(value: Any, *, file: str | None = None, row: int | None = None) -> s
     >>> time_of("2024-05-01T12:00:00+02:00"), time_of("2024-05-01")
     ('2024-05-01T10:00:00Z', '2024-05-01')
     """
+    given = value
     if isinstance(value, str):
         try:
             text = value.strip()
@@ -286,10 +331,11 @@ def time_of(value: Any, *, file: str | None = None, row: int | None = None) -> s
     if isinstance(value, datetime.datetime):
         if value.tzinfo is None:
             value = value.replace(tzinfo=datetime.timezone.utc)
-        utc: datetime.datetime = value.astimezone(datetime.timezone.utc)
-        return utc.isoformat(timespec="seconds").replace("+00:00", "Z")
-    if isinstance(value, datetime.date):
+        with suppress(OverflowError):  # near the first and the last year there is none in UTC
+            utc: datetime.datetime = value.astimezone(datetime.timezone.utc)
+            return utc.isoformat(timespec="seconds").replace("+00:00", "Z")
+    elif isinstance(value, datetime.date):
         return value.isoformat()
     raise DataError(
-        f"{value!r} is no date of ISO 8601 (2024-05-01, 2024-05-01T12:00:00Z)", file=file, row=row, field="time"
+        f"{given!r} is no date of ISO 8601 (2024-05-01, 2024-05-01T12:00:00Z)", file=file, row=row, field="time"
     )

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .documents import Document, groups_of, time_of
+from .documents import Document, check_text, folded, groups_of, time_of
 
 __all__ = ["read_rows", "row_document"]
+
+_USED = ("text", "title", "source", "time", "groups", "id")
 
 
 def read_rows(path: Path, source: str, groups: tuple[str, ...] | None = None) -> Iterator[Document | DataError]:
     """Reads a JSONL or CSV file row by row, so that its size does not matter; a row is a document.
 
     Of a row ``text`` is needed; ``title``, ``source``, ``time``, ``groups`` (in CSV parted by commas) and ``id`` are
-    used where they are there, other columns are left out. A row without a source is called ``FILE#ID``, or
-    ``FILE#ROW``.
+    used where they are there, in small letters or capitals; other columns are left out. A row without a source is
+    called ``FILE#ID``, or ``FILE#ROW``.
 
     Args:
         path: The file.
@@ -59,7 +61,7 @@ def row_document(
     """Makes a document of a row.
 
     Args:
-        row: Its columns by their names.
+        row: Its columns by their names, which may be in capitals.
         name: Of its file, for messages.
         number: Which row it is, from 1.
         source: What its file is called.
@@ -69,8 +71,9 @@ def row_document(
     Raises:
         DataError: With file, row and field.
     """
-    told = {key: value for key, value in row.items() if value is not None and value != ""}
-    if "text" not in row:
+    fields = folded(row, _USED, file=name, row=number)
+    told = {field: value for field, value in fields.items() if value is not None and value != ""}
+    if "text" not in fields:
         near = difflib.get_close_matches("text", map(str, row), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, row)) or 'none'}"
         raise DataError(f"the text is missing; {hint}", file=name, row=number, field="text")
@@ -78,10 +81,11 @@ def row_document(
         value = told.get(field, "")
         if not isinstance(value, str):
             raise DataError(f"a text is wanted, not {_short(value)}", file=name, row=number, field=field)
-        _check_unicode(value, name, number, field)
+        check_text(value, field, file=name, row=number)
     identity = told.get("id", number)
     if not isinstance(identity, str | int):
         raise DataError(f"a text or a number is wanted, not {_short(identity)}", file=name, row=number, field="id")
+    check_text(str(identity), "id", file=name, row=number)
     return Document(
         told.get("source", f"{source}#{identity}"),
         told.get("text", "").replace("\r\n", "\n"),
@@ -90,15 +94,6 @@ def row_document(
         groups_of(told["groups"], file=name, row=number) if "groups" in told else groups,
         stated_time="time" in told,
     )
-
-
-def _check_unicode(value: str, name: str, number: int, field: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise DataError("half of a surrogate pair, which is no text", file=name, row=number, field=field) from error
-    if "\0" in value:
-        raise DataError("binary data, not text", file=name, row=number, field=field)
 
 
 def _short(value: Any) -> str:
@@ -126,6 +121,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]
         csv.field_size_limit(max(csv.field_size_limit(), path.stat().st_size))
         reader = csv.DictReader(_decoded(lines, path), strict=True)
         try:
+            names = [name.strip().lower() for name in reader.fieldnames or ()]
+            if twice := next((field for field in _USED if names.count(field) > 1), None):
+                raise DataError("two columns have this name; keep one", file=str(path), row=1, field=twice)
             for number, row in enumerate(reader, 2):  # the header is row 1
                 if None in row:
                     yield number, DataError("more values than the header has names", file=str(path), row=number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,6 @@ def test_a_page_is_read_in_the_charset_that_it_states(tmp_path: Path) -> None:
         read_document(page, "a.htm")
 
 
-def test_front_matter_states_title_time_and_rights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
@@ -125,6 +125,7 @@ def test_all_of_a_page_below_its_head_is_read(tmp_path: Path) -> None:
     assert (document.title, document.text.strip()) == ("İZİN", "Yirmi beş gün.")
 
 
+def test_front_matter_states_title_time_and_rights(tmp_path: Path) -> None:
     page = tmp_path / "a.md"
     page.write_text("---\ntitle: Leave\ntime: 2024-05-01\ngroups: [hr, board]\nother: 1\n---\n# Leave\n\nWords.\n")
     document = read_document(page, "a.md", groups=("staff",))
@@ -146,6 +147,11 @@ def test_all_of_a_page_below_its_head_is_read(tmp_path: Path) -> None:
         ("groups: [1]", "groups"),
         ("groups: '*'", "names no group"),
         ("time: yesterday", "no date"),
+        ("time: 0001-01-01T00:00:00+01:00", "no date"),
+        (f"number: {'1:' * 200}1.0", "not YAML"),
+        ('title: "\\ud83d\\ude80"', "surrogate"),
+        ('groups: ["\\ud83d"]', "surrogate"),
+        ("groups: [hr]\nGroups: [staff]", "two of it"),
         ("a: !!python/object/apply:os.system ['true']", "not YAML"),
     ],
 )
@@ -163,6 +169,7 @@ def test_rights_that_cannot_be_read_do_not_make_it_public(tmp_path: Path, front:
         "\ufeff\n\ufeff---\ngroups: [board]\n---\nsecret\n",
         "---\nGroups: [board]\n---\nsecret\n",
         " ---\nGROUPS: board\n...\nsecret\n",
+        "---\n'groups ': board\n---\nsecret\n",
     ],
 )
 def test_rights_stand_however_the_front_matter_is_written(tmp_path: Path, text: str) -> None:
@@ -180,6 +187,7 @@ def test_rights_stand_however_the_front_matter_is_written(tmp_path: Path, text: 
         "---\ngroups: [board]\n----\nsecret\n",
         "---\ntitle: Pay\nsecret\n",
         "---\n# who may read it\n\n'Groups': [board]\nsecret\n",
+        "---\n# who may read it\n\n  ' groups ': [board]\nsecret\n",
         "---\ngroups:",
     ],
 )
@@ -293,6 +301,19 @@ def test_a_csv_is_rows(tmp_path: Path) -> None:
     assert last.text == "last"
 
 
+@pytest.mark.parametrize("name", ["Groups", " groups", "GROUPS "])
+def test_rights_of_a_row_stand_however_their_column_is_written(tmp_path: Path, name: str) -> None:
+    (row,) = read(tmp_path / "a.csv", f"Text ,{name}\nsecret,hr\n")
+    (line,) = read(tmp_path / "a.jsonl", json.dumps({"TEXT": "secret", name: ["hr"]}))
+    assert (row.text, row.groups) == (line.text, line.groups) == ("secret", ("hr",))
+
+
+@pytest.mark.parametrize("header", ["text,groups,groups,page,page", "text,groups,Groups ,page,Page"])
+def test_a_table_that_states_rights_twice_is_refused(tmp_path: Path, header: str) -> None:
+    with pytest.raises(DataError, match="row 1, field 'groups': two columns"):
+        read(tmp_path / "a.csv", f"{header}\nsecret,hr,,1,2\n")
+
+
 def test_a_csv_value_may_be_long(tmp_path: Path) -> None:
     limit = csv.field_size_limit(131_072)
     try:
@@ -314,7 +335,11 @@ def test_a_csv_value_may_be_long(tmp_path: Path) -> None:
         ('{"text": "a", "groups": []}', "groups", "names no group"),
         ('{"text": "a", "groups": {"hr": true}}', "groups", "no list"),
         ('{"text": "a", "id": {"b": 1}}', "id", "a text or a number"),
+        ('{"text": "a", "time": "0001-01-01T00:00:00+01:00"}', "time", "'0001-01-01T00:00:00+01:00' is no date"),
+        ('{"text": "a", "groups": ["hr"], "Groups": null}', "groups", "two of it"),
         ('{"text": "\\ud800"}', "text", "surrogate"),
+        ('{"text": "a", "id": "\\ud800"}', "id", "surrogate"),
+        ('{"text": "a", "groups": ["\\ud800"]}', "groups", "surrogate"),
         ('{"text": "a\\u0000"}', "text", "binary"),
     ],
 )
