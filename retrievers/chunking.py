@@ -19,6 +19,7 @@ __all__ = ["Chunker", "embedded_text"]
 
 _PIECE = 16_000  # characters that are split at a time: the splitter's time grows with the square of a text's length
 _CHARACTERS = 4  # a token, where the embedder's tokenizer is not known
+_LONGEST_HEADING = 200  # characters: a line of dashes below a paragraph makes a heading of all of it
 _LONGEST_TOKEN = 16  # characters: a tokenizer makes one token of a megabyte without a space
 _COUNTED = 256  # texts at a time
 _SPECIAL = 2  # tokens that the embedder puts around a text
@@ -42,9 +43,9 @@ class _Section:
 class Chunker:
     """Splits documents into passages of at most so many tokens.
 
-    Markdown is parted at its headings. Neighbouring sections of one parent are one passage where they fit; one that
-    does not fit is split at the largest boundary that does: blocks, lines, sentences, words. The headings above a
-    passage are its title, which is embedded with it.
+    Markdown is parted at its headings; what is longer than 200 characters is none. Neighbouring sections of one
+    parent are one passage where they fit; one that does not fit is split at the largest boundary that does: blocks,
+    lines, sentences, words. The headings above a passage are its title, which is embedded with it.
 
     Args:
         embedder: Whose tokens are counted; a passage with its title fits what it reads. Where it has no tokenizer, four
@@ -112,7 +113,7 @@ class Chunker:
                 text = "\n\n".join(each.text for each in group)
                 room = self._capacity(lengths.get(path, lengths[group[0].path]))
                 fits = sum(each.tokens for each in group) <= room
-                for part in [text] if fits else self._split(group[0].body, room, document.markdown):
+                for part in [text] if fits else self._split(group[0].body or group[0].text, room, document.markdown):
                     yield from ((_title(document.title, path), piece) for piece in self._short(part, room))
             group = [section] if section is not None else []
 
@@ -202,7 +203,7 @@ def _sections(text: str) -> list[tuple[tuple[str, ...], str, str]]:
     headings = [
         (token.map[0], token.map[1], int(token.tag[1:]), " ".join(content.content.split()))
         for token, content in itertools.pairwise(tokens)
-        if token.type == "heading_open" and token.level == 0 and token.map
+        if token.type == "heading_open" and token.level == 0 and token.map and len(content.content) <= _LONGEST_HEADING
     ]
     sections: list[tuple[tuple[str, ...], str, str]] = []
     above: list[tuple[int, str]] = []

@@ -100,6 +100,21 @@ def test_a_heading_without_text_is_kept_beside_a_longer_one(embedder: EmbeddedEm
     assert {passage.title for passage in others} == {"A > B"}
 
 
+@pytest.mark.parametrize(
+    "text", [f"Intro.\n\n{LONG}\n---\n", f"# {LONG}\n", f"{LONG}\n---\nBelow.\n\n{LONG}\n\n## B\n\nEnd."]
+)
+def test_a_paragraph_that_looks_like_a_heading_is_text(embedder: EmbeddedEmbedder, text: str) -> None:
+    passages = Chunker(embedder, 64).split(Document("a.md", text, markdown=True))
+    assert " ".join(word for passage in passages for word in passage.text.split()) == " ".join(text.split())
+    assert {passage.title for passage in passages} <= {"", "B"}
+
+
+def test_a_heading_alone_that_does_not_fit_is_split(embedder: EmbeddedEmbedder) -> None:
+    heading = "How many days of leave are carried over to the next year where nobody asked for them until March"
+    passages = Chunker(embedder, 16).split(Document("a.md", f"# {heading}\n\n# Travel\n\nBy train.", markdown=True))
+    assert heading in " ".join(passage.text for passage in passages)
+
+
 @pytest.mark.parametrize("size", [16, 64, 256])
 def test_nothing_is_embedded_cut(embedder: EmbeddedEmbedder, size: int) -> None:
     document = Document("a.md", f"# {'Long title ' * 4}\n\n{LONG * 5}", "Handbook of everything", markdown=True)
