@@ -15,6 +15,7 @@ Piece = tuple[str, str | None, str, str]  # title, time, source, text
 _FIELD = re.compile(r"\[\[(\s*##)")
 _QUOTES = str.maketrans({"«": "“", "»": "”"})
 _TAG = re.compile(r"<(\s*/?\s*passage)", re.IGNORECASE)
+_LONGEST_WORD = 24  # characters: a longer run is a sentence in Chinese, Japanese or Thai, or an address
 _EMPTY_LINES = re.compile(
     r"(?:\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])\s*(?:\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])"
 )
@@ -29,6 +30,8 @@ def fitted(
     best_last: bool = False,
 ) -> str:
     r"""Lays pieces out; with ``max_tokens``, as many of the first as fit, the last one cut at a word.
+
+    What is too long for a word, as in scripts that part none, is cut at any character.
 
     With ``best_last`` those that fit stand in the opposite order; each keeps its number.
 
@@ -54,13 +57,17 @@ def fitted(
     if whole == len(shown):
         return joined(shown)
     title, time, source, text = pieces[whole]
-    words = [match.end() for match in re.finditer(r"\S+", text)]
+    ends = [
+        end
+        for start, stop in (match.span() for match in re.finditer(r"\S+", text))
+        for end in range(stop if stop - start <= _LONGEST_WORD else start + 1, stop + 1)
+    ]
 
     def cut(number: int) -> str:
-        last = _shown(whole + 1, (title, time, source, text[: words[number - 1]] + " …"), layout)
+        last = _shown(whole + 1, (title, time, source, text[: ends[number - 1]] + " …"), layout)
         return joined([*shown[:whole], last])
 
-    kept = _most(len(words), lambda number: number == 0 or fits(cut(number)))
+    kept = _most(len(ends), lambda number: number == 0 or fits(cut(number)))
     return cut(kept) if kept else joined(shown[:whole])
 
 

@@ -152,7 +152,8 @@ class Passages(list[Passage]):
         """Lays the passages out as delimited data that no passage can close or forge.
 
         Args:
-            max_tokens: The best passages that fit are given, the last one cut at a word; None for all.
+            max_tokens: The best passages that fit are given, the last one cut at a word, or at a character where a
+                script parts no words; None for all.
             count: Counts a text's tokens; without it, three bytes are taken for one.
         """
         pieces = [(p.title, p.time, p.source, p.text) for p in self]

@@ -97,6 +97,18 @@ def test_a_text_is_fitted(layout: str, room: int) -> None:
     assert whole.startswith(kept)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "text",
+    ["员工每年享有二十五天的带薪年假，年假必须在每年三月之前提出申请。" * 6, "第三条 " + "年假" * 99, "วันลาพักร้อน" * 20],
+)
+def test_a_script_without_spaces_is_fitted_too(layout: str, text: str) -> None:
+    passages = made(text, layout=layout)
+    fitted = passages.text(max_tokens=100)
+    assert 80 < len(fitted.encode()) / 3 <= 100
+    assert str(passages).startswith(re.sub(r" …(»|\n</passage>)?$", "", fitted))
+
+
 def test_all_of_it_where_there_is_room() -> None:
     passages = made("one", "two")
     assert passages.text(max_tokens=1_000) == str(passages)
