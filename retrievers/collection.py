@@ -223,12 +223,15 @@ class Collection:
         return self._engine.count()
 
     def fingerprint(self) -> str:
-        """The number of passages and a hash over all that is stored of them but their text, which is in their ids."""
+        """The number of passages and a hash over all that is stored of them.
+
+        Text, source and position are in the ids, or, where these are somebody's own, in the ``content`` stored besides.
+        """
         revision = self._engine.revision()
         with self._lock:
             if self._fingerprint is not None and self._fingerprint[0] == revision:
                 return self._fingerprint[1]
-        fields = ["groups", "title", "time", "document"]
+        fields = ["groups", "title", "time", "document", "content"]
         rows = sorted(json.dumps([each, payload], sort_keys=True) for each, payload in self._engine.points(fields))
         fingerprint = f"{len(rows)}:{hashlib.sha256(''.join(rows).encode()).hexdigest()[:32]}"
         with self._lock:

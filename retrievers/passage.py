@@ -99,7 +99,7 @@ class Passage:
                 f"{self.source!r}, passage {self.position}: groups {self.groups!r} name nobody who may read it; name "
                 f"at least one group, or give None for everyone ({EVERYONE!r} is no name of a group)"
             )
-        return {
+        stored = {
             "text": self.text,
             "source": self.source,
             "position": self.position,
@@ -108,6 +108,9 @@ class Passage:
             "groups": [EVERYONE] if self.groups is None else list(self.groups),
             "document": self.document,
         }
+        # With an id of one's own, nothing else tells a collection's fingerprint that the content is another.
+        content = passage_id(self.source, self.position, self.text)
+        return stored if content == self.id else {**stored, "content": content}
 
     @classmethod
     def from_payload(cls, identifier: str, payload: dict[str, Any], score: float = 0.0) -> Passage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -283,6 +284,24 @@ def test_the_fingerprint_is_of_the_content(place: Place, words: Any, policies: l
             again.delete([policies[4].id])
             again.upsert(policies[:1], vectors[:1])
         assert one.fingerprint() == before
+
+
+def test_the_fingerprint_is_of_the_content_under_ids_of_ones_own_too(
+    place: Place, words: Any, policies: list[Passage]
+) -> None:
+    own = Passage("00000000-0000-0000-0000-000000000001", "Leave is 20 days.", "kb")
+    changes: list[dict[str, Any]] = [{}, {"text": "Leave is 25 days."}, {"source": "other"}, {"position": 1}]
+    with place(embedder=words) as collection:
+        collection.upsert(policies, words.embed(texts(policies)))
+        # As it always was with ids that are of the content: stored scores stay those of the same programs.
+        assert collection.fingerprint() == "6:39e42255bf2141e4f1db9211d73e1a9b"
+        found = set()
+        for each in (replace(own, **change) for change in changes):
+            collection.upsert([each], words.embed([each.text]))
+            found.add(collection.fingerprint())
+        assert len(found) == 4
+        collection.upsert([own], words.embed([own.text]))
+        assert collection.fingerprint() in found
 
 
 def test_threads_may_share_a_collection(place: Place, words: Any) -> None:
