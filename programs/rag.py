@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Number
 from typing import Any, Literal
 
 import dspy
@@ -136,7 +137,7 @@ class QuestionAnswering(dspy.Module):
 
     def _answered(self, given: dspy.Prediction, shown: Passages) -> dspy.Prediction:
         """Puts the LM's answer and its citations together."""
-        answer, cited = _without_citations(str(given.get("answer") or ""), len(shown))
+        answer, cited = _without_citations(_said(given), len(shown))
         texts = [passage.text for passage in shown]
         unsupported = self.min_support > 0 and support(answer, texts) < self.min_support
         if abstains(answer, self.abstentions) or unsupported:
@@ -173,8 +174,14 @@ class ClosedBook(dspy.Module):
 
     @staticmethod
     def _answered(given: dspy.Prediction) -> dspy.Prediction:
-        answer = str(given.get("answer") or "").strip()
+        answer = _said(given).strip()
         return _abstention(Passages(), given) if abstains(answer) else _prediction(given, answer, [], Passages())
+
+
+def _said(given: dspy.Prediction) -> str:
+    """The LM's answer as text; 0 and False are answers, and nothing else that is empty."""
+    answer = given.get("answer")
+    return str(answer) if answer or isinstance(answer, Number) else ""
 
 
 async def asked(retriever: Callable[..., Any], query: str) -> Any:

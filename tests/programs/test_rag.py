@@ -64,6 +64,23 @@ def test_answers_are_cited(rule_engine: Any, said: str, answer: str, citations: 
     assert [passage.source for passage in given.passages] == ["leave.md", "sick.md"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "said", "answer"),
+    [
+        ("int", "0", "0"),
+        ("float", "0", "0.0"),
+        ("bool", "false", "False"),
+        ("int", "27", "27"),
+        ("list[str]", "[]", None),
+    ],
+)
+def test_naught_and_no_are_answers(rule_engine: Any, kind: str, said: str, answer: str | None) -> None:
+    lm = rule_engine(lambda prompt: fields(answer=said)).lm()
+    signature = f"question -> answer: {kind}"
+    for module in (QuestionAnswering(retriever, f"passages, {signature}"), ClosedBook(signature)):
+        assert run(module, lm, question="?").answer == (answer or "unanswerable")
+
+
 def test_an_lm_that_cites_is_believed_where_there_is_such_a_passage(rule_engine: Any) -> None:
     engine = rule_engine(lambda prompt: fields(answer="27 days", citations="[2, 9, 2]"))
     given = run(QuestionAnswering(retriever, CitedAnswerFromPassages), engine.lm(), question="?")
