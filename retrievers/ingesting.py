@@ -68,7 +68,7 @@ class _Filling:
     def __init__(self, collection: Collection, chunker: Chunker, embedder: RememberingEmbedder) -> None:
         self.collection, self._chunker, self._embedder = collection, chunker, embedder
         self._before = collection.stored()
-        self._seen: dict[str, str] = {}  # ids, and of which origin
+        self._seen: dict[str, tuple[str, tuple[str, ...] | None]] = {}  # ids, of which origin and for whom
         self._waiting: list[Passage] = []
         self.added = self.kept = self.removed = self.embedded = 0
 
@@ -94,7 +94,7 @@ class _Filling:
         for passage in passages:
             if passage.id in self._seen:
                 continue
-            self._seen[passage.id] = origin
+            self._seen[passage.id] = origin, passage.groups
             if passage.id in known:
                 self.kept += 1
             else:
@@ -102,13 +102,15 @@ class _Filling:
         return bool(passages)
 
     def _own(self, passage: Passage, origin: str, others: set[str]) -> Passage:
-        """The passage, by an id of this origin where another one holds the same text under the same name.
+        """The passage, by an id of its own where another one holds the same text under the same name.
 
-        That one may be for other readers, and may go without this one.
+        That one may be of another origin, and go without this one, or for other readers.
         """
-        if passage.id not in others and self._seen.get(passage.id, origin) == origin:
-            return passage
-        own = passage_id(f"{origin}\0{passage.source}", passage.position, passage.text)
+        same = origin, passage.groups
+        for place in (passage.source, f"{origin}\0{passage.source}", f"{same}\0{passage.source}"):
+            own = passage_id(place, passage.position, passage.text)
+            if own not in others and self._seen.get(own, same) == same:
+                break
         return dataclasses.replace(passage, id=own)
 
     def store(self, at_least: int = 1) -> Iterator[None]:

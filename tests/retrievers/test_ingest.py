@@ -198,6 +198,21 @@ def test_two_folders_in_one_ingest_keep_their_rights_too(tmp_path: Path, word_em
     assert {each.groups for each in retriever.as_user(["hr"])("pay")} == {None, ("hr",)}
 
 
+def test_rows_that_say_the_same_are_found_by_the_readers_of_each(tmp_path: Path, word_embedder: Any) -> None:
+    def readers(*groups: list[str] | None) -> tuple[list[Any], int]:
+        rows = [{"text": "The bonus is 10 %.", "source": "bonus", "groups": each} for each in groups]
+        retriever = ingest(rows, tmp_path, word_embedder())
+        with retriever.collection:
+            found = retriever.as_user(["hr", "sales", "board"])("bonus", k=9)
+            assert retriever.ingested is not None
+            return sorted((each.groups for each in found), key=str), retriever.ingested.added
+
+    assert readers(["hr"], ["sales"], None, ["sales"]) == ([("hr",), ("sales",), None], 3)
+    assert readers(["hr"], ["sales"], None) == ([("hr",), ("sales",), None], 0)
+    assert readers(["board"], None, ["sales"])[0] == [("board",), ("sales",), None]
+    assert readers(["sales"])[0] == [("sales",)]
+
+
 def test_a_named_origin_may_move(folder: Path, tmp_path: Path, embedder: Watched) -> None:
     ingest(folder, tmp_path, embedder, origin="handbook").collection.close()
     moved = folder.rename(tmp_path / "moved")
