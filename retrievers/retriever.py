@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -102,12 +102,15 @@ class Retriever:
         """The same retriever for a caller of these groups: public passages, and those of his groups.
 
         Raises:
-            RetrievalError: The groups are one text: it would be read as groups of one letter each.
+            RetrievalError: The groups are no names; one text would be read as groups of one letter each.
         """
         if isinstance(groups, str):
             raise RetrievalError(f"groups are a list: as_user([{groups!r}])")
-        variants = {name: each.as_user(groups) for name, each in self.variants.items()}
-        return replace(self, groups=tuple(groups), variants=variants)
+        names = tuple(groups) if isinstance(groups, Iterable) else (groups,)
+        if not all(isinstance(each, str) for each in names):
+            raise RetrievalError(f"groups are a list of names, not {groups!r}; for a caller without any: as_user([])")
+        variants = {name: each.as_user(names) for name, each in self.variants.items()}
+        return replace(self, groups=names, variants=variants)
 
     def with_reranker(self, reranker: Reranker, *, reranked: int = 20) -> Retriever:
         """The same retriever, whose first finds are put in order by a reranker: a `CrossEncoder`, say."""

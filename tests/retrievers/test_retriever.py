@@ -99,6 +99,9 @@ def test_a_user_sees_what_his_groups_see(retriever: Retriever) -> None:
     assert hidden not in texts(retriever(query, k=6))  # it is another retriever that may
     with pytest.raises(RetrievalError, match=r"as_user\(\['hr'\]\)"):
         retriever.as_user("hr")
+    for wrong in (None, 3, [1], ["hr", None], b"hr"):
+        with pytest.raises(RetrievalError, match=r"a list of names, not .*as_user\(\[\]\)"):
+            retriever.as_user(wrong)  # type: ignore[arg-type]
 
 
 def test_variants_follow(retriever: Retriever) -> None:
