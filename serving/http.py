@@ -64,9 +64,12 @@ class ProgramService(Service):
     async def _answer(self, inputs: dict[str, Any]) -> tuple[bytes, str | None]:
         # Nothing of a call is told or logged but the class of its error: a message may quote prompts.
         try:
-            with anyio.fail_after(self.limits.seconds), dspy.context(disable_history=True):
+            # Not fail_after: its TimeoutError cannot be told from one of the program's own.
+            with anyio.move_on_after(self.limits.seconds) as limit, dspy.context(disable_history=True):
                 prediction = await acall(self._program, **inputs)
-        except (TimeoutError, CallTimeout):
+            if limit.cancelled_caught:
+                raise CallTimeout("no answer in time")
+        except CallTimeout:
             raise HTTPException(504, "no answer in time") from None
         except dspy.ContextWindowExceededError:
             raise HTTPException(422, "the inputs are longer than the LM's context") from None

@@ -293,6 +293,8 @@ def test_failures_are_told_by_their_kind_and_quote_nothing(caplog: pytest.LogCap
         (dspy.AdapterParseError("x", Echo, SECRET), 502),
         (dspy.ContextWindowExceededError(message=SECRET), 422),
         (KeyError(SECRET), 500),
+        (TimeoutError(SECRET), 500),  # of the app's database, say: the program was not late
+        (ps.CallTimeout(SECRET), 504),
     ]
     for error, status in kinds:
         with client(Failing(error)) as http:
