@@ -243,7 +243,8 @@ def _run(walls: _Walls, source: str, limits: Limits, modules: Mapping[str, str])
     stdout, stderr = (text.decode("utf-8", "replace") for text in (out, err))
     if cut is None and code is None:
         raise SandboxMissing(f"the sandbox could not be set up: {stderr.strip()[-400:] or 'it says nothing'}; {_MEND}")
-    return Run(stdout, stderr, None if cut else code, cut or _stopped(code or 0, stderr), seconds)
+    stopped = cut or _stopped(code or 0, stderr, long=seconds >= limits.cpu_seconds)
+    return Run(stdout, stderr, None if cut else code, stopped, seconds)
 
 
 def _each_module(modules: Mapping[str, str], held: Callable[[bytes], str]) -> list[str]:
@@ -278,8 +279,9 @@ def _exit_code(told: bytes) -> int | None:
     return None
 
 
-def _stopped(code: int, stderr: str) -> Stopped | None:
-    if code in (128 + signal.SIGXCPU, 128 + signal.SIGKILL):
+def _stopped(code: int, stderr: str, *, long: bool) -> Stopped | None:
+    # One that did not run for so long killed itself, or the kernel did for want of memory.
+    if code == 128 + signal.SIGXCPU or (code == 128 + signal.SIGKILL and long):
         return "CPU time"
     if code > 128 and code - 128 in set(signal.Signals):
         return "signal"
