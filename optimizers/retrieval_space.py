@@ -11,13 +11,15 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from ..programs.retrieval import ChosenRetriever, QueryWriting, declared_retriever
 from ..retrievers.layout import Layout
 from ..retrievers.retriever import Retriever
-from ..retrievers.search import Fusion, Mode
+from ..retrievers.search import Fusion, Mode, Search
 
 __all__ = ["RetrievalChoices", "RetrievalSpace"]
 
 
 class RetrievalSpace(BaseModel):
     """What may be chosen where a program looks something up; a setting with one value leaves no choice.
+
+    Where the retriever has a ``min_score``, its mode and fusion stay as declared: they give scores their scale.
 
     Attributes:
         modes: ``dense`` (vectors of meaning), ``sparse`` (BM25), ``hybrid`` (both, fused).
@@ -55,14 +57,30 @@ class RetrievalSpace(BaseModel):
             raise ValueError("at least one passage is retrieved")
         return tuple(sorted(set(counts)))
 
+    def beside(self, declared: Search) -> RetrievalSpace:
+        """What is left of the space beside a declared search, whose ``min_score`` has to mean the same throughout.
+
+        >>> RetrievalSpace().beside(Search(mode="sparse", min_score=8.0)).modes
+        ('sparse',)
+        """
+        if declared.min_score is None:
+            return self
+        diversity = self.diversity
+        if declared.mode != "dense":  # with diversity scores are cosines
+            diverse = declared.diversity > 0
+            diversity = tuple(each for each in diversity if (each > 0) is diverse) or (declared.diversity,)
+        kept = {"modes": (declared.mode,), "fusions": (declared.fusion,), "diversity": diversity}
+        return self.model_copy(update=kept)
+
     def choices(self, retriever: Retriever | ChosenRetriever) -> RetrievalChoices:
         """What may be chosen for one retriever."""
         held = declared_retriever(retriever)
+        space = self.beside(held.search)
         return RetrievalChoices(
-            modes=self.modes,
-            fusions=self.fusions if "hybrid" in self.modes else (),
+            modes=space.modes,
+            fusions=space.fusions if "hybrid" in space.modes else (),
             k=self.k,
-            diversity=self.diversity,
+            diversity=space.diversity,
             reranked=self.reranked if held.reranker is not None else (0,),
             chunkings=("as declared", *(held.variants if self.chunkings else ())),
             queries=self.queries,

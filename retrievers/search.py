@@ -29,7 +29,7 @@ class Search(BaseModel):
             (`Carbonell & Goldstein 1998 <https://doi.org/10.1145/290941.291025>`_).
         reranked: So many are put in order by the retriever's reranker, of which the first ``k`` are given; 0 for none.
         min_score: What scores lower is left out. A cosine with ``dense`` and with ``diversity``, else BM25's or the
-            fusion's own scale.
+            fusion's own scale: a search over programs keeps mode and fusion where there is one.
         where: Only passages whose fields are equal to a value, or to one of a list: ``{"source": ["a.md", "b.md"]}``.
 
     >>> Search(mode="sparse", where={"source": "leave.md"}).k

@@ -91,9 +91,11 @@ def _changed(choice: RetrievalChoice, k: int) -> RetrievalChoice:
 def ranked_searches(retriever: Retriever, task: Task, space: RetrievalSpace) -> list[tuple[str | None, Search]]:
     """Gives every chunking and way to search, the one of the best mean reciprocal rank on train's qrels first.
 
+    Of a retriever with a ``min_score`` these are the ways that give scores of the same scale.
+
     Where there are no qrels, and none can be made of the labels, they stay in the order of the space.
     """
-    options = list(_options(retriever, space))
+    options = list(_options(retriever, space.beside(retriever.search)))
     judged = task.qrels(_QUERIES)
     if not judged or len(options) == 1:
         return options

@@ -87,6 +87,23 @@ def test_searches_are_ranked_without_an_lm(retriever: Any, task: ps.Task) -> Non
     assert len(without.qrels()) == len(without.train)  # a label that stands in passages serves as well
 
 
+@pytest.mark.parametrize(
+    ("declared", "ways"),
+    [
+        ({"mode": "dense", "min_score": 0.45}, {("dense", "rrf", 0.0), ("dense", "rrf", 0.3)}),
+        ({"mode": "sparse", "min_score": 2.0}, {("sparse", "rrf", 0.0)}),
+        ({"mode": "hybrid", "fusion": "dbsf", "min_score": 0.5}, {("hybrid", "dbsf", 0.0)}),
+        ({"mode": "hybrid", "diversity": 0.5, "min_score": 0.45}, {("hybrid", "rrf", 0.3)}),
+    ],
+)
+def test_a_least_score_keeps_its_scale(retriever: Any, task: ps.Task, declared: Any, ways: Any) -> None:
+    own = retriever.with_search(**declared)
+    ranked = [search for _, search in ranked_searches(own, task, RetrievalSpace())]
+    assert {(each.mode, each.fusion, each.diversity) for each in ranked} == ways
+    assert {each.min_score for each in ranked} == {declared["min_score"]}
+    assert RetrievalSpace(modes=["sparse"], diversity=[0.0]).choices(own).modes == (declared["mode"],)
+
+
 def test_the_rung_is_kept_where_it_pays(rule_engine: Any, store: Store, task: ps.Task, tmp_path: Any) -> None:
     engine = rule_engine(rule)
     compiled = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=1200), store=store, space=SPACE)
