@@ -31,7 +31,8 @@ class Budget:
         calls: LM calls.
         tokens: Tokens in and out.
         usd: Money, by the prices that DSPy knows for the LM; an LM of unknown price is refused.
-        minutes: Time on the clock, from the search's start.
+        minutes: Time on the clock, from the search's start. When they are over, nothing more is asked and no pause is
+            waited for; a call under way is, since it is paid for: for as long as its ``timeout`` at most.
 
     >>> Budget(calls=2000)
     Budget(calls=2000, tokens=None, usd=None, minutes=None)
@@ -202,6 +203,22 @@ class Meter:
             self._asked.add(key)
             self._calls += 1
 
+    def late(self) -> bool:
+        """Tells whether the minutes are over."""
+        return self.budget.minutes is not None and self._clock() - self._started >= self.budget.minutes * 60
+
+    def gave_up(self, fault: Exception) -> None:
+        """Takes note that a call failed: where the minutes are over, it was not asked as often as it would have been.
+
+        Raises:
+            BudgetExceeded: They are.
+        """
+        if self.late():
+            raise BudgetExceeded(
+                f"the budget of {self.budget.minutes:g} minutes is spent, and what was asked last was not answered in "
+                f"it ({str(fault).partition(chr(10))[0]})"
+            ) from fault
+
     def withdraw(self, key: str) -> None:
         """Takes back a call that was counted, and is not made now."""
         with self._lock:
@@ -263,6 +280,6 @@ class Meter:
         usd = self._usd + self._recalled_usd + self._answers_usd * under_way / answered
         if budget.usd is not None and usd >= budget.usd:
             return f"{budget.usd:g} USD"
-        if budget.minutes is not None and self._clock() - self._started >= budget.minutes * 60:
+        if self.late():
             return f"{budget.minutes:g} minutes"
         return None

@@ -22,7 +22,7 @@ from .answers import Answers, StoredAnswer, answer_as_json, answer_from_json
 from .budget import Meter
 from .identity import class_told, lm_identity
 from .prices import Price, price, price_of_call
-from .stopping import stopped
+from .stopping import stopped, stopping_when
 from .waves import Wanted, asked_as, price_share
 
 __all__ = ["CallRecord", "JournaledLM", "StrayCalls", "concurrency"]
@@ -122,8 +122,8 @@ def _noted() -> Iterator[None]:
         raise
 
 
-def _go_on() -> None:
-    if stopped():
+def _go_on(meter: Meter) -> None:
+    if stopped() or meter.late():
         raise LMError("stopped, while another worker asks for the same answer", retryable=True)
 
 
@@ -196,7 +196,7 @@ class JournaledLM(dspy.BaseLM):
                     return known
                 if self._claim(key):
                     break
-                _go_on()
+                _go_on(self.meter)
                 time.sleep(pause)
             with self._claimed(key):
                 if self._claims and (known := self._recall(key)) is not None:
@@ -205,7 +205,7 @@ class JournaledLM(dspy.BaseLM):
                 listener = _Listener()
                 started = time.perf_counter()
                 try:
-                    with dspy.context(**self._listening(listener)), asked_as(key):
+                    with dspy.context(**self._listening(listener)), asked_as(key), stopping_when(self.meter.late):
                         outputs = self.lm(prompt, messages=messages, **kwargs)
                 except Wanted:
                     self.meter.withdraw(key)
@@ -224,7 +224,7 @@ class JournaledLM(dspy.BaseLM):
                 return known
             if self._claim(key):
                 break
-            _go_on()
+            _go_on(self.meter)
             await asyncio.sleep(pause)
         with self._claimed(key):
             if self._claims and (known := self._recall(key)) is not None:
@@ -233,7 +233,7 @@ class JournaledLM(dspy.BaseLM):
             listener = _Listener()
             started = time.perf_counter()
             try:
-                with dspy.context(**self._listening(listener)), asked_as(key):
+                with dspy.context(**self._listening(listener)), asked_as(key), stopping_when(self.meter.late):
                     outputs = await self.lm.acall(prompt, messages=messages, **kwargs)
             except Wanted:
                 self.meter.withdraw(key)
@@ -300,6 +300,8 @@ class JournaledLM(dspy.BaseLM):
             self._log(key, 0, 0)  # it will fail again: as known as an answer
         else:
             self.meter.unanswered(key)
+            with _noted():
+                self.meter.gave_up(fault)
 
     def _recall(self, key: str) -> Any:
         known = self._answers.get(key) if self._answers is not None else None

@@ -14,7 +14,7 @@ from dspy.lm15 import RateLimitError
 
 from .allowance import Allowance, Mark
 from .faults import Fault
-from .stopping import pause, stopped
+from .stopping import late, pause, stopped
 
 __all__ = ["Ledger", "Limiter", "Turn"]
 
@@ -106,6 +106,8 @@ class Limiter:
             while self._under_way >= self.limit:
                 self._freed.clear()
                 await self._freed.wait()
+            if late():  # behind an endpoint that hangs, each in the line would hang in its turn
+                raise RateLimitError("the time was over before it was sent")
             while isinstance(sent := self._try(expected), float):
                 await pause(min(sent, 0.5))  # an answer may tell of more in the meantime
                 if stopped():

@@ -42,6 +42,7 @@ def remote_lm(
     timeout: float = 120.0,
     concurrency: int = 256,
     num_retries: int = 6,
+    patience: float = 900.0,
     hedge: float | None = None,
     extra_body: Mapping[str, Any] | None = None,
     price: Price | None = None,
@@ -57,7 +58,8 @@ def remote_lm(
         api_version: Of Azure's API by deployments; the model is then the deployment, ``base_url`` the resource.
         timeout: Of one request, in seconds.
         concurrency: Never more requests under way than this.
-        num_retries: How often a request that failed is sent again.
+        num_retries: How often a request that failed is sent again; after a 429 it is, while ``patience`` lasts.
+        patience: How long, in seconds, one request that is refused is asked again before it is given up.
         hedge: Times the usual seconds after which a second, identical request is sent; None for never.
         extra_body: Parameters of each request that only this endpoint knows.
         price: What its tokens cost; None for the list that DSPy brings along.
@@ -77,8 +79,9 @@ def remote_lm(
         )
     connection = Connection(base_url, Keys(api_key), api_version=api_version, timeout=timeout)
     engine = RemoteEngine(
-        connection, concurrency=concurrency, num_retries=num_retries, hedge=hedge, extra_body=extra_body, price=price
-    )
+        connection, concurrency=concurrency, num_retries=num_retries, patience=patience, hedge=hedge,
+        extra_body=extra_body, price=price,
+    )  # fmt: skip
     if "provider" not in settings:
         from .training.provider import remote_provider
 

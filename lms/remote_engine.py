@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import os
 import queue
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
@@ -32,8 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncRemoteEngine", "RemoteEngine", "candidates"]
 
+_log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_TOLD_FROM, _TOLD_EVERY = 5.0, 30.0  # seconds: of pauses of a request, and between two lines of all
 _KEYS_A_REQUEST = 3
 _PARAMS = frozenset(
     {
@@ -101,7 +107,8 @@ class RemoteEngine:
         connection: Where.
         concurrency: Never more requests under way than this; how many, `progspace.lms.limiter.Limiter` learns.
         num_retries: How often a request that failed is sent again; after a 429 it is, while ``patience`` lasts.
-        patience: How long, in seconds of pauses, one request is asked again before it is given up.
+        patience: How long, in seconds of pauses, one request is asked again before it is given up; or of all that it
+            waits for, where the endpoint answers no other meanwhile. It is for 429.
         hedge: After so many times the usual seconds a second, identical request is sent, and the first answer taken;
             both may be billed. None for never.
         extra_body: Parameters of a request that only this endpoint knows.
@@ -135,6 +142,7 @@ class RemoteEngine:
         self._held: _Live | None = None
         self._ledger: Ledger | None = None
         self._lock = threading.Lock()
+        self._told_at = self._answered_at = -math.inf
 
     def __repr__(self) -> str:
         return f"RemoteEngine({self.connection!r})"
@@ -241,7 +249,8 @@ class RemoteEngine:
     async def _until_answered(self, attempt: Callable[[], Awaitable[tuple[_T | None, Fault | None]]]) -> _T:
         """Makes attempts while one may help; what is raised carries neither the request nor the key."""
         keys, where = self.connection.keys, self.connection.base_url
-        failures, renewals, waited, next_pause = 0, 0, 0.0, _FIRST_PAUSE
+        failures, renewals, paused, next_pause = 0, 0, 0.0, _FIRST_PAUSE
+        began = math.inf
         while True:
             key = await asyncio.to_thread(keys.current)
             if not key:
@@ -254,14 +263,30 @@ class RemoteEngine:
                 continue
             failures += fault.status != 429
             pausing = next_pause if fault.pause is None else fault.pause
+            began = min(began, now := time.monotonic())
+            # In the line one may wait far longer than in pauses: each refusal slows it down.
+            waited = max(paused, now - max(began, self._answered_at)) if fault.status == 429 else paused
             hopeless = not fault.retryable or failures > self._retries or waited + pausing > self._patience
             if not hopeless:
+                self._tell(fault, pausing, now - began)
                 await pause(pausing)
-                waited, next_pause = waited + pausing, min(2 * next_pause, _LONGEST_PAUSE)
+                paused, next_pause = paused + pausing, min(2 * next_pause, _LONGEST_PAUSE)
             if hopeless or stopped():
                 tried = f"; asked {failures} times" if failures > 1 else ""
-                tried += f"; waited {waited:g} s" if waited and fault.retryable else ""
+                tried += f"; waited {round(waited, 1):g} s" if paused and fault.retryable else ""
                 raise fault.kind(f"{where}: {fault.message}{tried}", status=fault.status, retry_after=fault.pause)
+
+    def _tell(self, fault: Fault, pausing: float, waited: float) -> None:
+        """Says what is waited for, now and then: else it looks as if nothing went on."""
+        now = time.monotonic()
+        if waited + pausing < _TOLD_FROM or now - self._told_at < _TOLD_EVERY:
+            return
+        self._told_at = now
+        most = f"about {self._patience:g} s" if fault.status == 429 else f"{self._retries + 1} attempts"
+        _log.warning(
+            "%s: %s; it is asked again after a pause of %g s, and given up after %s",
+            self.connection.base_url, fault.message, pausing, most,
+        )  # fmt: skip
 
     async def _hedged(self, live: _Live, body: dict[str, Any], request: Request) -> tuple[Any, Fault | None]:
         """Makes an attempt, and a second one beside it where the first takes long."""
@@ -314,6 +339,8 @@ class RemoteEngine:
         except BaseException:
             live.limiter.give_up()
             raise
+        if fault is None:
+            self._answered_at = time.monotonic()
         live.limiter.leave(turn, fault.headers if fault else headers, fault, tokens)
         return answer, fault
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["pause", "stopped", "stopping_by"]
+__all__ = ["late", "pause", "stopped", "stopping_by", "stopping_when"]
 
 _STOPPED: ContextVar[tuple[threading.Event, ...]] = ContextVar("progspace_stopped", default=())
+_LATE: ContextVar[Callable[[], bool]] = ContextVar("progspace_late", default=lambda: False)
 _GLANCE = 0.2  # seconds
 
 
@@ -31,9 +32,29 @@ def stopping_by(event: threading.Event) -> Iterator[None]:
         _STOPPED.reset(token)
 
 
+@contextmanager
+def stopping_when(time_is_over: Callable[[], bool]) -> Iterator[None]:
+    """Has calls made under it give up their pauses, and their places in a line, once this tells so.
+
+    >>> with stopping_when(lambda: True):
+    ...     late(), stopped()
+    (True, True)
+    """
+    token = _LATE.set(time_is_over)
+    try:
+        yield
+    finally:
+        _LATE.reset(token)
+
+
+def late() -> bool:
+    """Tells whether nothing more shall be sent, though it was counted."""
+    return _LATE.get()()
+
+
 def stopped() -> bool:
     """Tells whether nothing more shall be waited for."""
-    return any(event.is_set() for event in _STOPPED.get())
+    return late() or any(event.is_set() for event in _STOPPED.get())
 
 
 async def pause(seconds: float) -> None:

@@ -32,6 +32,9 @@ def test_whatever_runs_out_first_ends_it() -> None:
     with pytest.raises(ps.BudgetExceeded, match="1 minutes"):
         late.ask("a")
     assert late.spent.seconds == 61.0
+    assert late.late()
+    with pytest.raises(ps.BudgetExceeded, match=r"1 minutes is spent, .* \(down\)$"):
+        late.gave_up(RuntimeError("down\nTo fix: wait"))
 
 
 def test_a_call_that_is_not_answered_is_neither_bought_nor_known() -> None:

@@ -338,6 +338,45 @@ def test_a_stopped_evaluation_waits_for_no_limit(mood: Any, told: bool) -> None:
         assert len([status for _, status, _ in server.log if status == 200]) <= 5
 
 
+def test_a_pause_ends_with_the_minutes_and_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(limits=Limits(requests=1, window=20.0, told=False)) as server:
+        lm = lm_at(server, patience=30.0)
+        lm("the only one that is let through")
+        meter = Meter(ps.Budget(minutes=1.0), clock=lambda: 60.0 * (len(server.bodies) > 1))
+        with pytest.raises(ps.BudgetExceeded, match=r"1 minutes is spent, .* not answered in it .*too many requests"):
+            JournaledLM(lm, meter)("x")
+        assert len(server.bodies) == 2
+    (told,) = caplog.messages
+    assert f"{server.url}: too many requests: " in told
+    assert "asked again after a pause of 20 s, and given up after about 30 s" in told
+
+
+def test_what_stands_in_line_when_the_minutes_are_over_is_not_sent() -> None:
+    """Behind an endpoint that hangs, each would hang in its turn."""
+    over = threading.Event()
+
+    def clock() -> float:
+        if len(meter._asked) == 4 and server.bodies:
+            over.set()
+        return 60.0 * over.is_set()
+
+    with serving(fault=lambda _: "timeout") as server:
+        meter = Meter(ps.Budget(minutes=1.0), clock=lambda: 0.0)
+        meter._clock = clock
+        lm = JournaledLM(lm_at(server, concurrency=1, timeout=1.5), meter)
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(lm, f"{number}") for number in range(4)]
+            assert all(isinstance(each.exception(), ps.BudgetExceeded) for each in asked)
+        assert len(server.bodies) == 1
+
+
+def test_patience_ends_where_each_refusal_makes_the_line_slower() -> None:
+    with serving(fault=lambda _: "429") as server:
+        with pytest.raises(dspy.utils.exceptions.LMRateLimitError, match="too many requests"):
+            lm_at(server, patience=3.0)("x")
+        assert len(server.bodies) < 4  # as many as there are pauses of a second in it
+
+
 def test_an_interrupted_thread_leaves_no_request_behind(server: Server) -> None:
     server.fault = lambda number: "timeout" if number == 0 else None
     engine = engine_of(lm := lm_at(server, concurrency=1, timeout=60.0))
