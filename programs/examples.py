@@ -317,7 +317,7 @@ def _file_rows(path: Path) -> tuple[str, Iterator[_Row]]:
     if path.suffix.lower() not in readers:
         raise DataError(f"its format is not known; there is {', '.join(readers)}", file=str(path))
     if not path.is_file():
-        raise DataError("no such file", file=str(path))
+        raise DataError("a directory; name a file in it" if path.is_dir() else "no such file", file=str(path))
     return str(path), readers[path.suffix.lower()](path)
 
 
@@ -364,7 +364,11 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
                 raise DataError("more values than the header has names", file=str(path), row=reader.line_num)
             if names and values:
                 yield reader.line_num, dict(zip(names, values, strict=False))
-            names, begins = names or [name.strip() for name in values], reader.line_num + 1
+            if not names:
+                names = [name.strip() for name in values]
+                if twice := next((name for name in names if name and names.count(name) > 1), None):
+                    raise DataError("the header has this name twice", file=str(path), row=reader.line_num, field=twice)
+            begins = reader.line_num + 1
     except csv.Error as error:
         told = f"a quotation mark is not closed, or stands within a value and is not doubled ({error})"
         raise DataError(told, file=str(path), row=begins) from error

@@ -64,6 +64,7 @@ def test_every_form_gives_the_same_examples(tmp_path: Path, form: str) -> None:
         ("a.csv", 'text,label\nx,ok\n"y,ok\nz,ok\n', r"row 3: a quotation mark is not closed"),
         ("a.csv", 'text,label\n"x\ny",ok\n"y,ok\nz,"ok"\n', r"row 4: a quotation mark is not closed"),
         ("a.csv", '"text,label\nx,ok\n', r"row 1: a quotation mark is not closed"),
+        ("a.csv", "text,label, text,,\nx,ok,y,,\n", r"a\.csv, row 1, field 'text': the header has this name twice"),
         ("a.csv", "text,stars\nx,many\n", r"row 2, field 'stars': 'many' is no int"),
         ("a.xlsx", "", "its format is not known"),
         ("a.parquet", "no", "not a Parquet file"),
@@ -86,6 +87,9 @@ def test_all_bad_rows_are_found_at_once() -> None:
 def test_what_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(ps.DataError, match="no such file"):
         read_examples(tmp_path / "none.jsonl", inputs=["text"])
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ps.DataError, match="a directory; name a file in it"):
+        read_examples(tmp_path / "folder.csv", inputs=["text"])
     (tmp_path / "latin.jsonl").write_bytes('{"text": "x"}\n{"text": "ä"}'.encode("latin-1"))
     with pytest.raises(ps.DataError, match=r"row 2: not UTF-8"):
         read_examples(tmp_path / "latin.jsonl", inputs=["text"])
