@@ -24,9 +24,9 @@ __all__ = ["assert_no_worse"]
 def assert_no_worse() -> Callable[..., Gate]:
     """Asserts that a new program is no worse than an old one: ``assert_no_worse(new, old, task, lm=…, margin=0.01)``.
 
-    Programs are modules, paths of artifacts, or ``"baseline"`` for the task's program as declared. Where the rows show
-    nothing either way the test fails as well, unless ``cannot_tell="pass"`` or ``"skip"``. Other arguments are those of
-    ``ps.gate``, which gives what this returns.
+    Programs are modules, paths of artifacts, ``"@TAG"`` of the registry, or ``"baseline"`` for the task's program as
+    declared. Where the rows show nothing either way the test fails as well, unless ``cannot_tell="pass"`` or
+    ``"skip"``. Other arguments are those of ``ps.gate``, which gives what this returns.
     """
     return _assert_no_worse
 
@@ -57,7 +57,10 @@ def _assert_no_worse(
 
 def _program(given: dspy.Module | str | Path, task: Task, lm: dspy.BaseLM) -> dspy.Module:
     from .artifacts.load import load
+    from .artifacts.registry import Registry
 
+    if isinstance(given, str) and given.startswith("@"):
+        given = Registry().path(given[1:])
     if given == "baseline":
         return task.program
     return load(given, lm=lm, program=task.program) if isinstance(given, str | Path) else given

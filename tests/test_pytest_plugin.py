@@ -12,7 +12,7 @@ import progspace
 TESTS = """
 import dspy, pytest
 import progspace as ps
-from progspace.tests.conftest import Mood, RuleEngine
+from progspace.tests.conftest import Mood, RuleEngine, make_artifact
 
 rows = [{"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(100)]
 task = ps.Task(program=dspy.Predict(Mood), examples=rows, metric=ps.metrics.choice("mood"), name="mood")
@@ -37,6 +37,12 @@ def test_skipped(assert_no_worse, tmp_path):
 
 def test_few(assert_no_worse, tmp_path):
     assert_no_worse(better, "baseline", task, lm=lm, store=tmp_path / "s.db", data=rows[:1])
+
+def test_tagged(assert_no_worse, make_artifact, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = make_artifact(tmp_path / "x.progspace.json", task.program, instruction="Look closely.")
+    ps.Registry().add(made, tags=["prod"])
+    assert "@prod − baseline: +" in str(assert_no_worse("@prod", "baseline", task, lm=lm))
 
 def test_wrong(assert_no_worse, tmp_path):
     with pytest.raises(ps.DataError, match="cannot_tell is"):
@@ -67,10 +73,13 @@ def test_worse_programs_fail_a_test(tmp_path: Path) -> None:
     told = {
         name: line.split()[1]
         for line in done.stdout.splitlines()
-        for name in ("better", "worse", "skipped", "few", "wrong")
+        for name in ("better", "worse", "skipped", "few", "tagged", "wrong")
         if line.startswith(f"test_programs.py::test_{name} ")
     }
-    assert told == {"better": "PASSED", "worse": "FAILED", "skipped": "SKIPPED", "few": "FAILED", "wrong": "PASSED"}
+    assert told == {
+        "better": "PASSED", "worse": "FAILED", "skipped": "SKIPPED", "few": "FAILED", "tagged": "PASSED",
+        "wrong": "PASSED",
+    }  # fmt: skip
     assert "that broke" in done.stdout
     assert "Traceback" not in done.stdout
 
