@@ -109,7 +109,7 @@ def _choices_table(choices: dict[str, Any]) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for choice, values in choices.items():
-        table.add_row(f"  {choice}", " | ".join(str(value) for value in values))
+        table.add_row(Text(f"  {choice}"), Text(" | ".join(str(value) for value in values)))
     return table
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.prompt import Confirm
+from rich.text import Text
 
 from .evaluation import numbers
 from .lms.budget import Budget, Spent
@@ -33,11 +34,11 @@ class CompileProgress:
         self.best: Rung | None = None
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[unit]}", markup=False),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeElapsedColumn(),
             console=self.console,
             transient=True,
@@ -84,17 +85,18 @@ class CompileProgress:
         score = f"{numbers.percent(rung.best.mean)} on {len(rung.best.scores)} dev examples"
         outcome = f"{found}: {score}" if rung.kept else f"nothing better; the best was {found}: {score}"
         cost = f"{numbers.count(rung.spent.calls)} calls, {numbers.duration(rung.spent.seconds)}"
-        mark = "[green]✓[/]" if rung.kept else "[yellow]–[/]"
-        self.console.print(f"{mark} {rung.name}: {outcome} [dim]({cost})[/]", highlight=False)
+        mark = ("✓", "green") if rung.kept else ("–", "yellow")
+        # Text, as markup would take "[v2]" of a candidate's name for a style.
+        self.console.print(Text.assemble(mark, f" {rung.name}: {outcome} ", (f"({cost})", "dim")))
 
     def ask(self, question: str, unheard: str) -> bool:
         """Asks a person; where none is there, says so, and takes that for a no."""
         if not (self.console.is_terminal and sys.stdin.isatty()):
-            self.console.print(f"  {question} {unheard}", highlight=False)
+            self.console.print(Text(f"  {question} {unheard}"))
             return False
         self._bar.stop()
         try:
-            return Confirm.ask(question, console=self.console, default=False)
+            return Confirm.ask(Text(question, "prompt"), console=self.console, default=False)
         finally:
             self._bar.start()
 
@@ -112,13 +114,13 @@ class CompileProgress:
         now = time.monotonic()
         if not self.console.is_terminal and now - self._told > _EVERY:
             self._told = now
-            self.console.print(f"  … {line}", highlight=False)
+            self.console.print(Text(f"  … {line}"))
 
     def _begin(self, description: str, total: int | None) -> None:
         self._filled, self._since = 0, time.monotonic()
         self._bar.reset(self._task, description=description, total=total, rate="", unit="cells")
         if not self.console.is_terminal:
-            self.console.print(f"· {description}", highlight=False)
+            self.console.print(Text(f"· {description}"))
             self._told = time.monotonic()
 
 

@@ -23,17 +23,25 @@ def report_view(report: Findings) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     table.add_column("rung", overflow="fold", min_width=8, max_width=44)
     for column in _COLUMNS[1:]:
-        table.add_column(column, justify="right", overflow="fold")  # cut off, a figure would be another one
+        table.add_column(column, justify="right", overflow="fold")
     for rung in report.rungs:
         style = "bold" if rung is report.winner else None if rung.kept else "dim"
         table.add_row(*_rung_cells(rung), style=style)
-    return Group(table, *(Text(line) for line in report_lines(report)))
+    return Group(_whole(table), *(Text(line) for line in report_lines(report)))
 
 
-def _rung_cells(rung: RungReport) -> list[str]:
+def _whole(table: Table) -> Table:
+    """Has figures keep their width, be it beyond the terminal's: cut off or broken, one would be another one."""
+    for column in table.columns:
+        if column.justify == "right":
+            column.min_width = max((len(str(cell)) for cell in column.cells), default=0)
+    return table
+
+
+def _rung_cells(rung: RungReport) -> list[RenderableType]:
     test, against = rung.test, rung.versus_baseline
     return [
-        f"{rung.name}: {rung.choice}" + ("" if rung.kept else " — not kept"),
+        Text(f"{rung.name}: {rung.choice}" + ("" if rung.kept else " — not kept")),
         numbers.percent(rung.dev.score),
         numbers.percent(test.score) if test else "",
         numbers.interval(_interval(test)) if test else "",
@@ -157,7 +165,7 @@ def evaluation_view(evaluation: Evaluation, *, worst: int = 5) -> RenderableType
             no_wrap=column in ("score", "95 %"),
         )  # fmt: skip
     table.add_row(
-        evaluation.name,
+        Text(evaluation.name),
         numbers.percent(evaluation.score),
         numbers.interval(evaluation.interval),
         numbers.count(evaluation.n),
@@ -173,7 +181,9 @@ def evaluation_view(evaluation: Evaluation, *, worst: int = 5) -> RenderableType
     lines = [
         Text(f"{_shown(row.inputs)}\n    {row.error or row.feedback or _shown(row.output)}") for row in wrong[:worst]
     ]
-    return Group(table, *([Text(f"The first {len(lines)} of {len(wrong)} that fell short:"), *lines] if lines else []))
+    return Group(
+        _whole(table), *([Text(f"The first {len(lines)} of {len(wrong)} that fell short:"), *lines] if lines else [])
+    )
 
 
 def _shown(values: dict[str, object]) -> str:
@@ -188,7 +198,7 @@ def comparison_view(comparison: Comparison) -> RenderableType:
         table.add_column(column, justify="left" if column == "program" else "right")
     for side in (comparison.a, comparison.b):
         table.add_row(
-            side.name,
+            Text(side.name),
             numbers.percent(side.score),
             numbers.interval(side.interval),
             numbers.count(side.n),
@@ -202,4 +212,4 @@ def comparison_view(comparison: Comparison) -> RenderableType:
         f"p {numbers.p_told(test.p_value)} ({test.method}; "
         f"{test.wins_a} better, {test.wins_b} worse, {test.ties} alike)."
     )
-    return Group(table, Text(line))
+    return Group(_whole(table), Text(line))

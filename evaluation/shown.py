@@ -16,7 +16,7 @@ def as_text(view: RenderableType, width: int = 110) -> str:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=width, no_color=True, highlight=False)
-    console.print(view)
+    console.print(view, crop=False)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines())
 
@@ -26,7 +26,7 @@ def as_html(view: RenderableType, width: int = 110) -> str:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=width, record=True, highlight=False)
-    console.print(view)
+    console.print(view, crop=False)
     return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 

@@ -30,7 +30,7 @@ def _parts(quality: Quality) -> list[RenderableType]:
     for stream in quality.streams:
         told = "before" if stream.reference is None else percent(stream.reference)
         mark = Text("CHANGED", "bold red") if stream.changes else Text("")
-        table.add_row(stream.name, count(stream.n), percent(stream.mean), percent(stream.latest), told, mark)
+        table.add_row(Text(stream.name), count(stream.n), percent(stream.mean), percent(stream.latest), told, mark)
     alarms = [
         Text(f"{stream.name}: {told_change(stream, stream.changes[0])}") for stream in quality.streams if stream.changes
     ]
@@ -80,8 +80,9 @@ def traces_view(traces: Sequence[Trace]) -> RenderableType:
         score = "" if trace.score is None else f"{trace.score:g}"
         tokens = count(trace.input_tokens + trace.output_tokens)
         table.add_row(
-            trace.id, _when(trace.created)[5:], trace.name, duration(trace.seconds), tokens, score, Text(_marks(trace))
-        )
+            Text(trace.id), _when(trace.created)[5:], Text(trace.name), duration(trace.seconds), tokens, score,
+            Text(_marks(trace)),
+        )  # fmt: skip
     return table
 
 

@@ -42,7 +42,7 @@ def test_a_notebook_shows_tables_and_runs_nothing_of_them(report: Report) -> Non
     assert "Row(" not in f"{evaluation}{comparison}"
 
 
-@pytest.mark.parametrize("width", [110, 80, 60])
+@pytest.mark.parametrize("width", [110, 80, 60, 40, 20])
 def test_a_narrow_terminal_loses_no_figure(report: Report, width: int) -> None:
     """Cut off without a mark, 123 calls were 1."""
 
@@ -52,6 +52,24 @@ def test_a_narrow_terminal_loses_no_figure(report: Report, width: int) -> None:
 
     assert len(digits(400)) > 30
     assert digits(width) == digits(400)
+
+
+def test_names_in_brackets_are_shown_as_they_are() -> None:
+    """Taken for markup, "[v2]" vanished, and "[/x]" raised."""
+    import dspy
+
+    name = "runs[v2]/[/x].json"
+    sizes = {"train": 9, "dev": 9, "test": 9}
+    findings = _findings(name, {0: 0.5, 1: 0.9}, 1, 100, sizes)
+    rungs = tuple(rung.model_copy(update={"choice": name}) for rung in findings.rungs)
+    examples = [dspy.Example(text="x").with_inputs("text")]
+    side = evaluate_cells([Cell("p", "0", "m", score=0.0)], examples, name=name)
+    both = compare_cells(
+        [Cell("p", "0", "m", score=0.0)], [Cell("q", "0", "m", score=1.0)], examples, names=(name, "b")
+    )
+    report = Report.model_validate(findings.model_copy(update={"rungs": rungs}).to_dict())
+    for shown in (report, side, both):
+        assert name in as_text(shown.view(), 200).split("─")[-1].split("Winner")[0]
 
 
 @pytest.mark.parametrize(("name", "begins"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml")])
@@ -82,3 +100,22 @@ def test_progress_says_what_is_left_of_the_budget(capsys: pytest.CaptureFixture[
     progress.spent(spent, ps.Budget(minutes=2))
     progress.round(10, 4, None)
     assert "70 s left" in " ".join(capsys.readouterr().err.split())
+
+
+def test_progress_takes_no_name_for_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    from progspace.lms.training.jobs import Event
+    from progspace.progress import CompileProgress
+
+    with CompileProgress(Console(stderr=True, force_terminal=True, width=100)) as bar:
+        bar.rung("[/x] on a terminal")
+    progress = CompileProgress()
+    progress.rung("prompts [v2] [/x]")
+    progress.ask("Train [/x]?", "no terminal")
+    progress._told = 0.0
+    progress.training(Event("training [/x]"))
+    told = capsys.readouterr().err
+    assert "prompts [v2] [/x]" in told
+    assert "Train [/x]? no terminal" in told
+    assert "training [/x]" in told
