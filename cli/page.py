@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from ..errors import DataError
-from .arguments import DEFAULT_STORE, JsonOption, PortOption, StoreOption, artifact_path, show
+from .arguments import DEFAULT_STORE, JsonOption, PortOption, StoreOption, artifact_path, show, tell
 
 if TYPE_CHECKING:
     from ..evaluation.findings import Findings
@@ -54,7 +53,7 @@ def report(
         html = Path(".progspace", f"{content.task}.html".replace("/", "-"))
     if html is not None:
         write_page(html_page(content), html)
-        Console(stderr=True).print(f"page: {html}", highlight=False)
+        tell(f"page: {html}")
         if open_:
             webbrowser.open(html.resolve().as_uri())
     if findings is not None:
@@ -87,7 +86,7 @@ def watch(
             watching = Watch(opened, None if named else what, port)
         except OSError as error:
             raise DataError(f"port {port} cannot be had ({error.strerror}); give another one, or 0 for any") from error
-        Console(stderr=True).print(f"watching on {watching.url} (Ctrl-C ends it)", highlight=False)
+        tell(f"watching on {watching.url} (Ctrl-C ends it)")
         if open_:
             webbrowser.open(watching.url)
         watching.serve()

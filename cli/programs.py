@@ -30,6 +30,7 @@ from .arguments import (
     given,
     results,
     show,
+    utf8,
 )
 
 __all__ = ["add_programs"]
@@ -138,7 +139,7 @@ def run(
             raise ProgramError(f"{'' if number is None else f'row {number}: '}no answer: {told(error)}") from error
         shown = {name: value for name, value in outputs.items() if name in wanted} or outputs
         if as_json or not fields:
-            results().write(json.dumps(shown, ensure_ascii=False) + "\n")
+            results().write(json.dumps(shown, ensure_ascii=not utf8()) + "\n")
         else:
             for name, value in shown.items():
                 results().write(f"{name}: {value}\n")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from ..errors import DataError
-from .arguments import results
+from .arguments import results, tell, utf8
 
 if TYPE_CHECKING:
     from ..retrievers.ingesting import IngestReport
@@ -85,7 +86,7 @@ def ingest(
 
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("passages"),
@@ -117,14 +118,14 @@ def ingest(
         _write(reports[0].to_dict() | {"variants": [report.to_dict() for report in reports[1:]]})
         return
     for report in reports:
-        console.print(_told(report), highlight=False)
+        tell(_told(report))
     skipped = reports[0].skipped
     if skipped:
-        console.print(f"skipped: {count(len(skipped))}", highlight=False)
+        tell(f"skipped: {count(len(skipped))}")
     for left in skipped[:_SHOWN]:
-        console.print(f"  {left.source}: {left.reason}", highlight=False, markup=False)
+        tell(f"  {left.source}: {left.reason}")
     if len(skipped) > _SHOWN:
-        console.print(f"  … and {count(len(skipped) - _SHOWN)} more (--json names all)", highlight=False)
+        tell(f"  … and {count(len(skipped) - _SHOWN)} more (--json names all)")
 
 
 def search(
@@ -171,12 +172,10 @@ def search(
     console = Console(file=results())
     for number, passage in enumerate(found, 1):
         title = f" · {passage.title}" if passage.title else ""
-        console.print(
-            f"{number}. {passage.source}{title}  ({passage.score:.3f})", style="bold", highlight=False, markup=False
-        )
-        console.print(passage.text, highlight=False, markup=False)
+        console.print(Text(f"{number}. {passage.source}{title}  ({passage.score:.3f})", "bold"))
+        console.print(Text(passage.text))
     if not found:
-        Console(stderr=True).print("nothing was found", highlight=False)
+        tell("nothing was found")
 
 
 def _told(report: IngestReport) -> str:
@@ -190,4 +189,4 @@ def _told(report: IngestReport) -> str:
 
 
 def _write(document: dict[str, Any]) -> None:
-    results().write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    results().write(json.dumps(document, ensure_ascii=not utf8(), indent=2) + "\n")

@@ -27,6 +27,8 @@ from .arguments import (
     find_lm,
     find_task,
     show,
+    target,
+    tell,
 )
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ def transfer(
             )  # fmt: skip
         show(told.to_dict(), Text(told.text), as_json)
         return
+    place = target(out or _beside(Path(artifact.removeprefix("@")), model))
     progress = CompileProgress()
     with progress:
         done = run(
@@ -96,10 +99,10 @@ def transfer(
             data=data, rows=rows, alpha=alpha, store=store, seed=seed, test_rows=test_rows, workers=workers,
             progress=progress,
         )  # fmt: skip
-    saved = done.compiled.save(out or _beside(Path(artifact.removeprefix("@")), model))
+    saved = done.compiled.save(place)
     view = Group(_parts(done), *map(Text, done.lines), report_view(done.compiled.report))
     show({"artifact": str(saved), **done.to_dict()}, view, as_json)
-    progress.console.print(f"saved: {saved}", highlight=False)
+    tell(f"saved: {saved}")
 
 
 def _beside(path: Path, lm: Any) -> Path:
@@ -120,5 +123,7 @@ def _parts(done: Transferred) -> Table:
             told = f"{numbers.points(test.difference)} {between}"
         style = {"kept": "green", "lost": "red"}.get(each.verdict)
         what = each.part.told if len(each.part.told) <= 60 else each.part.told[:59] + "…"
-        table.add_row(each.part.where, each.part.kind, Text(what), Text(each.verdict, style=style or ""), Text(told))
+        cells = [Text(cell) for cell in (each.part.where, each.part.kind, what, each.verdict, told)]
+        cells[3].stylize(style or "")
+        table.add_row(*cells)
     return table

@@ -13,9 +13,12 @@ import pytest
 from progspace.cli import main
 
 
-def progspace(*arguments: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def progspace(
+    *arguments: str, folder: Path, stdin: str = "", encoding: str = "utf-8"
+) -> subprocess.CompletedProcess[str]:
     """Runs in this process: a new one takes seconds to import what it needs, and more to load the embedded LM."""
-    status, out, err = 0, io.StringIO(), io.StringIO()
+    status, err = 0, io.StringIO()
+    out = io.TextIOWrapper(written := io.BytesIO(), encoding=encoding, newline="\n", write_through=True)
     # A process takes with it what it sets.
     levels = {each: each.level for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)}
     with pytest.MonkeyPatch.context() as patch:
@@ -33,4 +36,4 @@ def progspace(*arguments: str, folder: Path, stdin: str = "") -> subprocess.Comp
         finally:
             for logger, level in levels.items():
                 logger.setLevel(level)
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(arguments, status, written.getvalue().decode(encoding), err.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from typing import Any
 import dspy
 import pytest
 
+from progspace.artifacts.artifact import read_artifact
 from progspace.benchmarks.fault_server import KEY, echo, serving
 from progspace.benchmarks.kills import Rule
+from progspace.cli.arguments import show
+from progspace.evaluation.rendering import report_view
 from progspace.store.database import open_store
 from progspace.tests.command_line import progspace
 
@@ -46,6 +50,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "moods.py").write_text(TASK)
     (tmp_path / "importing.py").write_text("import no_such_thing")
     (tmp_path / "unreadable.py").write_text("def task(:")
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(1)")
     return tmp_path
 
 
@@ -69,6 +74,11 @@ def test_help_teaches(folder: Path) -> None:
         # A traceback would end with 1, and that is *worse*.
         (["compare", "baseline", "baseline", "importing.py:task"], "importing.py: ModuleNotFoundError"),
         (["compare", "baseline", "baseline", "importing:task"], "importing: ModuleNotFoundError"),
+        (["compare", "baseline", "baseline", "leaving.py:task"], "leaving.py: SystemExit: 1"),
+        (["compare", "baseline", "a[/x]/[v2].py:task", "[/x].py:task"], "[/x].py: no such file"),
+        (["compile", "moods.py:task", "--lm", "x/y", "--out", "moods.py/x"], "moods.py/x: cannot be written"),
+        (["compile", "moods.py:task", "--lm", "x/y", "--html", "moods.py/x"], "moods.py/x: cannot be written"),
+        (["transfer", "a", "moods.py:task", "--to", "x/y", "--out", "moods.py/x"], "moods.py/x: cannot be written"),
         (["compile", "moods.py:task", "--lm", "x/y", "--out", "."], ".: a directory; name a file in it"),
         (["compile", "moods.py:task", "--lm", "x/y", "--html", "."], ".: a directory; name a file in it"),
         (["compile", "moods.py:task", "--lm", "openai/x", "--base-url", "127.0.0.1:1/v1"], "begins with http://"),
@@ -99,6 +109,60 @@ def test_bad_input_is_told_in_a_sentence(folder: Path, arguments: list[str], tol
     assert told in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_what_stands_in_brackets_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    done = progspace("serve", "x.progspace.json", folder=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "progspace: serving needs uvicorn: pip install 'progspace[serve]'\n"
+
+
+@pytest.mark.parametrize(("fault", "status"), [(RuntimeError("of ours"), 2), (KeyboardInterrupt(), 130)])
+def test_what_was_not_foreseen_is_not_worse(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException, status: int
+) -> None:
+    def fail(*_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr("progspace.inspection.task_view", fail)
+    done = progspace("inspect", "moods.py:task", folder=folder)
+    assert done.returncode == status
+    assert ("Traceback" in done.stderr, "of ours" in done.stderr) == (status == 2, status == 2)
+    assert ("progspace: interrupted" in done.stderr) is (status == 130)
+
+
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_where_nobody_reads_on_it_leaves_quietly(folder: Path, how: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "progspace.cli", "inspect", "moods.py:task", *how],
+        cwd=folder, stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_whatever_the_encoding_of_standard_output(folder: Path, encoding: str) -> None:
+    (folder / "moods.py").write_text(TASK.replace("Tell the mood", "Tell the mōöd −"), encoding="utf-8")
+    shown = progspace("inspect", "moods.py:task", folder=folder, encoding=encoding)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Tell the m\\u014d" in shown.stdout
+    told = progspace("inspect", "moods.py:task", "--json", folder=folder, encoding=encoding)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert json.loads(told.stdout)["predictors"]["self"]["instruction"] == "Tell the mōöd − of a text."
+
+
+def test_a_narrow_terminal_cuts_nothing_off(
+    folder: Path, make_artifact: Callable[..., Path], mood: Any, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "20")
+    artifact = read_artifact(make_artifact(folder / "x.progspace.json", dspy.Predict(mood)))
+    show({}, report_view(artifact.report), as_json=False)
+    assert "baseline 50.0 % 30 40 1" in " ".join(capsys.readouterr().out.split())
 
 
 def test_from_a_task_to_answers(local_lm: dspy.LM, folder: Path) -> None:
@@ -183,6 +247,27 @@ def test_what_a_program_prints_is_no_result(folder: Path, monkeypatch: pytest.Mo
     assert "BestOfN: Attempt 1 failed" in done.stderr  # DSPy's own print
     shown = progspace("inspect", "moods.py:prints", folder=folder)
     assert ("loud" in shown.stdout, "loud" in shown.stderr) == (False, True)
+
+
+def test_a_page_that_cannot_be_written_takes_no_report_along(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a name in brackets is one, wherever it stands."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+    def full(*_: Any) -> None:
+        raise OSError("no room")
+
+    with serving(answer=lambda _: "[[ ## mood ## ]]\nglad\n\n[[ ## completed ## ]]") as server:
+        lm = ("--lm", "openai/rule", "--base-url", server.url)
+        few = ("--calls", "30", "--test-rows", "4", "--space", json.dumps({"formats": ["compact"], "votes": [1]}))
+        out = ("--out", "runs[v2]/[/x].progspace.json", "--html", "pages[v2]/[/x].html")
+        monkeypatch.setattr("progspace.evaluation.page.html.replace_text", full)
+        done = progspace("compile", "moods.py:task", *lm, *few, *out, folder=folder)
+        monkeypatch.undo()
+    assert done.returncode == 2, done.stderr
+    assert "baseline" in done.stdout
+    assert "saved: runs[v2]/[/x].progspace.json\nprogspace: pages[v2]/[/x].html: cannot be written" in done.stderr
+    page = progspace("report", out[1], "--html", out[3], folder=folder)
+    assert (page.returncode, page.stderr) == (0, f"page: {out[3]}\n")
 
 
 def test_interrupted_it_tells_the_best_so_far_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
