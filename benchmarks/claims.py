@@ -83,7 +83,7 @@ def search(run: tuple[float, int, int]) -> dict[str, Any]:
     rows = [{"note": f"Note {number} of {seed}.", "mood": ("glad", "sad")[number % 2]} for number in range(ROWS)]
     task = ps.Task(program=dspy.Predict(Mood), examples=rows, metric=ps.metrics.choice("mood"), name="lucky")
     lm = dspy.LM("lucky/one", engine=LuckyEngine(seed, gain), cache=False, num_retries=0)
-    compiled = ps.compile(task, lm=lm, budget=ps.Budget(calls=calls), store=":memory:", seed=seed, test_rows=1)
+    compiled = ps.compile(task, lm=lm, budget=ps.Budget(calls=calls), store=":memory:", seed=seed)
     return {
         "gain": gain,
         "budget": calls,
