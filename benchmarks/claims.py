@@ -3,11 +3,10 @@
     python -m progspace.benchmarks.claims [--runs 100]
 
 The LM answers at once, and each of its answers is right by chance, told by the prompt's hash: where nothing is to be
-gained, with the same chance for every prompt there is; else with a higher one for prompts in any format but the declared
-one. Answers of different prompts have nothing in common, which real ones have: the luck among candidates is
-as large here as it can be. The task has 160 rows of two labels, and each search draws another LM, other rows' splits and
-other candidates. Told is how often the winner is not the
-program as declared.
+gained, with the same chance for every prompt there is; else with a higher one for prompts in any format but the
+declared one. Answers of different prompts have nothing in common, which real ones have: the luck among candidates is
+as large here as it can be. The task has 160 rows of two labels, and each search draws another LM, other splits and
+other candidates. Told is how often the winner is not the program as declared.
 """
 
 from __future__ import annotations
@@ -104,8 +103,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         replaced = [float(line["replaced"]) for line in lines if (line["gain"], line["budget"]) == (gain, calls)]
         interval = mean_interval(replaced)
         print(
-            f"{100 * gain:.0f} points to gain, {calls:5,} calls: replaced in {100 * sum(replaced) / len(replaced):.0f} % "
-            f"({100 * interval.low:.0f}–{100 * interval.high:.0f})"
+            f"{100 * gain:.0f} points to gain, {calls:5,} calls: replaced in "
+            f"{100 * sum(replaced) / len(replaced):.0f} % ({100 * interval.low:.0f}–{100 * interval.high:.0f})"
         )
 
 

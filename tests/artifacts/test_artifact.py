@@ -301,7 +301,7 @@ def test_half_a_character_that_an_lm_wrote_comes_back(make_artifact: Any, mood: 
 @pytest.mark.parametrize(
     ("made_for", "told"),
     [
-        ({"settings": {"api_base": "https://me:s3cret@host/v1"}}, "at https://host/v1;"),
+        ({"settings": {"api_base": "https://me:s3cret@host/v1"}}, "at https://host/v1;"),  # pragma: allowlist secret
         ({"model_type": "text"}, "model_type='text'"),
         (lm_identity(dspy.LM("openai/gpt", response_format=Candidate)), "no file may choose .response_format_class"),
     ],

@@ -112,7 +112,7 @@ def test_no_secret_is_in_an_identity_however_deep_it_stands() -> None:
     secrets: dict[str, Any] = {
         "vertex_credentials": {"private_key": "s3cret"}, "default_headers": {"Authorization": "s3cret"},
         "client_secret": "s3cret", "azure_ad_token": "s3cret",
-        "api_base": "https://me:s3cret@host/v1?api-key=s3cret&version=2",
+        "api_base": "https://me:s3cret@host/v1?api-key=s3cret&version=2",  # pragma: allowlist secret
         "extra_body": {"api_key": "s3cret", "top_k": 1, "via": [{"access_token": "s3cret"}]},
     }  # fmt: skip
     told = lm_identity(dspy.LM("vertex_ai/gemini", **secrets))
