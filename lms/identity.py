@@ -13,8 +13,11 @@ import dspy
 
 __all__ = ["class_told", "lm_identity", "without_login", "without_secrets"]
 
+# By whole words: an ``eos_token``, a ``prompt_cache_key`` or a ``system_header`` says how an LM answers.
 _SECRET = re.compile(
-    r"^aws_|(?<!cache_)key(?!word)|token(?!s|i[sz]|_id)|secret|passw|credential|header|authorization|bearer",
+    r"^aws_|secret|passw|credential|authorization|bearer|headers$|(?:^|[_-])auth[_-]?header"
+    r"|(?:^|(?<!cache)[_-])key$|(?:api|access|private|account|subscription)[_-]?key"
+    r"|^token$|(?:^|[_-])(?:access|ad|api|auth|hf|id|jwt|oauth|refresh|security|session)[_-]?token(?!s|i[sz])",
     re.IGNORECASE,
 )
 _LOGIN = re.compile(r"(?<=://)[^/?#\s]*@")

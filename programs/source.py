@@ -23,7 +23,7 @@ def source_text(owner: type | Callable[..., Any]) -> str | None:
         return _known(owner)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=4096)
 def _known(owner: type | Callable[..., Any]) -> str | None:
     try:
         text = inspect.getsource(owner)
