@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -79,6 +80,8 @@ app = _application()
 
 def main() -> None:
     """Runs the command line and leaves with its exit status."""
+    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 — to the end
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere  # None where whoever began it closed them
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal or a pipe of cp1252 has no "−"
@@ -90,6 +93,8 @@ def main() -> None:
         if isinstance(left.__context__, BrokenPipeError):  # which rich and typer end with 1, and that is *worse*
             _unheard()
         raise
+    except Exception:  # not even standard error can be written
+        sys.exit(2)  # Python's own is 1, and that is *worse*
 
 
 def _unheard() -> NoReturn:
@@ -113,6 +118,8 @@ def _run() -> None:
         fail("interrupted", status=130)
     except Exception as error:
         if type(error).__module__.startswith(("typer", "click")) and hasattr(error, "format_message"):
+            if not error.format_message():  # a group without a command, which tells its own
+                sys.exit(2)
             fail(error.format_message())
         if isinstance(error, BrokenPipeError):
             raise

@@ -218,7 +218,8 @@ class _Reader:
             return f"{self.told(kind)}@{digest(_joined(self.held(value)))}"
         if isinstance(value, re.Pattern):
             return f"{value.pattern!r}{value.flags}"
-        if hasattr(value, "__array__"):  # an array, a tensor, a DataFrame: their repr leaves things out
+        # An array, a tensor, a DataFrame, a picture of PIL's: their repr leaves things out.
+        if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
             return f"{_path(kind)}@{digest(self._array(value))}"
         text = repr(value)
         # By convention what begins so tells no value; addresses and numbers of threads stand in it.
@@ -337,6 +338,8 @@ class _Reader:
         made = source_text(kind) is not None
         parts = {f"base.{base.__qualname__}": self.told(base) for base in kind.__mro__[1:] if self._own(_home(base))}
         for name, value in vars(kind).items():
+            if name == "_value2member_map_" and issubclass(kind, enum.Flag):
+                continue  # which keeps what was combined once
             function = _function(value)
             if function is not None:
                 if made and function.__code__.co_filename == "<string>":

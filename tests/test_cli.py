@@ -144,6 +144,21 @@ def test_where_nobody_reads_on_it_leaves_quietly(folder: Path, how: tuple[str, .
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("gate x y 2>&-", 2), ("gate x y 2>/dev/full", 2), ("models list >&-", 0), ("models list >&- 2>&-", 0)],
+)
+def test_closed_and_full_streams_change_no_verdict(folder: Path, command: str, status: int) -> None:
+    done = subprocess.run(f"{sys.executable} -m progspace.cli {command}", cwd=folder, shell=True, check=False)  # noqa: S602
+    assert done.returncode == status
+
+
+def test_a_group_without_a_command_tells_its_own(folder: Path) -> None:
+    done = progspace("models", folder=folder)
+    assert "list" in done.stdout + done.stderr
+    assert "progspace: \n" not in done.stderr
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
 def test_whatever_the_encoding_of_standard_output(folder: Path, encoding: str) -> None:
     (folder / "moods.py").write_text(TASK.replace("Tell the mood", "Tell the mōöd −"), encoding="utf-8")

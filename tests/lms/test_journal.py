@@ -111,7 +111,8 @@ def test_no_key_is_in_an_identity() -> None:
 def test_no_secret_is_in_an_identity_however_deep_it_stands() -> None:
     secrets: dict[str, Any] = {
         "vertex_credentials": {"private_key": "s3cret"}, "default_headers": {"Authorization": "s3cret"},
-        "client_secret": "s3cret", "azure_ad_token": "s3cret",
+        "client_secret": "s3cret", "azure_ad_token": "s3cret", "aws_region_name": "s3cret", "token": "s3cret",
+        "accessToken": "s3cret", "subscription-key": "s3cret", "auth_header": "s3cret",
         "api_base": "https://me:s3cret@host/v1?api-key=s3cret&version=2",  # pragma: allowlist secret
         "extra_body": {"api_key": "s3cret", "top_k": 1, "via": [{"access_token": "s3cret"}]},
     }  # fmt: skip
@@ -127,6 +128,7 @@ def test_what_says_how_an_lm_answers_is_in_its_identity_as_it_was() -> None:
     """Answers of stores that people have hang on it."""
     settings: dict[str, Any] = {
         "max_tokens": 9, "stop_token_ids": [1, 2], "prompt_cache_key": "a", "logit_bias": {"7": -1}, "temperature": 0.5,
+        "eos_token": "</s>", "custom_token_bans": ["x"], "system_header": "#", "num_keys": "2",
         "thinking": {"type": "enabled", "budget_tokens": 1024}, "extra_body": {"guided_json": {"properties": {
             "key": {"type": "string"}, "headers": {"type": "object"}, "token": {"type": "string"},
         }, "required": ["key"]}, "skip_special_tokens": True}, "stop": ["a", "b"],

@@ -870,3 +870,43 @@ def test_criteria_of_a_choice_count() -> None:
     told.set_criteria("way", {"a": "comes"})
     another.set_criteria("way", {"a": "enters"})
     assert len({structure_hash(each) for each in (plain, told, another)}) == 3
+
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Picture:
+    """As PIL's: it can be closed, and is an array all the same."""
+
+    def __init__(self, value: int) -> None:
+        self._pixels = np.full((2, 2), value, np.uint8)
+        self.__array_interface__ = self._pixels.__array_interface__
+
+    def __repr__(self) -> str:
+        return "<Picture>"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Allowed(dspy.Module):
+    def __init__(self, picture: Any = None) -> None:
+        super().__init__()
+        self.picture, self.answer = picture, dspy.Predict("text -> label")
+
+    def forward(self, text: str) -> Any:
+        return self.answer(text=text if Right.READ | Right.WRITE else "")
+
+
+def test_flags_that_were_combined_make_no_other_program() -> None:
+    before = structure_hash(Allowed())
+    assert Right.READ | Right.WRITE
+    assert structure_hash(Allowed()) == before
+
+
+def test_a_picture_is_known_by_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Picture, "__module__", "pictures")  # a library's
+    hashes = [structure_hash(Allowed(Picture(value))) for value in (1, 1, 2)]
+    assert (hashes[0] == hashes[1], hashes[0] == hashes[2]) == (True, False)
