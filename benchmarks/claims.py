@@ -34,7 +34,7 @@ CALLS = (100, 300, 1000)
 GAINS = (0.0, 0.15)
 ROWS = 160
 CHANCE = 0.6
-_CHAT = "[[ ##"  # what DSPy's own format marks fields with
+_CHAT, _JSON = "[[ ##", "JSON object"  # by which DSPy's own formats are known
 
 
 class Mood(dspy.Signature):
@@ -61,16 +61,14 @@ class LuckyEngine:
     def complete(self, request: Request) -> Response:
         """Gives a mood, as the prompt's format wants it."""
         told = str([request.system, *request.messages])
-        chat = _CHAT in told
+        chat = _CHAT in told and _JSON not in told
         drawn = int.from_bytes(hashlib.sha256(f"{self.seed} {told}".encode()).digest()[:4], "big") / 2**32
         right = drawn < CHANCE + (0.0 if chat else self.gain)
         # The row's own number stands last: those of demonstrations stand before it.
         number = told.rpartition("Note ")[2].split(" ", 1)[0]
         mood = "glad" if (int(number) % 2 == 0) == right else "sad"
-        text = mood
-        if chat:
-            text = f"[[ ## mood ## ]]\n{mood}\n\n[[ ## completed ## ]]"
-        elif "JSON" in told:
+        text = f"[[ ## mood ## ]]\n{mood}\n\n[[ ## completed ## ]]" if chat else mood
+        if _JSON in told:
             text = f'{{"mood": "{mood}"}}'
         return Response(None, request.model, Message.assistant(text), "stop", Usage(input_tokens=100, output_tokens=1))
 
