@@ -131,10 +131,8 @@ class Promotion:
                 examples of train on which no candidate was chosen.
         """
         kept, verdict = self._beyond_luck(arena, keys, winner)
-        for over in () if kept else _catching_up(arena, keys[0], winner):
+        for _ in () if kept else _catching_up(arena, keys[0], winner):
             kept, verdict = self._beyond_luck(arena, keys, winner)
-            # Of many looks one is lucky: before the last, a gain has to be beyond doubt.
-            kept = kept and (over or not to_the_end or verdict.better >= _BEYOND_DOUBT)
             if kept or not to_the_end or verdict.better <= _WORTH_PROVING:
                 break
         return kept, verdict
@@ -218,28 +216,25 @@ def _level(arena: Arena, key: str, until: int) -> None:
         arena.buy(key, min(until, have + (_AT_A_TIME if left is None else max(1, min(_AT_A_TIME, left)))))
 
 
-def _catching_up(arena: Arena, declared: str, winner: str) -> Iterator[bool]:
-    """Runs the declared program on what the winner ran on, then both on more; stops each time that more is known.
-
-    Gives whether that was all.
-    """
+def _catching_up(arena: Arena, declared: str, winner: str) -> Iterator[None]:
+    """Runs the declared program on what the winner ran on, then both on more; stops each time that more is known."""
     try:
         if arena.standings[winner].fresh:
             arena.confirm(declared)
         _level(arena, declared, len(arena.standings[winner].cells))
         while (have := len(arena.standings[winner].cells)) < len(arena.raced):
-            yield False
+            yield
             for key in (winner, declared):
                 _level(arena, key, min(have + _AT_A_TIME, len(arena.raced)))
         while (have := len(arena.standings[winner].spare)) < len(arena.spare):
-            yield False
+            yield
             left = arena.affordable([winner, declared])
             each = _AT_A_TIME if left is None else max(1, min(_AT_A_TIME, left // 2))
             for key in (winner, declared):
                 arena.buy_spare(key, have + each)
     except BudgetExceeded:
         pass
-    yield True
+    yield
 
 
 def _part(quality: Quality, rows: Sequence[int]) -> Quality:
