@@ -18,8 +18,8 @@ from ..errors import DataError, ProgspaceError
 __all__ = ["SCRIPTS", "run", "tell"]
 
 SCRIPTS = (
-    "cluster", "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "fuzz", "gate",
-    "ingest", "input_drift", "kills", "known", "newcomer", "overhead", "page", "peers", "policies", "promotion",
+    "claims", "cluster", "code_generation", "cold_start", "core", "drift", "embedding", "faults", "finetune", "fuzz",
+    "gate", "ingest", "input_drift", "kills", "known", "newcomer", "overhead", "page", "peers", "policies", "promotion",
     "record", "replay", "retrieval", "robustness", "screenshots", "search_overhead", "selection", "sentiment",
     "serving", "serving_embedded", "show", "store", "vectors", "watching",
 )  # fmt: skip
