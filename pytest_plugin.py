@@ -57,10 +57,8 @@ def _assert_no_worse(
 
 def _program(given: dspy.Module | str | Path, task: Task, lm: dspy.BaseLM) -> dspy.Module:
     from .artifacts.load import load
-    from .artifacts.registry import Registry
+    from .artifacts.registry import artifact_path
 
-    if isinstance(given, str) and given.startswith("@"):
-        given = Registry().path(given[1:])
     if given == "baseline":
         return task.program
-    return load(given, lm=lm, program=task.program) if isinstance(given, str | Path) else given
+    return load(artifact_path(given), lm=lm, program=task.program) if isinstance(given, str | Path) else given

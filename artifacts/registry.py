@@ -21,7 +21,7 @@ from .weights import put_beside, sought_beside
 if TYPE_CHECKING:  # an app whose program has no weights of its own does without numpy
     from ..lms.adapters import Adapter
 
-__all__ = ["DEFAULT_REGISTRY", "Move", "Registry", "Version", "check_no_version"]
+__all__ = ["DEFAULT_REGISTRY", "Move", "Registry", "Version", "artifact_path", "check_no_version"]
 
 DEFAULT_REGISTRY = Path(".progspace/registry")
 
@@ -326,6 +326,20 @@ def _adapters(path: Path, artifact: Artifact) -> dict[str, Adapter]:
         for engine in engines
         if isinstance(engine, dict) and engine.get("adapter")
     }
+
+
+def artifact_path(reference: str | Path) -> Path:
+    """Finds an artifact: a file, or ``@TAG`` (or ``@HASH``) of the registry.
+
+    Raises:
+        ArtifactError: There is no such version, or its file is missing or was altered.
+
+    >>> artifact_path("mood.progspace.json").name
+    'mood.progspace.json'
+    """
+    if isinstance(reference, Path) or not reference.startswith("@"):
+        return Path(reference)
+    return Registry().path(reference[1:])
 
 
 def check_no_version(path: str | Path) -> None:

@@ -116,13 +116,13 @@ def _run() -> None:
         fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
         fail("interrupted", status=130)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if type(error).__module__.startswith(("typer", "click")) and hasattr(error, "format_message"):
             if not error.format_message():  # a group without a command, which tells its own
                 sys.exit(2)
             fail(error.format_message())
-        if isinstance(error, BrokenPipeError):
-            raise
         traceback.print_exc()
         sys.exit(2)  # Python's own is 1, and that is *worse*
     if status == 130:  # typer's word for Ctrl-C

@@ -278,11 +278,9 @@ def find_program(reference: str, task: Any, lm: Any) -> Any:
 
 def artifact_path(reference: str) -> Path:
     """Finds an artifact: a file, or ``@TAG`` (or ``@HASH``) of the registry."""
-    if not reference.startswith("@"):
-        return Path(reference)
-    from ..artifacts.registry import Registry
+    from ..artifacts.registry import artifact_path as found
 
-    return Registry().path(reference[1:])
+    return found(reference)
 
 
 def target(path: Path) -> Path:

@@ -12,9 +12,12 @@ from typing import Any
 
 from .source import source_text
 
-__all__ = ["attributes_in", "code_text", "folder_of", "globals_in", "imports_in", "place_of", "source_tells"]
+__all__ = [
+    "SCALARS", "attributes_in", "code_text", "folder_of", "globals_in", "imports_in", "place_of", "source_tells",
+]  # fmt: skip
 
-_SCALARS = (type(None), bool, int, float, complex, str, bytes)
+SCALARS = (type(None), bool, int, float, complex, str, bytes)
+"""What is told by its ``repr`` alone."""
 
 
 def code_text(code: CodeType) -> str:
@@ -36,7 +39,7 @@ def source_tells(function: Any, code: CodeType) -> bool:
         return False
     text = source_text(function)
     if text is None:
-        return all(isinstance(value, _SCALARS) for value in code.co_consts)
+        return all(isinstance(value, SCALARS) for value in code.co_consts)
     if function.__name__ != "<lambda>":
         return True
     last = max((line for _, _, line in code.co_lines() if line is not None), default=code.co_firstlineno)

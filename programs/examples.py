@@ -237,7 +237,8 @@ def _check_told(value: Any, name: str, number: int, field: str) -> None:
             addressed.append(each)
         return told
 
-    text = json.dumps(_whole_values({field: value}, tell), ensure_ascii=False, default=str)
+    scalar = type(value) in _SCALARS  # most are: no need to write them twice
+    text = str(value) if scalar else json.dumps(_whole_values({field: value}, tell), ensure_ascii=False, default=str)
     if addressed:
         raise DataError(
             f"a {type(addressed[0]).__qualname__} is told by its address, another one in each process, so that the row "

@@ -24,7 +24,7 @@ import dspy
 from pydantic import BaseModel
 
 from ..lms.identity import lm_identity, without_secrets
-from .code_text import attributes_in, code_text, folder_of, globals_in, imports_in, place_of, source_tells
+from .code_text import SCALARS, attributes_in, code_text, folder_of, globals_in, imports_in, place_of, source_tells
 from .source import source_text
 
 __all__ = ["DSPYS_OWN", "beside_source", "digest", "of_dspy_or_ours", "state_text", "whole_text"]
@@ -35,7 +35,6 @@ DSPYS_OWN = frozenset({"_compiled", "callbacks", "history"})
 Named = Callable[[Any], str | None]
 """Tells a value that has a name of its own; None for any other."""
 
-_SCALARS = (type(None), bool, int, float, complex, str, bytes)
 _BY_FIELDS = (SimpleNamespace, BaseModel, dspy.Example)
 """Instances of these are told by what they hold, whoever wrote their class."""
 _DEEPEST = 40
@@ -152,7 +151,7 @@ class _Reader:
 
     def told(self, value: Any) -> str:
         """Tells any value; one that is inside itself, or cannot be told, by its type."""
-        if type(value) in _SCALARS:
+        if type(value) in SCALARS:
             return repr(value)
         if id(value) in self._known:
             return self._known[id(value)][1]

@@ -446,10 +446,11 @@ print(structure_hash(module), structure_hash(dspy.ChainOfThought("text -> label"
 """
 
 
-def test_the_hash_is_the_same_in_every_process() -> None:
-    told = {
+def in_two_processes(script: str) -> set[str]:
+    """What a script prints in processes that hash texts differently."""
+    return {
         subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", HASHES],
+            [sys.executable, "-W", "ignore", "-c", script],
             env={**os.environ, "PYTHONHASHSEED": seed},
             check=True,
             capture_output=True,
@@ -457,6 +458,10 @@ def test_the_hash_is_the_same_in_every_process() -> None:
         ).stdout
         for seed in ("1", "2")
     }
+
+
+def test_the_hash_is_the_same_in_every_process() -> None:
+    told = in_two_processes(HASHES)
     assert len(told) == 1
     # Cells in stores are kept by it: a change of the hash is a change that buys them anew.
     assert structure_hash(dspy.ChainOfThought("text -> label")) in told.pop()
@@ -650,16 +655,7 @@ print(structure_hash(Holds()), structure_hash(Holds()))
 
 def test_objects_of_libraries_are_the_same_in_every_process() -> None:
     pytest.importorskip("sklearn")
-    told = {
-        subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", HELD],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
+    told = in_two_processes(HELD)
     assert len(set(" ".join(told).split())) == 1
 
 
