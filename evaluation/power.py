@@ -130,17 +130,7 @@ class Headroom:
     text: str
 
 
-def advice(
-    baseline: Sequence[float],
-    dev_n: int,
-    test_n: int | None = None,
-    *,
-    best: float = 1.0,
-    discordance: float = DISCORDANCE,
-    level: float = 0.05,
-    power: float = 0.8,
-    seed: int = 0,
-) -> Headroom:
+def advice(baseline: Sequence[float], dev_n: int, test_n: int | None = None, *, best: float = 1.0) -> Headroom:
     """Tells whether to search, from the baseline's scores and the size of the data, before anything is spent on it.
 
     A search is not worth it where a perfect program's gain is smaller than what the dev examples can tell, or than what
@@ -153,10 +143,6 @@ def advice(
         dev_n: Examples in dev.
         test_n: Examples in the sealed test that will be read; None to weigh dev alone.
         best: The highest score that the metric gives; ∞ where that is not known.
-        discordance: See `detectable_gain`.
-        level: Of the tests.
-        power: Of the tests.
-        seed: Of the interval's resampling.
 
     >>> print(advice([1.0] * 75 + [0.0] * 5, 80, 120).text)
     80 dev rows tell a gain of 11.0 points or more from luck, 120 test rows one of 9.2. The baseline is at 93.8 %, and
@@ -165,15 +151,15 @@ def advice(
     scores = np.asarray(baseline, np.float64)
     binary = bool(np.isin(scores, (0.0, 1.0)).all())
     mean = interval = room = spread = None
-    above = ""
+    discordance, above = DISCORDANCE, ""
     if scores.size:
-        mean, interval = float(scores.mean()), mean_interval(scores.tolist(), level=1 - level, seed=seed)
+        mean, interval = float(scores.mean()), mean_interval(scores.tolist())
         room = max(0.0, best - (mean if scores.size >= dev_n else interval.low))
         # Of other scores: two programs that spread alike and agree half way, at a correlation of 0.5.
         spread = None if binary or scores.size < 2 else float(scores.std(ddof=1)) or None
         discordance = min(discordance, 2 * room)
         above = _told_room(scores.size, dev_n, mean, interval, room)
-    smallest = partial(detectable_gain, discordance=discordance, level=level, power=power, spread=spread)
+    smallest = partial(detectable_gain, discordance=discordance, spread=spread)
     needed = dev_gain = smallest(dev_n)
     say = _plain if math.isfinite(best) else numbers.figure
     text, test_gain = f"{_rows(dev_n, 'dev')} tell {_told(dev_gain, say)}", None
