@@ -178,7 +178,7 @@ class RemoteTraining:
         progress: Callable[[Event], None] | None = None,
         stop: threading.Event | None = None,
     ) -> Job:
-        """Waits for the end of a job that was started, here or by another process: `find` and `Job.load` give it.
+        """Waits for the end of a job that was started, here or by another process: `Job.load` gives it.
 
         Args:
             job: With an id.
@@ -204,14 +204,6 @@ class RemoteTraining:
             if job.finished:
                 return succeeded(job)
             self.endpoint.wait(stop, pause)
-
-    def find(self, job_id: str, *, progress: Callable[[Event], None] | None = None) -> Job:
-        """Gives a job by its id alone, as where the file with its state is lost.
-
-        Raises:
-            FineTuningError: The endpoint knows no such job.
-        """
-        return self.look(Job(base_model="", training="", training_file="", id=job_id), progress=progress)
 
     def look(self, job: Job, *, progress: Callable[[Event], None] | None = None) -> Job:
         """Gives a job as it is now.
@@ -310,8 +302,6 @@ class RemoteTraining:
             job,
             id=given,
             status=status,
-            base_model=job.base_model or answer.model,
-            training_file=job.training_file or answer.training_file,
             model=answer.fine_tuned_model,
             trained_tokens=answer.trained_tokens,
             error=self.endpoint.scrubbed(error.message) if error else None,

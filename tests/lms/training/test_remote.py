@@ -191,7 +191,7 @@ def test_a_job_is_followed_by_its_id_and_an_event_told_once(server: Server, tmp_
     again: list[Event] = []
     training(server).follow(Job.load(file), progress=again.append)
     assert again == []
-    found = training(server).follow(training(server).find(job.id), progress=again.append)
+    found = training(server).follow(replace(Job.load(file), last_event=None), progress=again.append)
     assert (found.model, found.base_model, found.trained_tokens) == (job.model, "tiny", job.trained_tokens)
     assert again == told
 
@@ -338,7 +338,7 @@ def test_a_file_that_does_not_validate_fails_the_job(server: Server) -> None:
     with pytest.raises(FineTuningError, match="status 400: Model huge is not available"):
         training(server).train("huge", EXAMPLES, confirm=yes)
     with pytest.raises(FineTuningError, match="status 404: Could not find fine tune: ftjob-none"):
-        training(server).find("ftjob-none")
+        training(server).look(replace(job, id="ftjob-none"))
 
 
 def test_a_training_is_cancelled() -> None:
