@@ -15,7 +15,6 @@ encyclopedia; mathematical problems; and negative film reviews alone, which are 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ import progspace as ps
 from ..evaluation.changes import Detector
 from ..monitoring.inputs import LEVELS, Strangeness, p_values
 from .results import write_results
+from .tasks import read_lines
 
 __all__ = ["main", "quiet_alarms", "taken"]
 
@@ -50,19 +50,16 @@ PAIRS = (
 
 def texts(data: Path) -> dict[str, list[str]]:
     """Texts by their kind, in an order that a seed has drawn."""
-
-    def rows(name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (data / name).read_text(encoding="utf-8").splitlines() if line.strip()]
-
-    films, bank = rows("movie-sentiment/train.jsonl"), rows("banking77/train.jsonl")
+    names = ("movie-sentiment", "banking77", "squad-mini", "gsm8k")
+    films, bank, encyclopedia, mathematics = (read_lines(data / name / "train.jsonl") for name in names)
     intents = sorted({row["intent"] for row in bank})
     found = {
         "film reviews": [row["text"] for row in films],
         "film reviews, negative": [row["text"] for row in films if row["label"] == "negative"],
         "bank questions": [row["text"] for row in bank if row["intent"] in intents[::2]],
         "bank questions, other intents": [row["text"] for row in bank if row["intent"] in intents[1::2]],
-        "encyclopedia questions": [row["question"] for row in rows("squad-mini/train.jsonl")],
-        "mathematical problems": [row["question"] for row in rows("gsm8k/train.jsonl")],
+        "encyclopedia questions": [row["question"] for row in encyclopedia],
+        "mathematical problems": [row["question"] for row in mathematics],
     }
     draw = np.random.default_rng(0)
     return {kind: [own[at] for at in draw.permutation(len(own))[:ROWS]] for kind, own in found.items()}

@@ -16,7 +16,6 @@ declines the others is told apart.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 import time
@@ -40,6 +39,7 @@ from ..programs.wording import abstains
 from ..progress import CompileProgress
 from ..store.database import open_store
 from .results import RESULTS, write_results
+from .tasks import read_lines
 
 __all__ = ["main"]
 
@@ -61,10 +61,6 @@ class PlainRetrieval(dspy.Module):
         return prediction
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
 def _row(line: Mapping[str, Any]) -> dict[str, Any]:
     return {"question": line["question"], "answer": line["answers"], "passage_id": line["passage_id"]}
 
@@ -84,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         passages = [
             {"text": line["text"], "title": line["title"], "source": line["id"]}
-            for line in _lines(arguments.data / "passages.jsonl")
+            for line in read_lines(arguments.data / "passages.jsonl")
         ]
         started = time.perf_counter()
         retriever = ps.retrievers.ingest(passages, collection="squad", path=folder)
@@ -95,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _measured(retriever: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    train = [_row(line) for line in _lines(arguments.data / "train.jsonl")]
-    test = [_row(line) for line in _lines(arguments.data / "test.jsonl")]
+    train = [_row(line) for line in read_lines(arguments.data / "train.jsonl")]
+    test = [_row(line) for line in read_lines(arguments.data / "test.jsonl")]
     draw = random.Random(arguments.seed)  # noqa: S311 — reproducible, not secret
     answerable = [row for row in test if row["answer"]]
     unanswerable = [

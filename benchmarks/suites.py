@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from ..programs.policies import write_policies
 from ..programs.score import Score
 from ..programs.summarization import Summarization
 from ..programs.wording import holds
-from .tasks import real_task
+from .tasks import read_lines, real_task
 
 __all__ = ["SUITES", "Entry"]
 
@@ -116,8 +115,7 @@ class _RankOfPassage:
 
 def _squad(data: Path | None, part: str) -> list[dict[str, Any]]:
     assert data is not None  # noqa: S101 — as above
-    lines = (data / f"squad-mini/{part}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+    return read_lines(data / f"squad-mini/{part}.jsonl")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import progspace as ps
 
 from ..programs.sentiment import Sentiment
 
-__all__ = ["TASKS", "RealTask", "real_task"]
+__all__ = ["TASKS", "RealTask", "read_lines", "real_task"]
 
 INTENTS = (
     "Refund_not_showing_up", "beneficiary_not_allowed", "card_payment_fee_charged", "contactless_not_working",
@@ -114,13 +114,17 @@ class RealTask:
     read: Callable[[Path], tuple[list[dict[str, Any]], list[dict[str, Any]] | None]]
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads the rows of a data set."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _sentiment(data: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     train, test = (
-        [{"review": row["text"], "sentiment": row["label"]} for row in _lines(data / f"movie-sentiment/{part}.jsonl")]
+        [
+            {"review": row["text"], "sentiment": row["label"]}
+            for row in read_lines(data / f"movie-sentiment/{part}.jsonl")
+        ]
         for part in ("train", "test")
     )
     return train, test
@@ -130,7 +134,7 @@ def _banking(data: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     train, test = (
         [
             {"question": row["text"], "intent": row["intent"]}
-            for row in _lines(data / f"banking77/{part}.jsonl")
+            for row in read_lines(data / f"banking77/{part}.jsonl")
             if row["intent"] in INTENTS
         ]
         for part in ("train", "test")
@@ -139,12 +143,12 @@ def _banking(data: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def _reading(data: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    passages = {row["id"]: row["text"] for row in _lines(data / "squad-mini/passages.jsonl")}
+    passages = {row["id"]: row["text"] for row in read_lines(data / "squad-mini/passages.jsonl")}
     train, test = (
         [
             {"passage": passages[row["passage_id"]], "question": row["question"], "answer": row["answers"][0],
              "answers": row["answers"]}
-            for row in _lines(data / f"squad-mini/{part}.jsonl")
+            for row in read_lines(data / f"squad-mini/{part}.jsonl")
             if row["answerable"]
         ]
         for part in ("train", "test")
@@ -153,12 +157,12 @@ def _reading(data: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def _navigate(data: Path) -> tuple[list[dict[str, Any]], None]:
-    rows = _lines(data / "bbh/navigate.jsonl")
+    rows = read_lines(data / "bbh/navigate.jsonl")
     return [{"question": row["question"].split("\nOptions:")[0], "answer": row["answer"]} for row in rows], None
 
 
 def _bbh(name: str) -> Callable[[Path], tuple[list[dict[str, Any]], None]]:
-    return lambda data: (_lines(data / f"bbh/{name}.jsonl"), None)
+    return lambda data: (read_lines(data / f"bbh/{name}.jsonl"), None)
 
 
 def _any_answer(example: dspy.Example, prediction: Any, trace: Any = None) -> Any:
