@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 _MOST_REQUESTS, _MOST_BYTES = 50_000, 190_000_000
 _RECENT = 200
+_PAUSES = (5.0, 60.0)  # seconds between two looks at a batch: at first, and at most
 _ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -76,7 +77,6 @@ class Batches:
     Args:
         lm: From ``ps.lm("openai/…")``.
         log: Remembers.
-        pauses: Seconds between two looks at a batch: at first, and at most.
         wait: Waits that many seconds, or until the event is set.
 
     Raises:
@@ -88,7 +88,6 @@ class Batches:
         lm: dspy.BaseLM,
         log: BatchLog,
         *,
-        pauses: tuple[float, float] = (5.0, 60.0),
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
         check_lm(lm)
@@ -107,7 +106,6 @@ class Batches:
             failure=LMError,
         )
         self._name = f"{connection.base_url} {model_name(lm.model)}"
-        self._pauses = pauses
         self._read: set[str] = set()  # input files whose answers were handed out
 
     def wave(self) -> Wave:
@@ -204,7 +202,7 @@ class Batches:
             except openai.NotFoundError:
                 return None
 
-        pause, last = self._pauses[0], None
+        pause, last = _PAUSES[0], None
         while True:
             batch = self._endpoint.ask(f"the state of the batch {record.id}", look)
             if batch is None or self._text(batch, "status") in _ENDED:
@@ -213,7 +211,7 @@ class Batches:
             now = (batch.status, counts.completed + counts.failed if counts else 0)
             if now != last:
                 _log.info("batch %s: %s, %s of %s", record.id, *now, f"{len(record.requests):,}")
-            pause = self._pauses[0] if now != last else min(1.5 * pause, self._pauses[1])
+            pause = _PAUSES[0] if now != last else min(1.5 * pause, _PAUSES[1])
             last = now
             self._endpoint.wait(threading.Event(), pause)
 

@@ -30,7 +30,7 @@ from .space import Space
 __all__ = ["Bill", "Forecast", "Range", "forecast"]
 
 FIRST = 10  # examples on which the program as declared is measured first
-_RUNGS = 4
+_RUNGS = 4  # programs that run on the sealed test at most, the program as declared among them
 _EXAMPLES = 5
 _MOSTLY = 0.9  # of its calls: the searches of `benchmarks/results/sentiment.jsonl` asked for 76 to 96 %
 _UNLIMITED = 20_000  # calls that are reckoned with where the budget does not limit them
@@ -126,7 +126,6 @@ def forecast(
     *,
     store: Store | None = None,
     test_rows: int | None = None,
-    rungs: int = _RUNGS,
 ) -> Forecast:
     """Tells what a compile will cost; no LM is called.
 
@@ -141,7 +140,6 @@ def forecast(
         space: What may be chosen; None for everything.
         store: Where answers of this LM may be known, and so its pace.
         test_rows: How many examples of the sealed test will be read; None for all.
-        rungs: How many programs will run on the sealed test at most, the program as declared among them.
 
     Raises:
         DataError: ``test_rows`` is below 1.
@@ -169,7 +167,7 @@ def forecast(
     rows = task.test_size if test_rows is None else min(task.test_size, test_rows)
     # A chat answer that cannot be read is asked for once more as JSON.
     most = max(each.calls for each in rehearsed) + judging.calls
-    read = Range(rows * per_example, rows * per_example * min(3, rungs), rows * most * max(rungs, 2))
+    read = Range(rows * per_example, rows * per_example * 3, rows * most * _RUNGS)
     test = _bill(lm, read, tokens, outputs, pace)
     if not counts_exactly(lm):
         notes.append(f"Tokens are reckoned at {CHARACTERS_A_TOKEN} characters each: the LM's tokenizer is not at hand.")

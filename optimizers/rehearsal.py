@@ -20,6 +20,7 @@ __all__ = ["CHARACTERS_A_TOKEN", "Rehearsed", "counts_exactly", "rehearse"]
 
 CHARACTERS_A_TOKEN = 4
 """Of English in the tokenizers that most LMs have; where the LM's own tokenizer is not at hand."""
+_MOST_TOKENS = 256  # of an answer, where neither LM nor program limits it
 _SOME_WORDS = "a few words of text that an answer may hold"
 _REASONING = " ".join(["Some steps of reasoning, written out in a sentence or two before the answer."] * 3)
 
@@ -53,9 +54,7 @@ def _engine(lm: dspy.BaseLM) -> LocalEngine | None:
     return engine if isinstance(engine, LocalEngine) else None
 
 
-def rehearse(
-    program: dspy.Module, examples: Sequence[dspy.Example], lm: dspy.BaseLM, *, most_tokens: int = 256
-) -> Rehearsed:
+def rehearse(program: dspy.Module, examples: Sequence[dspy.Example], lm: dspy.BaseLM) -> Rehearsed:
     """Renders what a program would ask for some examples; no LM is called.
 
     Each predictor is given what the predictors before it would say, as far as the examples tell; a field that they do
@@ -66,10 +65,8 @@ def rehearse(
         program: Any module.
         examples: With inputs set.
         lm: What would be asked: its tokenizer counts where it is embedded, else four characters are a token.
-        most_tokens: Tokens of an answer at most, where neither LM nor program limits it.
-
     """
-    adapter = _Rehearsal(program, lm, most_tokens)
+    adapter = _Rehearsal(program, lm)
     module = program.module if isinstance(program, Program) else program
     for example in examples:
         adapter.known = dict(example.toDict())
@@ -86,11 +83,10 @@ def rehearse(
 class _Rehearsal(dspy.ChatAdapter):
     """Writes every prompt, sends none, and answers with what the example says."""
 
-    def __init__(self, program: dspy.Module, lm: dspy.BaseLM, most_tokens: int) -> None:
+    def __init__(self, program: dspy.Module, lm: dspy.BaseLM) -> None:
         super().__init__()
         self.known: dict[str, Any] = {}
         self.calls = self.input_tokens = self.output_tokens = self.most_output_tokens = 0
-        self._most_tokens = most_tokens
         self._count = _counter(lm)
         self._declared = dspy.settings.adapter or dspy.ChatAdapter()
         manners = program.manners if isinstance(program, Program) else {}
@@ -117,7 +113,7 @@ class _Rehearsal(dspy.ChatAdapter):
         messages = way.adapter(inner).format(signature, [dict(demo) for demo in demos], inputs)
         prompt = self._count(messages, raw=isinstance(inner, CompactAdapter) and offers(lm, "apply_chat_template"))
         written = self._count.text(inner.format_assistant_message_content(signature, outputs))
-        most = lm_kwargs.get("max_tokens") or lm.kwargs.get("max_tokens") or self._most_tokens
+        most = lm_kwargs.get("max_tokens") or lm.kwargs.get("max_tokens") or _MOST_TOKENS
         calls = way.votes
         if way.reasoning and REASONING not in signature.fields:
             thought = self._count.text(_REASONING)

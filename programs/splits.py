@@ -41,9 +41,7 @@ def _uniform(seed: int, purpose: str, key: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}:{purpose}:{key}".encode()).digest()[:8], "big") / 2**64
 
 
-def kept_back(
-    examples: Sequence[dspy.Example], *, seed: int, share: float = 0.5
-) -> tuple[list[dspy.Example], list[dspy.Example]]:
+def kept_back(examples: Sequence[dspy.Example], *, seed: int) -> tuple[list[dspy.Example], list[dspy.Example]]:
     """Gives examples that may join a task, and those that are kept back to judge by, by a hash of their inputs.
 
     >>> rows = [dspy.Example(text=str(i)).with_inputs("text") for i in range(100)]
@@ -52,7 +50,7 @@ def kept_back(
     """
     parts: tuple[list[dspy.Example], list[dspy.Example]] = ([], [])
     for example in examples:
-        parts[_uniform(seed, "kept back", inputs_hash(example)) < share].append(example)
+        parts[_uniform(seed, "kept back", inputs_hash(example)) < 0.5].append(example)
     return parts
 
 

@@ -139,17 +139,16 @@ class BootstrappedProposer(_DrawingProposer):
     Args:
         teacher: Shows how it is done: a program with predictors of the same names, on a stronger LM say; None for the
             incumbent.
-        threshold: The least score of a run that is worth showing; where none reaches it, the best quarter is.
     """
 
     name = "bootstrapped"
 
-    def __init__(self, teacher: dspy.Module | None = None, threshold: float = 1.0) -> None:
-        self.teacher, self.threshold = teacher, threshold
+    def __init__(self, teacher: dspy.Module | None = None) -> None:
+        self.teacher = teacher
 
     def sources(self, state: SearchState, wanted: int) -> Mapping[str, _Source]:
         """Traces of the teacher's successes."""
-        pools = bootstrapped_demonstrations(state, wanted, self.teacher, self.threshold)
+        pools = bootstrapped_demonstrations(state, wanted, self.teacher)
         return {name: _Source(tuple(pool)) for name, pool in pools.items()}
 
 

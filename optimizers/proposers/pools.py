@@ -157,18 +157,16 @@ def _bounded(
     return pool if len(pool) <= _LARGEST else balanced(pool, signature, _LARGEST, generator)
 
 
-def bootstrapped_demonstrations(
-    state: SearchState, wanted: int, teacher: dspy.Module | None = None, threshold: float = 1.0
-) -> Pool:
+def bootstrapped_demonstrations(state: SearchState, wanted: int, teacher: dspy.Module | None = None) -> Pool:
     """Gives traces of a program's successes on train for each predictor that may be changed: all steps of a chain.
 
+    Where no run scores 1, the best quarter of those above 0 is taken.
     (Khattab et al. 2023, `DSPy <https://arxiv.org/abs/2310.03714>`_.)
 
     Args:
         state: Its train examples are run, some at a time.
         wanted: Successes that are enough.
         teacher: The program; None for the incumbent.
-        threshold: The least score of a success; where no run reaches it, the best quarter of those above 0 is taken.
 
     Raises:
         BudgetExceeded: Nothing is left to spend.
@@ -178,7 +176,7 @@ def bootstrapped_demonstrations(
     others: list[Run] = []
     for runs in runs_on_train(program, state, most=MOST_RUNS):
         for _, run in runs:
-            (solved if (run.cell.score or 0.0) >= threshold else others).append(run)
+            (solved if (run.cell.score or 0.0) >= 1.0 else others).append(run)
         if len(solved) >= wanted:
             break
     if not solved:

@@ -26,7 +26,9 @@ __all__ = ["WriterProposer"]
 _TOKENS = 200  # that an instruction may take
 _SHOWN = 240  # characters of a value
 _TRIED = 8
+_CASES = 3  # examples, or failures, in a prompt
 _LOG = logging.getLogger(__name__)
+
 
 _TIPS = (
     "Write a better instruction for this task.",
@@ -62,13 +64,12 @@ class WriterProposer:
 
     Args:
         looked_at: Train examples that the incumbent is run on to find failures: those that others run it on, too.
-        shown: Examples, or failures, in a prompt.
     """
 
     name = "writer"
 
-    def __init__(self, looked_at: int = 16, shown: int = 3) -> None:
-        self.looked_at, self.shown = looked_at, shown
+    def __init__(self, looked_at: int = 16) -> None:
+        self.looked_at = looked_at
 
     def propose(self, state: SearchState, count: int) -> list[Candidate]:
         """Gives at most so many instructions that were not measured yet, for as many calls of the writer.
@@ -106,7 +107,7 @@ class WriterProposer:
 
     def _from_data(self, desk: _Desk, state: SearchState, generator: random.Random) -> _Prompt:
         train = state.task.train
-        rows = [_row(each, desk.fields) for each in generator.sample(train, min(self.shown, len(train)))]
+        rows = [_row(each, desk.fields) for each in generator.sample(train, min(_CASES, len(train)))]
         text = f"{desk.task}\n{_summary(desk.signature, train)}\n\n{_blocks(rows)}\n\n{desk.present}"
         return _Prompt(f"{text}\n\n{generator.choice(_TIPS)} {_FORM}", "the data", _values(rows))
 
@@ -134,7 +135,7 @@ class WriterProposer:
         ]
         generator.shuffle(failed)
         cases = []
-        for run, example in sorted(failed, key=lambda pair: pair[0].cell.score or 0.0)[: self.shown]:
+        for run, example in sorted(failed, key=lambda pair: pair[0].cell.score or 0.0)[:_CASES]:
             steps = [(given, dict(output)) for name, given, output in run.trace if name == desk.name]
             given, output = steps[-1] if steps else (example.inputs().toDict(), dict(run.cell.output))
             case = {field: given[field] for field in desk.signature.input_fields if field in given}
