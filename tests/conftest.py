@@ -84,9 +84,6 @@ class RuleEngine:
             return Response(None, request.model, Message.assistant(best), "stop", usage, logprobs=given)
         return Response(None, request.model, Message.assistant(self.rule(prompt)), "stop", usage)
 
-    async def acomplete(self, request: Request) -> Response:
-        return self.complete(request)
-
     def lm(self, name: str = "rule/one", **settings: Any) -> dspy.LM:
         engine = self
 
@@ -123,6 +120,11 @@ def mood_rows() -> list[dict[str, str]]:
     return [
         {"text": f"{'sun' if i % 2 else 'rain'} on day {i}", "mood": "glad" if i % 2 else "sad"} for i in range(100)
     ]
+
+
+@pytest.fixture
+def task(mood: type[dspy.Signature], mood_rows: list[dict[str, str]]) -> ps.Task:
+    return ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
 
 
 @pytest.fixture

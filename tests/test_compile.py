@@ -38,11 +38,6 @@ def rule(prompt: str, wanted: int = 2) -> str:
     return "glad" if sunny or not shown else "sad"
 
 
-@pytest.fixture
-def task(mood: Any, mood_rows: Any) -> ps.Task:
-    return ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
-
-
 def outcome(compiled: Compiled) -> tuple[Any, ...]:
     report = compiled.report
     return compiled.candidate.hash, [(r.choice, r.dev.score, r.test and r.test.score, r.calls) for r in report.rungs]

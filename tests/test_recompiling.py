@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dspy
 import pytest
 
 import progspace as ps
@@ -32,11 +31,6 @@ def rule(prompt: str) -> str:
 def knowing(prompt: str) -> str:
     asked = prompt.rsplit("Text:", 1)[-1]
     return ("glad" if "sun" in asked else "sad") if prompt.endswith("Mood:") else "what?"
-
-
-@pytest.fixture
-def task(mood: Any, mood_rows: Any) -> ps.Task:
-    return ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
 
 
 @pytest.fixture

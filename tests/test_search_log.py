@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import dspy
 import pytest
 
 import progspace as ps
@@ -14,10 +13,7 @@ from progspace.store.searches import searches
 from progspace.tests.test_compile import rule
 
 
-def test_a_search_is_written_down_and_read_from_its_cells(
-    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
-) -> None:
-    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
+def test_a_search_is_written_down_and_read_from_its_cells(rule_engine: Any, store: Store, task: ps.Task) -> None:
     compiled = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=300), store=store)
     (search,) = searches(store)
     content = read_content(store, search)
@@ -49,9 +45,7 @@ def test_a_search_is_written_down_and_read_from_its_cells(
     assert not [each for each in task.unseal_test("check") if f'"{each.text}"' in told]
 
 
-def test_a_search_that_was_stopped_is_read_as_far_as_it_came(
-    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
-) -> None:
+def test_a_search_that_was_stopped_is_read_as_far_as_it_came(rule_engine: Any, store: Store, task: ps.Task) -> None:
     engine = rule_engine(rule)
 
     def stopping(prompt: str) -> str:
@@ -60,7 +54,6 @@ def test_a_search_that_was_stopped_is_read_as_far_as_it_came(
         return rule(prompt)
 
     engine.rule = stopping
-    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
     with pytest.raises(KeyboardInterrupt):
         ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=300), store=store)
     (search,) = searches(store)

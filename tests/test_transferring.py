@@ -42,11 +42,6 @@ def new(prompt: str) -> str:
 
 
 @pytest.fixture
-def task(mood: Any, mood_rows: Any) -> ps.Task:
-    return ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
-
-
-@pytest.fixture
 def path(make_artifact: Callable[..., Path], task: ps.Task, tmp_path: Path) -> Path:
     return make_artifact(tmp_path / "x.progspace.json", task.program, instruction="Look closely.", format=COMPACT)
 

@@ -34,8 +34,7 @@ def rule(prompt: str) -> str:
 
 
 @pytest.fixture
-def compiled(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> Compiled:
-    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
+def compiled(rule_engine: Any, store: Store, task: ps.Task) -> Compiled:
     return ps.compile(task, lm=rule_engine(rule).lm(api_base=None), budget=ps.Budget(calls=400), store=store)
 
 

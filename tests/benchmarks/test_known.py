@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import dspy
 import pytest
 
 import progspace as ps
@@ -79,15 +78,12 @@ def test_a_missing_field_is_named_with_its_row(tmp_path: Path) -> None:
         known_task(str(path), ["text"], "label")
 
 
-def test_a_score_card_is_made_and_compared_with_an_earlier_one(
-    tmp_path: Path, mood: Any, mood_rows: Any, rule_engine: Any
-) -> None:
+def test_a_score_card_is_made_and_compared_with_an_earlier_one(tmp_path: Path, rule_engine: Any, task: ps.Task) -> None:
     from contextlib import nullcontext
 
     def rule(prompt: str) -> str:
         return "glad" if prompt.endswith("Mood:") and "sun" in prompt.rsplit("Text:", 1)[-1] else "sad"
 
-    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
     entry = Entry("mood", lambda data, seed: nullcontext(task), 120, public=False)
     lines = core.run(entry, None, 0, tmp_path / "store.db", rule_engine(rule).lm())
     declared, compiled = lines

@@ -94,13 +94,12 @@ def test_markdown_and_text_show_what_an_lm_wrote_as_text() -> None:
     assert "<script>" not in gate._repr_html_()
 
 
-def test_programs_are_run_and_judged(rule_engine: Any, mood: Any, mood_rows: Any, store: Store, tmp_path: Path) -> None:
+def test_programs_are_run_and_judged(rule_engine: Any, mood: Any, store: Store, task: ps.Task) -> None:
     def rule(prompt: str) -> str:
         asked = prompt.rsplit("[[ ## text ## ]]", 1)[-1]
         good = "Look" in prompt or "day 1" not in asked
         return f"[[ ## mood ## ]]\n{'glad' if ('sun' in asked) == good else 'sad'}\n\n[[ ## completed ## ]]"
 
-    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
     lm = rule_engine(rule).lm()
     better = dspy.Predict(mood.with_instructions("Look closely."))
     data = [{"text": f"sun on day {i}", "mood": "glad"} for i in range(10, 40)]
@@ -119,9 +118,8 @@ def test_programs_are_run_and_judged(rule_engine: Any, mood: Any, mood_rows: Any
 
 
 def test_what_cannot_be_judged_is_refused_before_anything_is_asked(
-    rule_engine: Any, mood: Any, mood_rows: Any, store: Store, tmp_path: Path
+    rule_engine: Any, mood: Any, store: Store, tmp_path: Path, task: ps.Task
 ) -> None:
-    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
     engine, new = rule_engine(lambda prompt: "sad"), dspy.Predict(mood.with_instructions("Look closely."))
     bad: list[dict[str, Any]] = [{"margin": 5}, {"margin": float("nan")}, {"alpha": 0.0}, {"alpha": 0.7}]
     for wrong in bad:
@@ -143,12 +141,11 @@ class Broken(dspy.Module):
         raise KeyError(self.missing)
 
 
-def test_a_program_that_fails_on_every_row_is_judged(rule_engine: Any, mood: Any, mood_rows: Any, store: Store) -> None:
+def test_a_program_that_fails_on_every_row_is_judged(rule_engine: Any, mood: Any, store: Store, task: ps.Task) -> None:
     def rule(prompt: str) -> str:
         asked = prompt.rsplit("[[ ## text ## ]]", 1)[-1]
         return f"[[ ## mood ## ]]\n{'glad' if 'sun' in asked else 'sad'}\n\n[[ ## completed ## ]]"
 
-    task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
     lm, broken = rule_engine(rule).lm(), Broken(mood, "tool")
     mended = ps.gate(task.program, broken, task, lm=lm, store=store)
     assert (mended.verdict, len(mended.mended)) == ("no worse", len(task.dev))

@@ -25,11 +25,6 @@ def rule(prompt: str) -> str:
     return "glad" if "sun" in asked else "sad"
 
 
-@pytest.fixture
-def task(mood: Any, mood_rows: Any) -> ps.Task:
-    return ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
-
-
 def test_what_breaks_a_program(task: ps.Task, rule_engine: Any, store: Store, tmp_path: Path) -> None:
     program = Candidate.declared(task.program).with_choice(format=Format(kind="compact")).apply(task.program)
     lm = rule_engine(rule).lm()

@@ -28,11 +28,6 @@ INSTRUCTIONS = [None, *(f"Tell the mood, way {number}." for number in range(7))]
 FORMATS = [Format(kind=kind, hints=hints) for kind in ("chat", "json", "compact") for hints in (False, True)]
 
 
-@pytest.fixture
-def task(mood: Any, mood_rows: Any) -> ps.Task:
-    return ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
-
-
 def truth(candidate: Candidate) -> float:
     """The parts' own worth: each adds something."""
     choice = candidate.predictors["self"]
@@ -104,7 +99,7 @@ def test_the_same_standings_give_the_same_whatever_a_study_holds(
 
 
 def test_there_is_nothing_to_combine_of_one_candidate_or_when_all_is_known(
-    task: ps.Task, mood_rows: Any, rule_engine: Any, store: Store
+    task: ps.Task, rule_engine: Any, store: Store
 ) -> None:
     declared = Candidate.declared(task.program)
     lm = rule_engine(str).lm()

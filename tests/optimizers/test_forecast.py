@@ -23,11 +23,6 @@ from progspace.store.database import Store, open_store
 from progspace.store.records import Answer
 
 
-@pytest.fixture
-def task(mood: Any, mood_rows: Any) -> ps.Task:
-    return ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), name="mood")
-
-
 @pytest.fixture(autouse=True)
 def _prices_as_packaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "true")
