@@ -35,8 +35,8 @@ class Server:
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off"
         self._run("pg_ctl", "--pgdata", "data", "--log", "log", "--wait", "--options", options, "start")
 
-    def stop(self, mode: str = "immediate") -> None:
-        self._run("pg_ctl", "--pgdata", "data", "--wait", "--mode", mode, "stop")
+    def stop(self) -> None:
+        self._run("pg_ctl", "--pgdata", "data", "--wait", "--mode", "immediate", "stop")
 
     def new(self) -> str:
         """Makes an empty database and gives its URL."""

@@ -92,7 +92,7 @@ def test_the_order_begins_with_every_peer_in_the_best_format(data: Path) -> None
     assert {key.optimizer for key in keys[-8:]} == {PROGSPACE}
 
 
-def test_a_run_that_stands_in_the_results_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_stands_in_the_results_is_not_run_again(tmp_path: Path) -> None:
     key = Key("movie-sentiment", "LabeledFewShot", "best", 500, 0)
     results = tmp_path / "peers.jsonl"
     names = ("task", "optimizer", "format", "budget", "seed")

@@ -207,7 +207,7 @@ def test_no_key_travels_and_what_stands_for_it_does(
         sent(Work(program, Scoring.of(own.metric), "p", matrix.lm), str)
 
 
-def test_the_embedded_engine_of_a_node_counts_as_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_engine_of_a_node_counts_as_the_same() -> None:
     pytest.importorskip("ray")
     from progspace.evaluation.clusters.worker import NodeEngine
     from progspace.lms.identity import lm_identity

@@ -146,7 +146,7 @@ def test_a_judge_that_cannot_be_read_is_asked_once_more_and_then_gives_no_score(
     assert (evaluation.n, evaluation.failed, evaluation.score) == (4, 2, 1.0)
 
 
-def test_another_judge_has_another_name(rule_engine: Any, mood: Any) -> None:
+def test_another_judge_has_another_name(rule_engine: Any) -> None:
     lm = rule_engine(judge_rule).lm
     names = [
         metric_identity(metric)

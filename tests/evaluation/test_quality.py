@@ -16,13 +16,13 @@ class Scores:
 
 
 def drawn(
-    seed: int, candidates: int = 40, examples: int = 150, *, own: float = 0.08, shared: float = 0.0, noise: float = 0.3
+    seed: int, candidates: int = 40, examples: int = 150, *, own: float = 0.08, shared: float = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """True qualities, scores and groups, drawn from the model itself."""
     generator = np.random.default_rng(seed)
     groups = generator.integers(0, 5, (candidates, 1))
     quality = 0.6 + generator.normal(0, own, candidates) + generator.normal(0, shared, 5)[groups[:, 0]]
-    scores = quality[:, None] + generator.normal(0, 0.2, examples) + generator.normal(0, noise, (candidates, examples))
+    scores = quality[:, None] + generator.normal(0, 0.2, examples) + generator.normal(0, 0.3, (candidates, examples))
     return quality, scores, groups
 
 

@@ -63,7 +63,7 @@ def test_a_server_that_knows_no_n_is_asked_again_with_another_seed() -> None:
     assert answers == ["one #7.0", "one #8.0", "one #9.0"]
 
 
-def test_log_probabilities_schemas_and_tools(server: Server, mood: Any) -> None:
+def test_log_probabilities_schemas_and_tools(server: Server) -> None:
     lm = lm_at(server)
     (answer,) = lm("sun", logprobs=True, top_logprobs=2)
     assert [top.token for top in answer["logprobs"].content[0].top_logprobs] == ["sun", "else"]

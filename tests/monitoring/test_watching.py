@@ -102,7 +102,7 @@ def test_long_numbers_of_any_kind_are_personal(value: Any, kept: Any) -> None:
     assert personal("field", value) == kept
 
 
-def test_what_went_wrong_inside_is_told(echo: Echo, watched: Any, tmp_path: Path, rule_engine: Any) -> None:
+def test_what_went_wrong_inside_is_told(watched: Any, tmp_path: Path, rule_engine: Any) -> None:
     broken = dspy.Predict("text -> label")
     broken.lm = rule_engine(lambda prompt: "no fields at all").lm()
     abstaining = watched(ps.guarded(broken, retries=1, fallbacks=[{"label": None}]), content=True)
@@ -214,7 +214,7 @@ def test_a_store_that_fails_costs_traces_and_no_call(
     assert len(traces(program, tmp_path)) == 1 < before
 
 
-def test_what_comes_too_fast_is_counted(echo: Echo, tmp_path: Path) -> None:
+def test_what_comes_too_fast_is_counted(tmp_path: Path) -> None:
     import threading
 
     from progspace.monitoring.recording import Call
@@ -329,7 +329,7 @@ def test_a_label_is_not_held_against_what_was_redacted(watched: Any) -> None:
     assert program.feedback(answer, score=1.0).labels == {"said": "+47 555 01 234"}  # there was none to differ from
 
 
-def test_bad_input_is_told(echo: Echo, watched: Any, tmp_path: Path) -> None:
+def test_bad_input_is_told(echo: Echo, watched: Any) -> None:
     with pytest.raises(ps.DataError, match="at most 1, not 2"):
         watched(echo(), sample=2)
     with pytest.raises(ps.StoreError):
@@ -352,7 +352,7 @@ def test_bad_input_is_told(echo: Echo, watched: Any, tmp_path: Path) -> None:
 
 
 def test_spans_and_metrics_go_out_by_otlp(
-    collector: Any, echo: Echo, watched: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collector: Any, echo: Echo, watched: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")

@@ -345,7 +345,7 @@ def test_a_late_step_is_shown_labels_without_what_earlier_steps_say(
 
 
 @needs_embedder
-def test_covering_draws_spread_over_the_inputs(rule_engine: Any, store: Store, make_state: MakeState) -> None:
+def test_covering_draws_spread_over_the_inputs(make_state: MakeState) -> None:
     """Four subjects, one of them rare: a covering set of four shows more of them than a draw by chance does."""
     subjects = {
         "The soup of restaurant {} was cold.": 40, "My card was declined at shop {}.": 40,

@@ -31,8 +31,8 @@ METRIC = ps.metrics.choice("mood")
 class Learner:
     """A trainer that learns which answer the words of a prompt go with, by counting; what it was given is kept."""
 
-    def __init__(self, engine: Any, *, usd: float | None = 0.0, seconds: float | None = 60.0) -> None:
-        self.engine, self.usd, self.seconds = engine, usd, seconds
+    def __init__(self, engine: Any, *, usd: float | None = 0.0) -> None:
+        self.engine, self.usd = engine, usd
         self.given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def __call__(self, model: str, examples: Any, *, settings: Any, progress: Any, stop: Any) -> Trained:
@@ -51,10 +51,10 @@ class Learner:
                     votes[answer] += count / known.total()  # type: ignore[assignment]
             return votes.most_common(1)[0][0] if votes else "none"
 
-        return Trained(f"{model}+trained", self.engine(rule), None, self.seconds)
+        return Trained(f"{model}+trained", self.engine(rule), None, 60.0)
 
     def estimate(self, model: str, examples: Any, *, settings: Any) -> Cost:
-        return Cost(len(examples), 10 * len(examples), 2, usd=self.usd, seconds=self.seconds)
+        return Cost(len(examples), 10 * len(examples), 2, usd=self.usd, seconds=60.0)
 
 
 def lm_of(rule_engine: Any, learner: Learner, rule: Any = lambda prompt: "glad") -> dspy.LM:
@@ -205,9 +205,7 @@ def test_what_cannot_be_trained_is_told_before_anything_is_spent(
     assert re.search(reason, line), line
 
 
-def test_one_class_alone_is_refused_and_a_majority_thinned_out(
-    rows: Any, mood: Any, rule_engine: Any, store: Store
-) -> None:
+def test_one_class_alone_is_refused_and_a_majority_thinned_out(mood: Any, rule_engine: Any, store: Store) -> None:
     def many(count: int) -> list[dict[str, str]]:
         glad = [{"text": f"sun on day {i}", "mood": "glad"} for i in range(400)]
         return [*glad, *({"text": f"rain on day {i}", "mood": "sad"} for i in range(count))]

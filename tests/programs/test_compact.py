@@ -156,7 +156,7 @@ class Thoughtful(dspy.BaseLM):
 
 
 @pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
-def test_what_an_lm_thought_is_no_part_of_its_answer(rule_engine: Any, mood: Any) -> None:
+def test_what_an_lm_thought_is_no_part_of_its_answer(rule_engine: Any) -> None:
     """Glued onto the answer, it made the best format look like the worst."""
     engine = rule_engine(lambda prompt: [ThinkingPart("Rain? It may be glad."), TextPart("sad")])
     for lm in (engine.lm(), Thoughtful("own/model", cache=False)):

@@ -202,7 +202,7 @@ def test_values_are_of_the_apps_own_classes(monkeypatch: pytest.MonkeyPatch, cap
         assert "program=" in caplog.text
 
 
-def test_a_class_of_a_script_is_given_by_another_module(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_of_a_script_is_given_by_another_module() -> None:
     told = describe(Own())
     assert told["path"] == f"{__name__}:Own"
     script = {**told, "path": "__main__:Own"}

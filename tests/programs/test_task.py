@@ -74,7 +74,7 @@ class MayAsk(dspy.Module):
         return self.tell(text=f"{asked or ''} {text}")
 
 
-def test_an_input_may_be_none_where_its_type_says_so(mood: Any, mood_rows: list[dict[str, str]]) -> None:
+def test_an_input_may_be_none_where_its_type_says_so(mood_rows: list[dict[str, str]]) -> None:
     rows = [{"asked": None, **row} for row in mood_rows]
     for program in (dspy.Predict("text, asked: Optional[str] -> mood"), MayAsk()):
         task = ps.Task(program=program, examples=rows, inputs=["text", "asked"], metric=METRIC)

@@ -21,8 +21,8 @@ from progspace.retrievers.server import ServerEngine
 KEY = "a-wrong-key-7f3a"
 
 
-def passages(count: int, group: str = "") -> list[Passage]:
-    return [Passage.of(f"number {i} {group}", source=f"{group}{i}.md") for i in range(count)]
+def passages(count: int) -> list[Passage]:
+    return [Passage.of(f"number {i} ", source=f"{i}.md") for i in range(count)]
 
 
 def store(collection: Collection, embedder: Any, rows: list[Passage]) -> None:

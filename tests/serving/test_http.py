@@ -305,7 +305,7 @@ def test_failures_are_told_by_their_kind_and_quote_nothing(caplog: pytest.LogCap
     assert "KeyError" in caplog.text
 
 
-def test_an_answer_of_another_type_is_not_given_out(rule_engine: Any) -> None:
+def test_an_answer_of_another_type_is_not_given_out() -> None:
     class Loose(dspy.Predict):
         async def aforward(self, **inputs: Any) -> dspy.Prediction:
             return dspy.Prediction(mood="bored", score=float("nan"))

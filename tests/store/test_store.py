@@ -107,9 +107,7 @@ def test_a_store_of_a_newer_release_is_left_alone(where: str) -> None:
         open_store(where)
 
 
-def test_a_server_that_is_not_there_is_named_without_its_password(
-    postgres: Callable[[], str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_is_not_there_is_named_without_its_password(postgres: Callable[[], str]) -> None:
     for url in ("postgresql+psycopg://me:secret@127.0.0.1:1/db", f"{postgres().replace('postgres@', 'me:secret@')}"):
         with pytest.raises(ps.StoreError, match="not to be reached") as caught:
             open_store(url)

@@ -223,7 +223,7 @@ async def test_a_trained_engine_answers_tasks_too(rule_engine: Any) -> None:
     assert await tuned.acall("?") == ["trained"]
 
 
-def test_a_job_is_cancelled_at_the_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_is_cancelled_at_the_endpoint() -> None:
     began = threading.Event()
 
     def endless(training: Training) -> Any:

@@ -391,9 +391,7 @@ def test_the_environments_key_is_used(server: Server, monkeypatch: pytest.Monkey
     assert remote.train("tiny", EXAMPLES, confirm=yes).status == "succeeded"
 
 
-def test_no_key_in_messages_logs_and_reprs(
-    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_key_in_messages_logs_and_reprs(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     secret = "hidden-5c0ffee-key"  # noqa: S105 — of no form that one would know as a key's
     caplog.set_level(logging.DEBUG)
     endpoint = Endpoint(base_url=server.url, api_key=lambda: secret, wait=Waits(), patience=0.0)
