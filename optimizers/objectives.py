@@ -162,8 +162,7 @@ class Objectives(BaseModel):
         with quiet():
             study = optuna.create_study(directions=directions)
         study.add_trials(trials)
-        best = study.best_trials if len(directions) > 1 else _best_of_one(study)
-        return sorted(trial.user_attrs["index"] for trial in best)
+        return sorted(trial.user_attrs["index"] for trial in study.best_trials)
 
     def choose(self, points: Sequence[Mapping[str, float]], quality: Quality, *, sure: float = 0.5) -> int | None:
         """Chooses among candidates.
@@ -203,7 +202,3 @@ class Objectives(BaseModel):
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def _best_of_one(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return [study.best_trial] if study.trials else []
