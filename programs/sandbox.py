@@ -113,14 +113,12 @@ class Run:
             outside (by time on the clock, or for its output).
         stopped: Which limit ended it, or a signal; None where it ended by itself. Of memory it is known only by what
             the program says last.
-        seconds: On the clock, the start of the sandbox included.
     """
 
     stdout: str
     stderr: str
     status: int | None
     stopped: Stopped | None
-    seconds: float
 
     @property
     def ok(self) -> bool:
@@ -244,7 +242,7 @@ def _run(walls: _Walls, source: str, limits: Limits, modules: Mapping[str, str])
     if cut is None and code is None:
         raise SandboxMissing(f"the sandbox could not be set up: {stderr.strip()[-400:] or 'it says nothing'}; {_MEND}")
     stopped = cut or _stopped(code or 0, stderr, long=seconds >= limits.cpu_seconds)
-    return Run(stdout, stderr, None if cut else code, stopped, seconds)
+    return Run(stdout, stderr, None if cut else code, stopped)
 
 
 def _each_module(modules: Mapping[str, str], held: Callable[[bytes], str]) -> list[str]:
