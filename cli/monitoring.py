@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ..errors import DataError
 from .arguments import DEFAULT_STORE, JsonOption, KnownOption, StoreOption, find_strangeness, results, show, utf8
+from .store import check_store, opened_store
 
 __all__ = ["add_watch"]
 
@@ -37,11 +38,9 @@ def traces(
     Example: `progspace traces --last 100 --json`
     """
     from ..monitoring.rendering import traces_view
-    from ..store.database import open_store
     from ..store.traces import read_traces
 
-    _check_store(store)
-    with open_store(store) as opened:
+    with opened_store(store) as opened:
         found = read_traces(opened, name=name, last=last, ids=ids or None)
     if ids and len(found) < len(set(ids)):
         raise DataError(f"there is no trace {', '.join(sorted(set(ids) - {trace.id for trace in found}))}", file=store)
@@ -72,7 +71,7 @@ def feedback(
     """
     from ..monitoring.watching import feedback as tell
 
-    _check_store(store)
+    check_store(store)
     pairs = [each.partition("=") for each in label or []]
     if wrong := [name for name, equals, _ in pairs if not (name and equals)]:
         raise DataError(f"{wrong[0]!r} is not of the form field=value", field="--label")
@@ -109,7 +108,7 @@ def monitor(
     from ..monitoring.quality import monitor as look
     from ..monitoring.rendering import quality_view
 
-    _check_store(store)
+    check_store(store)
     inputs = None if known is None else find_strangeness(known)
     found = look(store, name=name, last=last, window=window, reference=reference, known=inputs)
     show({"programs": [quality.to_dict() for quality in found]}, quality_view(found), as_json)
@@ -117,8 +116,3 @@ def monitor(
         write_page(page(found), html)
     if fail and any(quality.changed for quality in found):
         raise typer.Exit(1)
-
-
-def _check_store(store: str) -> None:
-    if "://" not in store and not Path(store).expanduser().exists():
-        raise DataError("there is no such store; name one with --store", file=store)

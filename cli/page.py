@@ -11,11 +11,11 @@ from rich.text import Text
 
 from ..errors import DataError
 from .arguments import DEFAULT_STORE, JsonOption, PortOption, StoreOption, artifact_path, show, tell
+from .store import opened_store
 
 if TYPE_CHECKING:
     from ..evaluation.findings import Findings
     from ..evaluation.page.content import PageContent
-    from ..store.database import Store
 
 __all__ = ["add_page"]
 
@@ -81,7 +81,7 @@ def watch(
     from ..evaluation.page.live import Watch
 
     named = what is not None and ("://" in what or Path(what).is_file())
-    with _opened(what if what is not None and named else store) as opened:
+    with opened_store(what if what is not None and named else store) as opened:
         try:
             watching = Watch(opened, None if named else what, port)
         except OSError as error:
@@ -105,7 +105,7 @@ def _artifact(what: str, store: str) -> tuple[Findings, PageContent]:
     artifact = read_artifact(artifact_path(what))
     made = artifact.provenance
     if "://" in store or Path(store).expanduser().exists():
-        with _opened(store) as opened:
+        with opened_store(store) as opened:
             for search in searches(opened):
                 same = (search.task_hash, search.seed, search.finished) == (made.task_hash, made.seed, True)
                 if same and events(opened, search.id)[-1].value["provenance"] == made.model_dump(mode="json"):
@@ -126,18 +126,10 @@ def _searched(what: str | None, store: str) -> tuple[Findings | None, PageConten
     from ..evaluation.page.reading import read_content
     from ..store.searches import events, searches
 
-    with _opened(store) as opened:
+    with opened_store(store) as opened:
         search = find_search(opened, what)
         if search is None:
             known = ", ".join(dict.fromkeys(each.task for each in searches(opened))) or "none"
             raise DataError(f"there is no search of {what!r}; those that were written down: {known}", file=store)
         last = events(opened, search.id)[-1].value if search.finished else {}
         return Findings.model_validate(last["findings"]) if last else None, read_content(opened, search)
-
-
-def _opened(store: str) -> Store:
-    from ..store.database import open_store
-
-    if "://" not in store and not Path(store).expanduser().exists():
-        raise DataError("there is no such store; name one with --store", file=store)
-    return open_store(store)

@@ -6,7 +6,7 @@ import re
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.text import Text
@@ -14,7 +14,10 @@ from rich.text import Text
 from ..errors import DataError
 from .arguments import DEFAULT_STORE, JsonOption, StoreOption, show
 
-__all__ = ["add_store"]
+if TYPE_CHECKING:
+    from ..store.database import Store
+
+__all__ = ["add_store", "check_store", "opened_store"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SPANS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -38,7 +41,7 @@ def size_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
     """
     from ..store.upkeep import size
 
-    with _opened(store) as opened:
+    with opened_store(store) as opened:
         found = size(opened)
     since = "" if found.oldest is None else f", the oldest of {time.strftime('%Y-%m-%d', time.localtime(found.oldest))}"
     told = f"{found.cells:,} cells, {found.answers:,} answers{since}, {found.traces:,} traces"
@@ -71,7 +74,7 @@ def gc(
         raise DataError("nothing says what may go: give --older-than or --max-size")
     age = None if older_than is None else _seconds(older_than)
     most = None if max_size is None else _bytes(max_size)
-    with _opened(store) as opened:
+    with opened_store(store) as opened:
         before, after = collect(opened, older_than=age, max_bytes=most)
     gone = {name: getattr(before, name) - getattr(after, name) for name in ("answers", "cells", "traces")}
     show(
@@ -97,7 +100,7 @@ def export(
     """
     from ..store.upkeep import export_table
 
-    with _opened(store) as opened:
+    with opened_store(store) as opened:
         rows = export_table(opened, table, file)
     show({"table": table, "rows": rows, "file": str(file)}, Text(f"{rows:,} {table} in {file}"), as_json)
 
@@ -114,7 +117,7 @@ def import_(
     """
     from ..store.upkeep import import_table
 
-    with _opened(store, make=True) as opened:
+    with opened_store(store, make=True) as opened:
         table, rows = import_table(opened, file)
     show({"table": table, "rows": rows}, Text(f"{rows:,} {table} are new"), as_json)
 
@@ -136,19 +139,26 @@ def check(
     """
     from ..store.upkeep import check as checked
 
-    with _opened(store) as opened:
+    with opened_store(store) as opened:
         faults = list(checked(opened, delete=delete))
     show({"faults": faults}, Text("\n".join(faults) if faults else "nothing is damaged"), as_json)
     if faults:
         raise typer.Exit(1)
 
 
-def _opened(store: str, *, make: bool = False) -> Any:
+def opened_store(store: str, *, make: bool = False) -> Store:
+    """Opens a store; one that is not there is an error, unless it shall be made."""
     from ..store.database import open_store
 
-    if not make and "://" not in store and not Path(store).expanduser().exists():
-        raise DataError("there is no such store; name one with --store", file=store)
+    if not make:
+        check_store(store)
     return open_store(store)
+
+
+def check_store(store: str) -> None:
+    """Refuses a store that is not there."""
+    if "://" not in store and not Path(store).expanduser().exists():
+        raise DataError("there is no such store; name one with --store", file=store)
 
 
 def _seconds(text: str) -> float:
