@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import dspy
@@ -86,26 +87,10 @@ class Spent:
     seconds: float = 0.0
 
     def __sub__(self, earlier: Spent) -> Spent:
-        return Spent(
-            calls=self.calls - earlier.calls,
-            bought=self.bought - earlier.bought,
-            failed=self.failed - earlier.failed,
-            input_tokens=self.input_tokens - earlier.input_tokens,
-            output_tokens=self.output_tokens - earlier.output_tokens,
-            usd=self.usd - earlier.usd,
-            seconds=self.seconds - earlier.seconds,
-        )
+        return Spent(*map(operator.sub, astuple(self), astuple(earlier)))
 
     def __add__(self, other: Spent) -> Spent:
-        return Spent(
-            calls=self.calls + other.calls,
-            bought=self.bought + other.bought,
-            failed=self.failed + other.failed,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            usd=self.usd + other.usd,
-            seconds=self.seconds + other.seconds,
-        )
+        return Spent(*map(operator.add, astuple(self), astuple(other)))
 
 
 class UnderWay:
