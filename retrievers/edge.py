@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -211,23 +212,18 @@ class EdgeEngine:
             return call(shard)
 
 
-class _faults:  # noqa: N801 — used as a function is
+@contextmanager
+def _faults(place: str) -> Iterator[None]:
     """Turns the engine's exceptions, which have no class of their own, into errors that name the place."""
-
-    def __init__(self, place: str) -> None:
-        self.place = place
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, (RetrievalError, KeyboardInterrupt, SystemExit, GeneratorExit)):
-            return
-        # A panic of the Rust code is a BaseException.
+    try:
+        yield
+    except (RetrievalError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic of the Rust code
         text = " ".join(str(error).split())
         if any(sign in text.lower() for sign in ("no space left", "os error 28", "os error 27", "file too large")):
-            raise _full(self.place, text) from error
-        raise RetrievalError(f"{self.place}: {text}") from error
+            raise _full(place, text) from error
+        raise RetrievalError(f"{place}: {text}") from error
 
 
 def _full(place: str, told: str) -> RetrievalError:
