@@ -54,12 +54,10 @@ class Event:
     Attributes:
         kind: What: see `progspace.optimizers.stored_log`.
         value: JSON values.
-        created: Seconds since 1970.
     """
 
     kind: str
     value: Mapping[str, Any]
-    created: float = 0.0
 
 
 def begin_search(store: Store, *, task: str, task_hash: str, lm: str, seed: int) -> Search:
@@ -134,7 +132,5 @@ def searches(store: Store) -> list[Search]:
 def events(store: Store, search: str) -> Sequence[Event]:
     """Gives the events of a search, in their order."""
     table = schema.search_events
-    query = (
-        sa.select(table.c.kind, table.c.value, table.c.created).where(table.c.search == search).order_by(table.c.number)
-    )
-    return [Event(row.kind, json.loads(row.value), row.created) for row in store.read(query)]
+    query = sa.select(table.c.kind, table.c.value).where(table.c.search == search).order_by(table.c.number)
+    return [Event(row.kind, json.loads(row.value)) for row in store.read(query)]
