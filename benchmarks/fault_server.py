@@ -158,11 +158,11 @@ def _choice(body: Mapping[str, Any], text: str, index: int) -> dict[str, Any]:
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
 
 
-def sometimes(share: float, kinds: tuple[str, ...] = FAULTS, seed: int = 0) -> Callable[[int], str | None]:
+def sometimes(share: float, kinds: tuple[str, ...] = FAULTS) -> Callable[[int], str | None]:
     """Gives a fault to that share of requests, of each kind as often."""
 
     def fault(number: int) -> str | None:
-        drawn = random.Random(seed * 1_000_003 + number)  # noqa: S311 — faults, not secrets
+        drawn = random.Random(number)  # noqa: S311 — faults, not secrets
         return drawn.choice(kinds) if drawn.random() < share else None
 
     return fault

@@ -15,7 +15,6 @@ Each finished run is a line of ``results/peers.jsonl``; a run that stands there 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
@@ -29,7 +28,7 @@ from ..evaluation import numbers
 from ..store.database import open_store
 from .peer_runs import OPTIMIZERS, PEERS, PROGSPACE, Key, Setup, run
 from .peer_table import table
-from .results import RESULTS, read_results
+from .results import RESULTS, append_results, read_runs
 from .tasks import TASKS
 
 __all__ = ["BUDGETS", "grid", "main"]
@@ -73,7 +72,7 @@ def known(path: Path) -> set[tuple[object, ...]]:
     if not path.exists():
         return set()
     names = ("task", "optimizer", "format", "budget", "seed")
-    return {tuple(line[name] for name in names) for line in read_results(path.stem, path.parent)}
+    return {tuple(line[name] for name in names) for line in read_runs(path)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", action="store_true", help="print what the results say, and run nothing")
     arguments = parser.parse_args(argv)
     if arguments.table:
-        print(table(read_results(arguments.results.stem, arguments.results.parent)))
+        print(table(read_runs(arguments.results)))
         return
     if arguments.data is None:
         parser.error("--data is needed to run: the folder that holds movie-sentiment, banking77, squad-mini and bbh")
@@ -105,7 +104,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(keys: Iterable[Key], data: Path, store: Path, results: Path, objectives: ps.Objectives) -> None:
-    results.parent.mkdir(parents=True, exist_ok=True)
     with open_store(store) as opened:
         setup = Setup(
             data=data,
@@ -119,8 +117,7 @@ def _run(keys: Iterable[Key], data: Path, store: Path, results: Path, objectives
         for key in keys:
             started = time.monotonic()
             line = run(key, setup)
-            with results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            append_results(results, [line])
             seconds = time.monotonic() - started
             print(f"{time.strftime('%H:%M:%S')} {_told(line)} in {seconds:.0f} s", flush=True)
 

@@ -65,10 +65,10 @@ class Recording:
     shown: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
-def recordings(tasks: Sequence[str] | None = None, folder: Path = RECORDINGS) -> list[Recording]:
+def recordings(tasks: Sequence[str] | None = None) -> list[Recording]:
     """Reads the recorded matrices, or those of some tasks."""
     read = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(RECORDINGS.glob("*.json")):
         if tasks is not None and path.stem not in tasks:
             continue
         recorded = json.loads(path.read_text(encoding="utf-8"))
@@ -197,7 +197,7 @@ def _line(task: str, race: str, cells: int, regret: Array, regret_all: Array, sp
     }  # fmt: skip
 
 
-def summary(lines: Sequence[dict[str, Any]], default: str = DEFAULT_RACE) -> str:
+def summary(lines: Sequence[dict[str, Any]]) -> str:
     """Tells the regrets in points, and how the default race's compares with each peer's: means over tasks."""
     tasks = list(dict.fromkeys(line["task"] for line in lines))
     races = [race for race in dict.fromkeys(line["race"] for line in lines) if race != "full"]
@@ -208,12 +208,12 @@ def summary(lines: Sequence[dict[str, Any]], default: str = DEFAULT_RACE) -> str
         for race in races:
             row = [_mean(found, tasks if task == "mean" else [task], race, cells) for cells in CELLS]
             ratios = [
-                f"{_mean(found, tasks if task == 'mean' else [task], default, cells) / value:8.2f}"
+                f"{_mean(found, tasks if task == 'mean' else [task], DEFAULT_RACE, cells) / value:8.2f}"
                 if value
                 else " " * 8
                 for cells, value in zip(CELLS, row, strict=True)
             ]
-            compared = f"   {default} / it:" + "".join(ratios) if race in PEERS else ""
+            compared = f"   {DEFAULT_RACE} / it:" + "".join(ratios) if race in PEERS else ""
             told.append(f"  {race:22}" + "".join(f"{100 * value:8.2f}" for value in row) + compared)
     return "\n".join(told)
 

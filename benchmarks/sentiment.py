@@ -9,7 +9,6 @@ rows of train for train and dev together; the test rows are read by the final re
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import random
 from pathlib import Path
@@ -25,6 +24,7 @@ from ..evaluation.report import Report
 from ..programs.sentiment import Sentiment
 from ..progress import CompileProgress
 from .results import write_results
+from .tasks import read_lines
 
 BUDGET = 2000
 TRAIN_ROWS = 200
@@ -32,8 +32,7 @@ TRAIN_ROWS = 200
 
 def task(data: Path, seed: int) -> ps.Task:
     """The task of one seed."""
-    train = [row(json.loads(line)) for line in (data / "train.jsonl").read_text(encoding="utf-8").splitlines()]
-    test = [row(json.loads(line)) for line in (data / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    train, test = ([row(line) for line in read_lines(data / f"{part}.jsonl")] for part in ("train", "test"))
     return ps.Task(
         program=dspy.Predict(Sentiment),
         examples=random.Random(seed).sample(train, TRAIN_ROWS),  # noqa: S311 — reproducible, not secret

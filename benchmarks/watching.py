@@ -54,9 +54,9 @@ def _taken(program: dspy.Module) -> tuple[float, float]:
     return taken
 
 
-def pairs(plain: dspy.Module, watched: dspy.Module, calls: int, seed: int = 0) -> list[tuple[float, ...]]:
+def pairs(plain: dspy.Module, watched: dspy.Module, calls: int) -> list[tuple[float, ...]]:
     """Seconds of so many neighbours: plain on the clock and of CPU, then watched."""
-    draw, found = random.Random(seed), list[tuple[float, ...]]()  # noqa: S311 — the order of measurements
+    draw, found = random.Random(0), list[tuple[float, ...]]()  # noqa: S311 — the order of measurements
     with dspy.context(disable_history=True):
         for _ in range(WARMING):
             _taken(plain), _taken(watched)
