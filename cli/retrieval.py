@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from ..errors import DataError
-from .arguments import results, tell, utf8
+from .arguments import JsonOption, results, show, tell
 
 if TYPE_CHECKING:
     from ..retrievers.ingesting import IngestReport
@@ -36,7 +35,6 @@ EmbedderOption = Annotated[
 BaseUrlOption = Annotated[
     str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint of embeddings.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 _SHOWN = 10
 
@@ -115,7 +113,7 @@ def ingest(
     for each in made:
         each.collection.close()
     if as_json:
-        _write(reports[0].to_dict() | {"variants": [report.to_dict() for report in reports[1:]]})
+        show(reports[0].to_dict() | {"variants": [report.to_dict() for report in reports[1:]]}, "", as_json)
         return
     for report in reports:
         tell(_told(report))
@@ -167,7 +165,7 @@ def search(
     if as_json:
         fields = ("id", "score", "source", "position", "title", "time", "text")
         rows = [{field: getattr(passage, field) for field in fields} for passage in found]
-        _write({"collection": collection, "query": query, "passages": rows})
+        show({"collection": collection, "query": query, "passages": rows}, "", as_json)
         return
     console = Console(file=results())
     for number, passage in enumerate(found, 1):
@@ -186,7 +184,3 @@ def _told(report: IngestReport) -> str:
         f"{count(report.kept)} kept, {count(report.removed)} removed; {count(report.documents)} documents, "
         f"{duration(report.seconds)}"
     )
-
-
-def _write(document: dict[str, Any]) -> None:
-    results().write(json.dumps(document, ensure_ascii=not utf8(), indent=2) + "\n")
