@@ -20,7 +20,7 @@ from ..errors import DataError
 from .fields import choices_of
 from .stable import stable_json, stable_repr
 
-__all__ = ["deduplicate", "example_hash", "in_order", "inputs_hash", "plain_values", "read_examples"]
+__all__ = ["deduplicate", "example_hash", "in_order", "inputs_hash", "parsed", "plain_values", "read_examples"]
 
 _SHOWN = 5
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
@@ -330,7 +330,8 @@ def _text(path: Path) -> str:
         raise DataError("not UTF-8 text; save it as UTF-8", file=str(path), row=row) from error
 
 
-def _parsed(text: str, path: Path, row: int | None) -> Any:
+def parsed(text: str, path: Path, row: int | None = None) -> Any:
+    """Reads JSON; what is none is told with its file and row."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -340,14 +341,14 @@ def _parsed(text: str, path: Path, row: int | None) -> Any:
 def _jsonl_rows(path: Path) -> Iterator[_Row]:
     for number, line in enumerate(_text(path).split("\n"), 1):
         if line.strip():
-            row = _parsed(line, path, number)
+            row = parsed(line, path, number)
             if not isinstance(row, dict):
                 raise DataError("not a JSON object with a value for each field", file=str(path), row=number)
             yield number, row
 
 
 def _json_rows(path: Path) -> Iterator[_Row]:
-    rows = _parsed(_text(path), path, None)
+    rows = parsed(_text(path), path)
     if not isinstance(rows, list):
         raise DataError("not a JSON list of objects", file=str(path))
     return _mapping_rows(rows, str(path))

@@ -5,7 +5,6 @@ Nothing is downloaded, and none of the files ships with progspace: give the path
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import dspy
 
 from ..errors import DataError
 from . import metrics
+from .examples import parsed
 from .task import Task
 
 __all__ = ["PUBLISHED", "GradeSchoolMath", "Reading", "bbh", "gsm8k", "squad"]
@@ -124,7 +124,7 @@ def _solved(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
-        row = _parsed(line, path, number)
+        row = parsed(line, path, number)
         reasoning, marked, answer = str(_field(row, "answer", path, number)).rpartition("####")
         if not marked:
             raise DataError("has no '#### NUMBER' at its end", file=str(path), row=number, field="answer")
@@ -152,15 +152,8 @@ def _text(path: Path) -> str:
         raise DataError(f"cannot be read ({error})", file=str(path)) from error
 
 
-def _parsed(text: str, path: Path, row: int | None = None) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"not JSON ({error})", file=str(path), row=row) from error
-
-
 def _read(path: Path) -> Any:
-    return _parsed(_text(path), path)
+    return parsed(_text(path), path)
 
 
 def _field(row: Any, field: str, path: Path, number: int | None) -> Any:
