@@ -64,7 +64,8 @@ def bbh(path: str | Path, **settings: Any) -> Task:
         f"Answer the question: {path.stem.replace('_', ' ')}.",
     )
     metric = metrics.choice("answer") if few else metrics.exact_match("answer")
-    return _task(dspy.Predict(signature), rows, ["question"], metric, path.stem.replace("_", "-"), settings)
+    settings = {"name": path.stem.replace("_", "-"), **settings}
+    return Task(dspy.Predict(signature), rows, ["question"], metric=metric, **settings)
 
 
 def gsm8k(path: str | Path, **settings: Any) -> Task:
@@ -82,8 +83,8 @@ def gsm8k(path: str | Path, **settings: Any) -> Task:
     """
     if isinstance(sealed := settings.get("test"), str | Path):
         settings["test"] = list(_solved(Path(sealed)))
-    program = dspy.ChainOfThought(GradeSchoolMath)
-    return _task(program, list(_solved(Path(path))), ["question"], metrics.numeric("answer"), "gsm8k", settings)
+    program, rows = dspy.ChainOfThought(GradeSchoolMath), list(_solved(Path(path)))
+    return Task(program, rows, ["question"], metric=metrics.numeric("answer"), **{"name": "gsm8k", **settings})
 
 
 def squad(path: str | Path, **settings: Any) -> Task:
@@ -102,22 +103,12 @@ def squad(path: str | Path, **settings: Any) -> Task:
         settings["test"] = list(_questions(Path(sealed)))
     metric = metrics.answer_f1("answer", gold="answers")
     rows = list(_questions(Path(path)))
-    return _task(dspy.Predict(Reading), rows, ["passage", "question"], metric, "squad", settings)
+    settings = {"name": "squad", **settings}
+    return Task(dspy.Predict(Reading), rows, ["passage", "question"], metric=metric, **settings)
 
 
 PUBLISHED: dict[str, Callable[..., Task]] = {"bbh": bbh, "gsm8k": gsm8k, "squad": squad}
 """By the name that stands before the path on the command line: ``gsm8k:train.jsonl``."""
-
-
-def _task(
-    program: dspy.Module,
-    rows: list[dict[str, Any]],
-    inputs: list[str],
-    metric: Callable[..., Any],
-    name: str,
-    settings: dict[str, Any],
-) -> Task:
-    return Task(program=program, examples=rows, inputs=inputs, metric=metric, **{"name": name, **settings})
 
 
 def _solved(path: Path) -> Iterator[dict[str, Any]]:
