@@ -15,6 +15,7 @@ from ..programs.answering import REASONING, Answering
 from ..programs.compact import CompactAdapter, offers
 from ..programs.fields import choices_of
 from ..programs.program import Manner, Program
+from ..programs.prompt_text import content_text
 
 __all__ = ["CHARACTERS_A_TOKEN", "Rehearsed", "counts_exactly", "rehearse"]
 
@@ -166,7 +167,7 @@ class _Counter:
         self.text, self._render = count, render
 
     def __call__(self, messages: Sequence[dict[str, Any]], *, raw: bool) -> int:
-        texts = [{"role": str(each["role"]), "content": _text(each["content"])} for each in messages]
+        texts = [{"role": str(each["role"]), "content": content_text(each["content"])} for each in messages]
         return self.text("".join(each["content"] for each in texts) if raw else self._render(texts))
 
 
@@ -181,9 +182,3 @@ def _counter(lm: dspy.BaseLM) -> _Counter:
         lambda text: -(-len(text) // CHARACTERS_A_TOKEN),
         lambda messages: "".join(each["content"] + "    " * CHARACTERS_A_TOKEN for each in messages),
     )
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))

@@ -9,7 +9,7 @@ import dspy
 from .answering import Answering
 from .program import Manner, Program
 
-__all__ = ["mark", "prompt_texts"]
+__all__ = ["content_text", "mark", "prompt_texts"]
 
 
 def mark(field: str) -> str:
@@ -46,10 +46,11 @@ def _text(predictor: dspy.Predict, own: Manner) -> str:
         messages = adapter.format(signature, demonstrations, {name: mark(name) for name in signature.input_fields})
     except Exception:  # an adapter or a field's type of the user's own may not take a mark: the search goes on
         return str(signature.instructions)
-    return "\n\n".join(f"[{each['role']}]\n{_content(each.get('content'))}" for each in messages)
+    return "\n\n".join(f"[{each['role']}]\n{content_text(each.get('content'))}" for each in messages)
 
 
-def _content(content: Any) -> str:
+def content_text(content: Any) -> str:
+    """Gives the text of a message's content."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
