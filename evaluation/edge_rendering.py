@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,11 +24,8 @@ _SLICES, _CASES, _BROKEN, _LONGEST = 8, 10, 3, 140
 
 def edge_cases_view(found: EdgeCases) -> RenderableType:
     """The slices, the clusters and the first cases."""
-    why: dict[str, int] = {}
-    for case in found.cases:
-        for reason in case.why:
-            why[reason] = why.get(reason, 0) + 1
-    counted = ", ".join(f"{count} {reason}" for reason, count in sorted(why.items(), key=lambda each: -each[1]))
+    why = Counter(reason for case in found.cases for reason in case.why)
+    counted = ", ".join(f"{count} {reason}" for reason, count in why.most_common())
     good = f"{found.programs} programs" if found.programs > 1 else "one program"
     score = numbers.percent(found.score)
     if found.programs:

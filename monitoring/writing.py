@@ -37,7 +37,6 @@ class Kept(Protocol):
 
     def trace(self, call: Call) -> Trace:
         """Gives the trace."""
-        ...
 
 
 class Sink(Protocol):
@@ -45,19 +44,15 @@ class Sink(Protocol):
 
     def context(self) -> Any:
         """Gives what a call stands in, when it begins."""
-        ...
 
     def tell(self, call: Call, trace: Trace) -> None:
         """Hands a call on."""
-        ...
 
     def flush(self) -> None:
         """Sends what it holds."""
-        ...
 
     def close(self) -> None:
         """Ends."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,10 +239,8 @@ def split(
         raise ValueError(f"split(share={share}): must be at least 0 and below 1")
     if not share:
         return tuple(examples), ()
-    prompts: dict[str, int] = {}
     digests = [_digest(seed, example.prompt) for example in examples]
-    for digest in digests:
-        prompts[digest] = prompts.get(digest, 0) + 1
+    prompts = Counter(digests)
     if len(prompts) < 2:
         raise DataError(
             f"{len(prompts)} different prompts cannot be split into training and validation: give more examples, or "
