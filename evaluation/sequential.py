@@ -140,21 +140,20 @@ def confidence_sequence(
     drawn = _checked(differences, population, bound)
     means = np.linspace(-bound, bound, _GRID)
     threshold = np.log(2 / (1 - level))
-    allowed = np.ones((drawn.size, _GRID), bool)
-    for side in (-1.0, 1.0):
-        allowed &= _log_wealth(drawn, population, means, side, bound) < threshold
-    allowed = np.logical_and.accumulate(allowed, axis=0)
     total, left = np.cumsum(drawn), population - np.arange(1, drawn.size + 1)
+    # Each side by itself: once all means are ruled out, what lies between two of the grid may yet be right.
+    above, below = (
+        np.maximum.accumulate(_log_wealth(drawn, population, means, side, bound) >= threshold, axis=0)
+        for side in (1.0, -1.0)
+    )
     lowest = np.maximum.accumulate((total - bound * left) / population)
     highest = np.minimum.accumulate((total + bound * left) / population)
-    step = means[1] - means[0]
-    intervals = []
-    for row, low, high in zip(allowed, lowest, highest, strict=True):
-        kept = means[row]
-        if kept.size:  # a mean between two of the grid may yet be right
-            low, high = max(low, float(kept[0]) - step), min(high, float(kept[-1]) + step)
-        intervals.append(Interval(float(min(low, high)), float(max(low, high)), level, "betting without replacement"))
-    return intervals
+    lows = np.maximum(lowest, np.where(above, means, -bound).max(axis=1))
+    highs = np.minimum(highest, np.where(below, means, bound).min(axis=1))
+    return [
+        Interval(float(min(low, high)), float(max(low, high)), level, "betting without replacement")
+        for low, high in zip(lows, highs, strict=True)
+    ]
 
 
 def _checked(differences: ArrayLike, population: int, bound: float) -> Array:

@@ -137,3 +137,14 @@ def test_what_is_no_difference_is_refused() -> None:
         confidence_sequence([0.0], 5, level=95)
     with pytest.raises(ValueError, match="α"):
         e_threshold(5)
+
+
+@pytest.mark.parametrize("truth", [1.0, 0.999, 0.9975])
+def test_intervals_of_many_steady_draws_do_not_widen(truth: float) -> None:
+    # Both means of the grid beside the truth are ruled out in the end; once nothing was known any more then.
+    draws = (np.random.default_rng(0).random(10_000) < truth).astype(float)
+    intervals = confidence_sequence(draws, 10**9)
+    widths = [each.high - each.low for each in intervals]
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(widths))
+    assert intervals[-1].low >= 0.985
+    assert intervals[-1].low <= truth <= intervals[-1].high
