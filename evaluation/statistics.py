@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _RESAMPLES = 2000
+_FEW = 30  # of fewer scores the bootstrap's intervals are too narrow
 _FLIPS = 9999
 _IN_MEMORY = 2_000_000  # numbers drawn at a time: all at once are gigabytes for a few thousand examples
 _ROUNDING = 1e-12
@@ -96,13 +97,14 @@ def is_binary(scores: NDArray[np.float64]) -> bool:
 
 
 def mean_interval(scores: Sequence[float], *, level: float = 0.95, seed: int = 0) -> Interval:
-    """Gives the confidence interval of a mean: Wilson's for 0/1 scores, else by the bootstrap.
+    """Gives the confidence interval of a mean: Wilson's for 0/1 scores, else Student's t or the bootstrap's.
 
     Wilson's keeps its level near 0 and 1 and for few examples (`Brown, Cai & DasGupta 2001
-    <https://doi.org/10.1214/ss/1009213286>`_). The bootstrap resamples the examples 2,000 times; it tells
-    nothing of a sample whose scores are all equal, or fewer than three: that gives Hoeffding's interval (`Hoeffding
-    1963 <https://doi.org/10.1080/01621459.1963.10500830>`_) of scores in [0, 1], or, where a score lies outside, in
-    the shortest range that holds 0, 1 and the scores.
+    <https://doi.org/10.1214/ss/1009213286>`_). The bootstrap resamples the examples 2,000 times; of fewer than 30 its
+    intervals are too narrow, and Student's t takes its place, with a spread that is never less than if one score more
+    had been as far off as it can. Neither tells anything of a sample whose scores are all equal, or fewer than three:
+    that gives Hoeffding's interval (`Hoeffding 1963 <https://doi.org/10.1080/01621459.1963.10500830>`_) of scores in
+    [0, 1], or, where a score lies outside, in the shortest range that holds 0, 1 and the scores.
 
     Raises:
         ValueError: There are no scores, one is not finite, or the level is not between 0 and 1.
@@ -120,6 +122,8 @@ def mean_interval(scores: Sequence[float], *, level: float = 0.95, seed: int = 0
         return Interval(float(wilson.low), float(wilson.high), level, "Wilson")
     if values.size < 3 or _constant(values):
         return _hoeffding(values, 0.0, 1.0, span_of(values), level)
+    if values.size < _FEW:
+        return _student(values, 0.0, 1.0, span_of(values), level)
     return _bootstrap(values, level, seed)
 
 
@@ -129,11 +133,24 @@ def span_of(scores: NDArray[np.float64]) -> float:
 
 
 def _hoeffding(values: NDArray[np.float64], least: float, most: float, width: float, level: float) -> Interval:
-    mean, radius = float(values.mean()), width * math.sqrt(math.log(2 / (1 - level)) / (2 * values.size))
+    radius = width * math.sqrt(math.log(2 / (1 - level)) / (2 * values.size))
+    return _around(values, radius, least, most, width, level, "Hoeffding")
+
+
+def _student(values: NDArray[np.float64], least: float, most: float, width: float, level: float) -> Interval:
+    spread = max(float(values.std(ddof=1)), width / (values.size + 2))
+    radius = spread / math.sqrt(values.size) * float(stats.t.ppf((1 + level) / 2, values.size - 1))
+    return _around(values, radius, least, most, width, level, "Student's t")
+
+
+def _around(
+    values: NDArray[np.float64], radius: float, least: float, most: float, width: float, level: float, method: str
+) -> Interval:
+    mean = float(values.mean())
     low, high = mean - radius, mean + radius
     if width <= most - least:  # a known range bounds the mean as well; a guessed one does not
         low, high = min(mean, max(least, low)), max(mean, min(most, high))
-    return Interval(low, high, level, "Hoeffding")
+    return Interval(low, high, level, method)
 
 
 def _bootstrap(values: NDArray[np.float64], level: float, seed: int) -> Interval:
@@ -169,7 +186,8 @@ def paired_test(a: Sequence[float], b: Sequence[float], *, level: float = 0.95, 
 
     0/1 scores: the exact test of McNemar on the examples on which they disagree, and Newcombe's hybrid score interval
     of the difference (`Newcombe 1998 <https://doi.org/10.1002/(SICI)1097-0258(19981130)17:22%3C2635::AID-SIM954%3E3.0.CO;2-C>`_,
-    method 10). Other scores: a sign-flip permutation test of the mean difference, and a bootstrap interval.
+    method 10). Other scores: a sign-flip permutation test of the mean difference, and an interval by Student's t,
+    or, from 30 examples on, by the bootstrap.
 
     Args:
         a: Scores of the first program.
@@ -229,6 +247,8 @@ def sign_flip(differences: NDArray[np.float64], seed: int = 0) -> float:
 def _interval_of_difference(differences: NDArray[np.float64], span: float, level: float, seed: int) -> Interval:
     if differences.size < 3 or _constant(differences):
         return _hoeffding(differences, -1.0, 1.0, 2 * span, level)
+    if differences.size < _FEW:
+        return _student(differences, -1.0, 1.0, 2 * span, level)
     return _bootstrap(differences, level, seed)
 
 

@@ -185,3 +185,25 @@ def test_shrinking_at_its_edges(means: list[float], variances: list[float], expe
 def test_what_is_no_means_is_refused(means: list[float], variances: list[float]) -> None:
     with pytest.raises(ValueError, match="mean"):
         shrunken_means(means, variances)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+@pytest.mark.parametrize("shape", [2.0, 0.2])
+def test_intervals_of_a_few_graded_scores_keep_their_level(n: int, shape: float) -> None:
+    # Of so few, the bootstrap's are too narrow.
+    generator, kept = np.random.default_rng(n), [0, 0]
+    for _ in range(400):
+        scores, others = generator.beta(shape, shape, (2, n)).tolist()
+        mean, gain = mean_interval(scores), paired_test(scores, others).interval
+        kept[0] += mean.low <= 0.5 <= mean.high
+        kept[1] += gain.low <= 0.0 <= gain.high
+        assert mean.low >= 0.0
+        assert mean.high <= 1.0
+    assert min(kept) / 400 >= 0.91
+
+
+def test_scores_that_are_nearly_all_alike_tell_little_where_they_are_few() -> None:
+    alike, nearly = mean_interval([1.0] * 10), mean_interval([1.0] * 9 + [0.99])
+    assert alike.low < 0.8
+    assert nearly.low < 0.95
+    assert mean_interval([1.0] * 29 + [0.99]).method == "bootstrap"
