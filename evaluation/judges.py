@@ -17,6 +17,8 @@ from .numbers import percent
 
 __all__ = ["Variance", "asks_an_lm", "judge_variance"]
 
+_ENOUGH = 8  # outputs: of fewer, the share that is told may be off by half of all
+
 
 def asks_an_lm(cells: Sequence[Cell]) -> bool:
     """Tells of cells whether the metric that scored them asked an LM.
@@ -54,12 +56,15 @@ class Variance:
     @property
     def text(self) -> str:
         """A note for the report."""
-        measured = f"{self.examples} outputs judged {self.repeats} times each"
+        measured = f"{self.examples} output{'' if self.examples == 1 else 's'} judged {self.repeats} times each"
         if not self.judge:
             return f"The judge agrees with itself: {measured}, always the same."
+        deviation = f"scores of one output have a standard deviation of {self.judge**0.5:.3f}"
+        if self.examples < _ENOUGH:
+            return f"The judge's {deviation}: {measured}, too few to say what share of the scores' variance that is."
         return (
-            f"{percent(self.share)} of the scores' variance is the judge's own, which no program mends: {measured}; "
-            f"its scores of one output have a standard deviation of {self.judge**0.5:.3f}."
+            f"About {percent(self.share)} of the scores' variance is the judge's own, which no program mends: "
+            f"{measured}; its {deviation}."
         )
 
 

@@ -12,7 +12,7 @@ from dspy.lm15 import AuthError, ServerError
 
 import progspace as ps
 from progspace.evaluation.evaluation import evaluate_cells
-from progspace.evaluation.judges import asks_an_lm, judge_variance
+from progspace.evaluation.judges import Variance, asks_an_lm, judge_variance
 from progspace.evaluation.matrix import Matrix
 from progspace.evaluation.repeats import mean_cell
 from progspace.lms.budget import Meter
@@ -192,6 +192,15 @@ def test_a_judges_own_spread_is_told_from_the_programs(
     bought = meter.spent.bought
     assert judge_variance(matrix, rows, [{"mood": row.mood} for row in rows], repeats=5) == variance
     assert meter.spent.bought == bought
+
+
+@pytest.mark.parametrize("outputs", [1, 7, 8])
+def test_what_share_is_a_judges_own_is_not_told_of_a_few_outputs(outputs: int) -> None:
+    text = Variance(judge=0.04, program=0.0, examples=outputs, repeats=3).text
+    assert ("% of the scores' variance" in text) == (outputs >= 8)
+    assert ("too few" in text) == (outputs < 8)
+    assert "0.200" in text
+    assert ("1 output judged" in text) == (outputs == 1)
 
 
 def test_repeats_buy_answers_of_their_own_and_are_averaged_within_an_example(
