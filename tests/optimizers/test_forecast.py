@@ -126,6 +126,15 @@ def test_no_lm_is_asked_and_the_budget_is_the_limit(rule_engine: Any, task: ps.T
     assert json.loads(json.dumps(told.to_dict()))["search"]["calls"]["high"] == 400
 
 
+def test_the_sealed_tests_upper_end_holds_votes_and_second_tries(rule_engine: Any, task: ps.Task) -> None:
+    lm, budget, size = rule_engine(str).lm(), ps.Budget(calls=400), task.test_size
+    direct = Space(answers=("direct",), votes=(1,))
+    voting = Space(answers=("direct",), votes=(1, 5))
+    # Four programs; and the program as declared may be asked for each example twice, its chat answers being unreadable.
+    assert forecast(task, lm, budget, direct).test.calls.high == (4 + 1) * size
+    assert forecast(task, lm, budget, voting).test.calls.high == (3 + 5 + 1) * size
+
+
 def test_a_budget_too_small_is_told_before_it_is_spent(rule_engine: Any, task: ps.Task) -> None:
     small = forecast(task, rule_engine(str).lm(), ps.Budget(calls=4))
     assert "does not hold the program as declared, which needs 10 calls" in small.text
