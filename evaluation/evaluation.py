@@ -12,7 +12,7 @@ from ..errors import DataError, LMError, ProgramError
 from ..store.records import Cell
 from .findings import Measured, Verdict
 from .shown import Shown
-from .statistics import Interval, PairedTest, mean_interval, paired_test
+from .statistics import Interval, PairedTest, mean_interval, paired_scores, paired_test
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,10 +48,10 @@ class Evaluation(Shown):
         n: Examples that were scored.
         failed: Examples on which the LM gave no answer; they have no score.
         errors: Examples on which the program itself failed; they score 0.
-        calls: LM calls that the program makes for these examples, bought now or known before.
+        calls: LM calls that the program makes for the examples that were scored, bought now or known before.
         input_tokens: Of those calls.
         output_tokens: Of those calls.
-        seconds: The mean time of an example, while others ran beside it.
+        seconds: The mean time of an example that was scored, while others ran beside it.
         rows: Example by example.
     """
 
@@ -70,11 +70,11 @@ class Evaluation(Shown):
     @property
     def tokens_per_example(self) -> float:
         """Tokens in and out, a mean."""
-        return (self.input_tokens + self.output_tokens) / max(1, self.n + self.failed)
+        return (self.input_tokens + self.output_tokens) / max(1, self.n)
 
     def measured(self) -> Measured:
         """What a report keeps."""
-        examples = max(1, self.n + self.failed)
+        examples = max(1, self.n)
         return Measured(
             score=self.score,
             low=self.interval.low,
@@ -174,6 +174,9 @@ def verdict_of(test: PairedTest) -> Verdict:
         wins=test.wins_a,
         losses=test.wins_b,
         method=test.method,
+        n=test.n,
+        score=test.mean_a,
+        baseline=test.mean_b,
     )
 
 
@@ -206,10 +209,10 @@ def evaluate_cells(
         n=len(scores),
         failed=len(cells) - len(scores),
         errors=sum(cell.error is not None for cell in answered),
-        calls=sum(cell.calls for cell in cells),
-        input_tokens=sum(cell.input_tokens for cell in cells),
-        output_tokens=sum(cell.output_tokens for cell in cells),
-        seconds=sum(cell.seconds for cell in cells) / len(cells),
+        calls=sum(cell.calls for cell in answered),
+        input_tokens=sum(cell.input_tokens for cell in answered),
+        output_tokens=sum(cell.output_tokens for cell in answered),
+        seconds=sum(cell.seconds for cell in answered) / len(answered),
         rows=tuple(_row(cell, example) for cell, example in zip(cells, examples, strict=True)),
     )
 
@@ -230,13 +233,14 @@ def compare_cells(
     both = [(one, other) for one, other in zip(a, b, strict=True) if one.score is not None and other.score is not None]
     if not both:
         raise LMError("there is no example on which the LM answered both programs")
-    scores = [(one.score or 0.0, other.score or 0.0) for one, other in both]
+    ours, theirs = [one.score or 0.0 for one, _ in both], [other.score or 0.0 for _, other in both]
+    differences = paired_scores(ours, theirs)[2].tolist()
     return Comparison(
-        test=paired_test([one for one, _ in scores], [other for _, other in scores], seed=seed),
+        test=paired_test(ours, theirs, seed=seed),
         a=evaluate_cells(a, examples, name=names[0], seed=seed),
         b=evaluate_cells(b, examples, name=names[1], seed=seed),
-        better=tuple(one.example for (one, _), (x, y) in zip(both, scores, strict=True) if x > y),
-        worse=tuple(one.example for (one, _), (x, y) in zip(both, scores, strict=True) if x < y),
+        better=tuple(one.example for (one, _), gain in zip(both, differences, strict=True) if gain > 0),
+        worse=tuple(one.example for (one, _), gain in zip(both, differences, strict=True) if gain < 0),
         same=both[0][0].program == both[0][1].program,
     )
 

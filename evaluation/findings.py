@@ -60,7 +60,20 @@ class Measured(_Frozen):
 
 
 class Verdict(_Frozen):
-    """A paired comparison with the baseline on the same examples."""
+    """A paired comparison with the baseline on the same examples.
+
+    Attributes:
+        difference: Of the mean scores.
+        low: Lower end of its interval.
+        high: Upper end of its interval.
+        p_value: Two-sided, of no difference.
+        wins: Examples on which the program scored higher.
+        losses: Examples on which the baseline did.
+        method: Of the test.
+        n: Examples that both answered; None in reports that did not tell yet.
+        score: The program's mean on these.
+        baseline: The baseline's mean on these.
+    """
 
     difference: float
     low: float
@@ -69,6 +82,9 @@ class Verdict(_Frozen):
     wins: int
     losses: int
     method: str
+    n: int | None = None
+    score: float | None = None
+    baseline: float | None = None
 
 
 class Tried(_Frozen):

@@ -62,7 +62,7 @@ class Gate(Shown):
         test: The non-inferiority test that the verdict is from.
         broken: Examples on which the new program scored lower.
         mended: Examples on which it scored higher.
-        unanswered: Examples that are in no score, because the LM left one of the programs without an answer.
+        unanswered: Examples that are not compared, because the LM left one of the programs without an answer.
     """
 
     verdict: GateVerdict
@@ -100,7 +100,7 @@ class Gate(Shown):
                 f"{numbers.count(test.rows_if_measured)} if the true difference is the measured one: {test.reckoned}."
             )
         if self.unanswered:
-            lines.append(f"The LM left {numbers.count(self.unanswered)} rows without an answer; they are in no score.")
+            lines.append(f"The LM left {numbers.count(self.unanswered)} rows without an answer; they are not compared.")
         return lines
 
     def view(self) -> RenderableType:

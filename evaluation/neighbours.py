@@ -58,7 +58,8 @@ def placed(
     if embedder is None:
         return None, None, ["Nothing was embedded: nothing is told to be far from train, and there are no clusters."]
     texts = [input_text(example) for example in examples]
-    known = [text for text in dict.fromkeys(map(input_text, train)) if text not in set(texts)]
+    seen = set(texts)
+    known = [text for text in dict.fromkeys(map(input_text, train)) if text not in seen]
     vectors = embedder.embed([*texts, *known])
     labels = clusters(vectors[: len(texts)], seed=seed)
     names: dict[int, str] = {}

@@ -57,10 +57,13 @@ def report_lines(report: Findings) -> list[str]:
     winner, sizes = report.winner, report.sizes
     lines = []
     if winner.versus_baseline and winner.test and report.baseline.test:
-        against = winner.versus_baseline
+        against, n = winner.versus_baseline, winner.test.n
+        before, after = report.baseline.test.score, winner.test.score
+        if against.n is not None and against.baseline is not None and against.score is not None:
+            n, before, after = against.n, against.baseline, against.score  # those that both answered
         lines.append(
-            f"Winner: {winner.choice}. On {numbers.count(winner.test.n)} sealed test examples "
-            f"{numbers.percent(report.baseline.test.score)} → {numbers.percent(winner.test.score)}: "
+            f"Winner: {winner.choice}. On {numbers.count(n)} sealed test examples "
+            f"{numbers.percent(before)} → {numbers.percent(after)}: "
             f"{numbers.points(against.difference)} points "
             f"{numbers.points_between(against.low, against.high)}, p {numbers.p_told(against.p_value)} "
             f"({against.wins} better, {against.losses} worse)."
@@ -95,9 +98,10 @@ def report_lines(report: Findings) -> list[str]:
         f"Search: {_calls_told(report)}, {numbers.duration(sum(rung.seconds for rung in report.rungs))}."
         f"{read if sizes['test'] else ''}"
     )
-    failed = sum(rung.test.failed for rung in report.rungs if rung.test)
+    failed = max((rung.test.failed for rung in report.rungs if rung.test), default=0)
     if failed:
-        lines.append(f"The LM gave no answer to {failed} test examples; they are in no score.")
+        examples = "a test example" if failed == 1 else f"up to {numbers.count(failed)} test examples"
+        lines.append(f"The LM left {examples} of a program without an answer: they are in no comparison of it.")
     if report.test_reads > 1:
         lines.append(
             f"The sealed test of this task has now been read {report.test_reads} times: what is chosen by looking at "

@@ -202,6 +202,28 @@ def test_calls_that_failed_are_not_told_as_answered_before(
     assert f"calls ({answered} of them answered before, and free; {failed} of them never answered), " in told(again)
 
 
+def test_a_gain_is_told_of_the_test_examples_that_both_answered(rule_engine: Any, mood: Any, mood_rows: Any) -> None:
+    def refusing(prompt: str) -> str:
+        if "[[ ##" in prompt:
+            if hashlib.sha256(prompt.encode()).digest()[0] < 80:
+                raise RuntimeError("refused by a filter")
+            return "[[ ## mood ## ]]\nglad\n\n[[ ## completed ## ]]"
+        return rule(prompt)
+
+    engine = rule_engine(refusing)
+    report = ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=":memory:").report
+    against, declared = report.winner.versus_baseline, report.baseline.test
+    assert against.n == declared.n
+    assert declared.failed > 0
+    assert report.winner.test.n == declared.n + declared.failed
+    assert against.score - against.baseline == pytest.approx(against.difference)
+    lines = report_lines(report)
+    told = f"On {against.n} sealed test examples {100 * against.baseline:.1f} % → {100 * against.score:.1f} %"
+    assert told in lines[0]
+    (left,) = (line for line in lines if "without an answer" in line)
+    assert (f"up to {declared.failed} test examples" if declared.failed > 1 else "a test example") in left
+
+
 def test_an_lm_that_is_throttled_now_and_then_costs_retries_and_no_score(
     rule_engine: Any, store: Store, mood: Any, mood_rows: Any
 ) -> None:
