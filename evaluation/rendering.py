@@ -210,9 +210,11 @@ def comparison_view(comparison: Comparison) -> RenderableType:
             numbers.count(side.calls),
         )
     test = comparison.test
+    apart = {comparison.a.n, comparison.b.n} != {test.n}
+    on = f" on the {numbers.count(test.n)} examples that both have a score on" if apart else ""
     line = (
         f"{comparison.a.name} − {comparison.b.name}: {numbers.points(test.difference)} points "
-        f"{numbers.points_between(test.interval.low, test.interval.high)}, "
+        f"{numbers.points_between(test.interval.low, test.interval.high)}{on}, "
         f"p {numbers.p_told(test.p_value)} ({test.method}; "
         f"{test.wins_a} better, {test.wins_b} worse, {test.ties} alike)."
     )

@@ -64,6 +64,7 @@ def test_rows_without_an_answer_are_no_proof() -> None:
     old: list[float | None] = [1.0] * 80 + [0.0] * 20
     told = judged([*([1.0] * 95), *([None] * 5)], old)
     assert (told.unanswered, told.verdict) == (5, "cannot tell")
+    assert "on the 95 examples that both have a score on" in " ".join(as_text(gate_view(told)).split())
     assert judged([*([1.0] * 99), None], old).verdict == "no worse"
 
 
