@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
 from . import numbers
-from .statistics import Interval, is_binary, paired_scores, sign_flip, span_of
+from .statistics import Interval, is_binary, paired_scores, sign_flip, span_of, spread_of, student_radius
 
 __all__ = ["POWER", "GateVerdict", "NonInferiority", "check_margin", "noninferiority", "score_interval"]
 
@@ -123,8 +123,9 @@ def noninferiority(
             needed = [_equal_rows(true, margin, span, alpha) for true in (0.0, difference)]
             reckoned = "by the exact test, if all rows differ by as much"
         else:
-            spread = max(float(differences.std(ddof=1)), span / (n + 2))
-            interval = _t_interval(differences, spread, 1 - 2 * alpha)
+            spread = spread_of(differences, span)
+            radius = student_radius(spread, n, 1 - 2 * alpha)
+            interval = Interval(difference - radius, difference + radius, 1 - 2 * alpha, "Student's t")
             needed = [_graded_rows(true, spread, margin, alpha) for true in (0.0, difference)]
             if wins + losses < _FEW:
                 p_no_worse, method = float(stats.binom.cdf(losses, n, margin / span)), "exact test of the losses"
@@ -313,9 +314,3 @@ def _student(differences: Array, margin: float) -> tuple[float, float]:
     """One-sided p-values of a loss of the margin, and of no loss."""
     kept = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
     return float(kept), float(stats.ttest_1samp(differences, 0.0, alternative="less").pvalue)
-
-
-def _t_interval(differences: Array, spread: float, level: float) -> Interval:
-    mean, n = float(differences.mean()), differences.size
-    radius = spread / math.sqrt(n) * float(stats.t.ppf((1 + level) / 2, max(1, n - 1)))
-    return Interval(mean - radius, mean + radius, level, "Student's t")

@@ -20,11 +20,13 @@ __all__ = [
     "shrunken_means",
     "sign_flip",
     "span_of",
+    "spread_of",
+    "student_radius",
 ]
 
 _RESAMPLES = 2000
-_FEW = 30  # of fewer scores the bootstrap's intervals are too narrow
 _FLIPS = 9999
+_FEW = 30  # examples below which resampling them gives intervals that are too narrow
 _IN_MEMORY = 2_000_000  # numbers drawn at a time: all at once are gigabytes for a few thousand examples
 _ROUNDING = 1e-12
 
@@ -97,14 +99,14 @@ def is_binary(scores: NDArray[np.float64]) -> bool:
 
 
 def mean_interval(scores: Sequence[float], *, level: float = 0.95, seed: int = 0) -> Interval:
-    """Gives the confidence interval of a mean: Wilson's for 0/1 scores, else Student's t or the bootstrap's.
+    """Gives the confidence interval of a mean: Wilson's for 0/1 scores, else Student's t or the bootstrap.
 
     Wilson's keeps its level near 0 and 1 and for few examples (`Brown, Cai & DasGupta 2001
-    <https://doi.org/10.1214/ss/1009213286>`_). The bootstrap resamples the examples 2,000 times; of fewer than 30 its
-    intervals are too narrow, and Student's t takes its place, with a spread that is never less than if one score more
-    had been as far off as it can. Neither tells anything of a sample whose scores are all equal, or fewer than three:
-    that gives Hoeffding's interval (`Hoeffding 1963 <https://doi.org/10.1080/01621459.1963.10500830>`_) of scores in
-    [0, 1], or, where a score lies outside, in the shortest range that holds 0, 1 and the scores.
+    <https://doi.org/10.1214/ss/1009213286>`_). The bootstrap resamples the examples 2,000 times. It is too narrow for
+    fewer than 30, or where hardly one differs from the others: there it is Student's t, whose spread is at least the
+    scores' range over n + 2, as for a gate. Neither tells anything of a sample whose scores are all equal, or fewer than
+    three: that gives Hoeffding's interval (`Hoeffding 1963 <https://doi.org/10.1080/01621459.1963.10500830>`_). The
+    range is [0, 1], or, where a score lies outside, the shortest that holds 0, 1 and the scores.
 
     Raises:
         ValueError: There are no scores, one is not finite, or the level is not between 0 and 1.
@@ -120,11 +122,7 @@ def mean_interval(scores: Sequence[float], *, level: float = 0.95, seed: int = 0
     if is_binary(values):
         wilson = stats.binomtest(int(values.sum()), values.size).proportion_ci(level, "wilson")
         return Interval(float(wilson.low), float(wilson.high), level, "Wilson")
-    if values.size < 3 or _constant(values):
-        return _hoeffding(values, 0.0, 1.0, span_of(values), level)
-    if values.size < _FEW:
-        return _student(values, 0.0, 1.0, span_of(values), level)
-    return _bootstrap(values, level, seed)
+    return _graded_interval(values, span_of(values), 0.0, level, seed)
 
 
 def span_of(scores: NDArray[np.float64]) -> float:
@@ -132,24 +130,48 @@ def span_of(scores: NDArray[np.float64]) -> float:
     return max(1.0, float(scores.max())) - min(0.0, float(scores.min()))
 
 
-def _hoeffding(values: NDArray[np.float64], least: float, most: float, width: float, level: float) -> Interval:
-    radius = width * math.sqrt(math.log(2 / (1 - level)) / (2 * values.size))
-    return _around(values, radius, least, most, width, level, "Hoeffding")
+def spread_of(values: NDArray[np.float64], span: float) -> float:
+    """Gives the standard deviation of two values or more; one that is too small for so few is that of a rare value.
+
+    Args:
+        values: Scores, or differences of scores.
+        span: The length of the range of scores.
+    """
+    return max(float(values.std(ddof=1)), span / (values.size + 2))
 
 
-def _student(values: NDArray[np.float64], least: float, most: float, width: float, level: float) -> Interval:
-    spread = max(float(values.std(ddof=1)), width / (values.size + 2))
-    radius = spread / math.sqrt(values.size) * float(stats.t.ppf((1 + level) / 2, values.size - 1))
-    return _around(values, radius, least, most, width, level, "Student's t")
+def student_radius(spread: float, n: int, level: float) -> float:
+    """Gives half the width of Student's interval of a mean.
+
+    Args:
+        spread: The standard deviation of what it is the mean of.
+        n: How many these are, two or more.
+        level: Of the interval.
+    """
+    return spread / math.sqrt(n) * float(stats.t.ppf((1 + level) / 2, n - 1))
 
 
-def _around(
-    values: NDArray[np.float64], radius: float, least: float, most: float, width: float, level: float, method: str
-) -> Interval:
-    mean = float(values.mean())
+def _graded_interval(values: NDArray[np.float64], span: float, least: float, level: float, seed: int) -> Interval:
+    """The interval of a mean of scores, or of differences.
+
+    Args:
+        values: The scores, or the differences.
+        span: The length of the range of scores.
+        least: The lowest mean, if scores are in [0, 1].
+        level: Of the interval.
+        seed: Of resampling.
+    """
+    n, mean = values.size, float(values.mean())
+    spread = spread_of(values, span) if n > 1 else span
+    if n < 3 or _constant(values):
+        radius, method = (1 - least) * span * math.sqrt(math.log(2 / (1 - level)) / (2 * n)), "Hoeffding"
+    elif n < _FEW or spread > float(values.std(ddof=1)):
+        radius, method = student_radius(spread, n, level), "Student's t"
+    else:
+        return _bootstrap(values, level, seed)
     low, high = mean - radius, mean + radius
-    if width <= most - least:  # a known range bounds the mean as well; a guessed one does not
-        low, high = min(mean, max(least, low)), max(mean, min(most, high))
+    if span <= 1:  # a known range bounds the mean as well; a guessed one does not
+        low, high = min(mean, max(least, low)), max(mean, min(1.0, high))
     return Interval(low, high, level, method)
 
 
@@ -186,8 +208,7 @@ def paired_test(a: Sequence[float], b: Sequence[float], *, level: float = 0.95, 
 
     0/1 scores: the exact test of McNemar on the examples on which they disagree, and Newcombe's hybrid score interval
     of the difference (`Newcombe 1998 <https://doi.org/10.1002/(SICI)1097-0258(19981130)17:22%3C2635::AID-SIM954%3E3.0.CO;2-C>`_,
-    method 10). Other scores: a sign-flip permutation test of the mean difference, and an interval by Student's t,
-    or, from 30 examples on, by the bootstrap.
+    method 10). Other scores: a sign-flip permutation test of the mean difference, and an interval as `mean_interval` has.
 
     Args:
         a: Scores of the first program.
@@ -210,7 +231,7 @@ def paired_test(a: Sequence[float], b: Sequence[float], *, level: float = 0.95, 
         p_value = float(stats.binomtest(wins_a, wins_a + wins_b).pvalue) if wins_a + wins_b else 1.0
         method = "exact McNemar"
     else:
-        interval = _interval_of_difference(differences, span_of(np.concatenate([first, second])), level, seed)
+        interval = _graded_interval(differences, span_of(np.concatenate([first, second])), -1.0, level, seed)
         p_value, method = sign_flip(differences, seed), "sign-flip permutation"
     return PairedTest(
         n=int(first.size),
@@ -242,14 +263,6 @@ def sign_flip(differences: NDArray[np.float64], seed: int = 0) -> float:
             rng=np.random.default_rng(seed),
         ).pvalue
     )
-
-
-def _interval_of_difference(differences: NDArray[np.float64], span: float, level: float, seed: int) -> Interval:
-    if differences.size < 3 or _constant(differences):
-        return _hoeffding(differences, -1.0, 1.0, 2 * span, level)
-    if differences.size < _FEW:
-        return _student(differences, -1.0, 1.0, 2 * span, level)
-    return _bootstrap(differences, level, seed)
 
 
 def _newcombe(a: NDArray[np.float64], b: NDArray[np.float64], level: float) -> Interval:
