@@ -104,7 +104,7 @@ def mean_interval(scores: Sequence[float], *, level: float = 0.95, seed: int = 0
     Wilson's keeps its level near 0 and 1 and for few examples (`Brown, Cai & DasGupta 2001
     <https://doi.org/10.1214/ss/1009213286>`_). The bootstrap resamples the examples 2,000 times. It is too narrow for
     fewer than 30, or where hardly one differs from the others: there it is Student's t, whose spread is at least the
-    scores' range over n + 2, as for a gate. Neither tells anything of a sample whose scores are all equal, or fewer than
+    scores' range over n + 2, as for a gate. Neither tells anything of a sample whose scores are equal, or fewer than
     three: that gives Hoeffding's interval (`Hoeffding 1963 <https://doi.org/10.1080/01621459.1963.10500830>`_). The
     range is [0, 1], or, where a score lies outside, the shortest that holds 0, 1 and the scores.
 
@@ -208,7 +208,7 @@ def paired_test(a: Sequence[float], b: Sequence[float], *, level: float = 0.95, 
 
     0/1 scores: the exact test of McNemar on the examples on which they disagree, and Newcombe's hybrid score interval
     of the difference (`Newcombe 1998 <https://doi.org/10.1002/(SICI)1097-0258(19981130)17:22%3C2635::AID-SIM954%3E3.0.CO;2-C>`_,
-    method 10). Other scores: a sign-flip permutation test of the mean difference, and an interval as `mean_interval` has.
+    method 10). Other scores: a sign-flip permutation test of the mean difference; an interval as `mean_interval` has.
 
     Args:
         a: Scores of the first program.
