@@ -15,9 +15,10 @@ import dspy
 from ..errors import BudgetExceeded
 from .prices import may_be_priced
 
-__all__ = ["Budget", "Meter", "Spent", "UnderWay", "check_priced"]
+__all__ = ["UNPRICED", "Budget", "Meter", "Spent", "UnderWay", "check_priced"]
 
-_UNPRICED = "the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens"
+UNPRICED = "the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens"
+"""Why a budget of money ends where a call's price is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def check_priced(budget: Budget, *lms: dspy.BaseLM) -> None:
     """
     for lm in lms if budget.usd is not None else ():
         if not may_be_priced(lm):
-            raise BudgetExceeded(f"{lm.model}: {_UNPRICED}")
+            raise BudgetExceeded(f"{lm.model}: {UNPRICED}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +237,8 @@ class Meter:
             self._input_tokens += input_tokens
             self._output_tokens += output_tokens
 
-    def bought(self, usd: float | None) -> None:
-        """Adds a call that the LM itself answered, and its price where it is known.
+    def bought(self, usd: float | None, unknown: str = UNPRICED) -> None:
+        """Adds a call that the LM itself answered, and its price where it is known; else why it is not.
 
         Raises:
             BudgetExceeded: Money is limited, and what the call cost is not known.
@@ -247,7 +248,7 @@ class Meter:
             self._usd += usd or 0.0
             self._answers_usd += usd or 0.0
         if usd is None and self.budget.usd is not None:
-            raise BudgetExceeded(_UNPRICED)
+            raise BudgetExceeded(unknown)
 
     def paid(self, usd: float) -> None:
         """Adds what was paid for something else than a call: a training."""

@@ -112,6 +112,11 @@ def test_an_lm_that_a_metric_keeps_to_itself_is_counted_too(
     limited = Matrix(store, agrees, rule_engine(program_rule).lm(), Meter(ps.Budget(calls=30)), workers=1)
     with pytest.raises(ps.BudgetExceeded):
         limited.fill(dspy.Predict(mood), rows_of(mood_rows, 30))
+    priced = rule_engine(program_rule)
+    priced.price = ps.Price(1.0, 1.0)
+    paid = Matrix(store, agrees, priced.lm("rule/priced"), Meter(ps.Budget(usd=5)), workers=1)
+    with pytest.raises(ps.BudgetExceeded, match="rule/hidden is asked by a metric, or by a program's own code"):
+        paid.fill(dspy.Predict(mood), rows_of(mood_rows, 30))
 
 
 def test_a_judge_that_cannot_be_read_is_asked_once_more_and_then_gives_no_score(
