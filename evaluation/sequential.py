@@ -140,16 +140,17 @@ def confidence_sequence(
     drawn = _checked(differences, population, bound)
     means = np.linspace(-bound, bound, _GRID)
     threshold = np.log(2 / (1 - level))
-    total, left = np.cumsum(drawn), population - np.arange(1, drawn.size + 1)
-    # Each side by itself: once all means are ruled out, what lies between two of the grid may yet be right.
-    above, below = (
+    against_less, against_more = (  # evidence falls, or rises, with the mean: what lies beyond one ruled out is, too
         np.maximum.accumulate(_log_wealth(drawn, population, means, side, bound) >= threshold, axis=0)
         for side in (1.0, -1.0)
     )
+    total, left = np.cumsum(drawn), population - np.arange(1, drawn.size + 1)
     lowest = np.maximum.accumulate((total - bound * left) / population)
     highest = np.minimum.accumulate((total + bound * left) / population)
-    lows = np.maximum(lowest, np.where(above, means, -bound).max(axis=1))
-    highs = np.minimum(highest, np.where(below, means, bound).min(axis=1))
+    lows = np.maximum(lowest, np.where(against_less, means, -bound).max(axis=1))
+    highs = np.minimum(highest, np.where(against_more, means, bound).min(axis=1))
+    none = lows > highs  # no mean is left: they came in no random order, or it misses
+    lows, highs = np.where(none, lowest, lows), np.where(none, highest, highs)
     return [
         Interval(float(min(low, high)), float(max(low, high)), level, "betting without replacement")
         for low, high in zip(lows, highs, strict=True)

@@ -148,3 +148,19 @@ def test_intervals_of_many_steady_draws_do_not_widen(truth: float) -> None:
     assert all(later <= earlier + 1e-12 for earlier, later in pairwise(widths))
     assert intervals[-1].low >= 0.985
     assert intervals[-1].low <= truth <= intervals[-1].high
+
+
+@pytest.mark.parametrize("kind", ["steady", "high"])
+def test_intervals_never_open_again_where_all_means_that_are_tried_are_ruled_out(kind: str) -> None:
+    drawn = np.random.default_rng(0).random(3500)
+    scores = (drawn < 0.999).astype(float) if kind == "high" else 0.502 + 0.002 * drawn
+    intervals = confidence_sequence(scores, 10**9)
+    assert all(later.low >= earlier.low and later.high <= earlier.high for earlier, later in pairwise(intervals))
+    assert intervals[-1].low <= scores.mean() <= intervals[-1].high
+    assert intervals[-1].high - intervals[-1].low < 0.03
+
+
+def test_scores_that_no_mean_fits_leave_everything_open() -> None:
+    """Such as those of a program that got worse: what they came from has no one mean."""
+    last = confidence_sequence([1.0] * 500 + [0.0] * 500, 10**9, level=0.95)[-1]
+    assert (last.low, last.high) == pytest.approx((-1.0, 1.0), abs=1e-5)
