@@ -17,7 +17,16 @@ from .statistics import Interval, PairedTest, mean_interval, paired_scores, pair
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Comparison", "Evaluation", "Row", "check_cells", "compare_cells", "evaluate_cells", "verdict_of"]
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "Row",
+    "check_cells",
+    "compare_cells",
+    "evaluate_cells",
+    "measured_cells",
+    "verdict_of",
+]
 
 
 # What another prompt or format may mend: a low score, not a broken program.
@@ -200,6 +209,19 @@ def evaluate_cells(
     Raises:
         LMError: The LM answered on none of them.
     """
+    return _evaluation(cells, [_row(cell, example) for cell, example in zip(cells, examples, strict=True)], name, seed)
+
+
+def measured_cells(cells: Sequence[Cell]) -> Measured:
+    """Reads what a report keeps of an evaluation from a program's cells alone.
+
+    Raises:
+        LMError: The LM answered on none of them.
+    """
+    return _evaluation(cells, (), "program", 0).measured()
+
+
+def _evaluation(cells: Sequence[Cell], rows: Sequence[Row], name: str, seed: int) -> Evaluation:
     answered = _answered(cells)
     scores = [cell.score for cell in answered if cell.score is not None]
     return Evaluation(
@@ -213,7 +235,7 @@ def evaluate_cells(
         input_tokens=sum(cell.input_tokens for cell in answered),
         output_tokens=sum(cell.output_tokens for cell in answered),
         seconds=sum(cell.seconds for cell in answered) / len(answered),
-        rows=tuple(_row(cell, example) for cell, example in zip(cells, examples, strict=True)),
+        rows=tuple(rows),
     )
 
 

@@ -60,7 +60,7 @@ class Measured(_Frozen):
 
 
 class Verdict(_Frozen):
-    """A paired comparison with the baseline on the same examples.
+    """A paired comparison with the baseline, or of fresh examples with the rung below, on the same examples.
 
     Attributes:
         difference: Of the mean scores.
@@ -72,7 +72,7 @@ class Verdict(_Frozen):
         method: Of the test.
         n: Examples that both answered; None in reports that did not tell yet.
         score: The program's mean on these.
-        baseline: The baseline's mean on these.
+        baseline: The other program's mean on these.
     """
 
     difference: float

@@ -162,13 +162,13 @@ def _graded_interval(values: NDArray[np.float64], span: float, least: float, lev
         seed: Of resampling.
     """
     n, mean = values.size, float(values.mean())
-    spread = spread_of(values, span) if n > 1 else span
     if n < 3 or _constant(values):
         radius, method = (1 - least) * span * math.sqrt(math.log(2 / (1 - level)) / (2 * n)), "Hoeffding"
-    elif n < _FEW or spread > float(values.std(ddof=1)):
-        radius, method = student_radius(spread, n, level), "Student's t"
     else:
-        return _bootstrap(values, level, seed)
+        spread = spread_of(values, span)
+        if n >= _FEW and spread == float(values.std(ddof=1)):
+            return _bootstrap(values, level, seed)
+        radius, method = student_radius(spread, n, level), "Student's t"
     low, high = mean - radius, mean + radius
     if span <= 1:  # a known range bounds the mean as well; a guessed one does not
         low, high = min(mean, max(least, low)), max(mean, min(1.0, high))

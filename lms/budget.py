@@ -15,10 +15,9 @@ import dspy
 from ..errors import BudgetExceeded
 from .prices import may_be_priced
 
-__all__ = ["UNPRICED", "Budget", "Meter", "Spent", "UnderWay", "check_priced"]
+__all__ = ["Budget", "Meter", "Spent", "UnderWay", "check_priced"]
 
-UNPRICED = "the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens"
-"""Why a budget of money ends where a call's price is not known."""
+_UNPRICED = "the LM's price is not known, so Budget(usd=…) cannot be kept; limit calls or tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def check_priced(budget: Budget, *lms: dspy.BaseLM) -> None:
     """
     for lm in lms if budget.usd is not None else ():
         if not may_be_priced(lm):
-            raise BudgetExceeded(f"{lm.model}: {UNPRICED}")
+            raise BudgetExceeded(f"{lm.model}: {_UNPRICED}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +236,8 @@ class Meter:
             self._input_tokens += input_tokens
             self._output_tokens += output_tokens
 
-    def bought(self, usd: float | None, unknown: str = UNPRICED) -> None:
-        """Adds a call that the LM itself answered, and its price where it is known; else why it is not.
+    def bought(self, usd: float | None, lm: str = "") -> None:
+        """Adds a call that the LM itself answered, and its price where it is known; else what is to be told of the LM.
 
         Raises:
             BudgetExceeded: Money is limited, and what the call cost is not known.
@@ -248,7 +247,7 @@ class Meter:
             self._usd += usd or 0.0
             self._answers_usd += usd or 0.0
         if usd is None and self.budget.usd is not None:
-            raise BudgetExceeded(unknown)
+            raise BudgetExceeded(f"{lm}: {_UNPRICED}" if lm else _UNPRICED)
 
     def paid(self, usd: float) -> None:
         """Adds what was paid for something else than a call: a training."""

@@ -97,11 +97,7 @@ class StrayCalls:
             with _noted():
                 self._meter.ask(key)
                 self._meter.answered(key, tokens_in, tokens_out)
-                self._meter.bought(
-                    None,
-                    f"{model} is asked by a metric, or by a program's own code, out of the search's sight, so what it "
-                    "costs is not known, and Budget(usd=…) cannot be kept; limit calls or tokens",
-                )
+                self._meter.bought(None, f"{model} is asked by a metric, or by a program's own code")
 
 
 def concurrency(lm: dspy.BaseLM) -> int:

@@ -166,10 +166,9 @@ def forecast(
     search = _bill(lm, calls, tokens, outputs, pace).within(budget)
     rows = task.test_size if test_rows is None else min(task.test_size, test_rows)
     most = max(each.calls for each in rehearsed) + judging.calls
-    votes = max(space.votes, default=1)
     # The last rung's best may vote; and a chat answer of the program as declared that cannot be read is asked for once
     # more, as JSON.
-    highest = most * (_RUNGS - 1) + max(1, votes) * most + declared.calls
+    highest = most * (_RUNGS - 1 + max((1, *space.votes))) + declared.calls
     read = Range(rows * per_example, rows * per_example * 3, rows * highest)
     test = _bill(lm, read, tokens, outputs, pace)
     if not counts_exactly(lm):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
-from ...lms.budget import UNPRICED, Budget, Meter, Spent
+from ...lms.budget import Budget, Meter, Spent
 
 __all__ = ["Count", "Mailbox", "WorkerMeter", "count"]
 
@@ -81,9 +81,9 @@ class WorkerMeter(Meter):
         with self._telling:
             self._untold.append(("answered", (key, input_tokens, output_tokens, usd)))
 
-    def bought(self, usd: float | None, unknown: str = UNPRICED) -> None:
+    def bought(self, usd: float | None, lm: str = "") -> None:
         """Adds a call that the LM itself answered."""
-        self._count("bought", usd, unknown)
+        self._count("bought", usd, lm)
 
     def flush(self) -> None:
         """Tells what has not been told, and waits until all is counted, whichever thread tells it."""

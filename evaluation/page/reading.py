@@ -9,10 +9,10 @@ from typing import Any
 from ...store.database import Store
 from ...store.records import Cell
 from ...store.searches import Event, Search, events
+from ..evaluation import measured_cells
 from ..findings import Findings, Measured
 from ..rendering import report_lines
 from ..repeats import mean_cell
-from ..statistics import mean_interval
 from .content import CandidateView, CellsView, ExampleView, PageContent, RungView, Step
 from .matrix_view import Texts, cells_view, edge_cases, shortened
 
@@ -298,24 +298,7 @@ def _rung_view(
 
 
 def _measured(cells: Sequence[Cell]) -> Measured | None:
-    scores = [cell.score for cell in cells if cell.score is not None]
-    if not scores:
-        return None
-    interval, n = mean_interval(scores), len(cells)
-    return Measured(
-        score=sum(scores) / len(scores),
-        low=interval.low,
-        high=interval.high,
-        level=interval.level,
-        method=interval.method,
-        n=len(scores),
-        failed=n - len(scores),
-        errors=sum(cell.error is not None for cell in cells),
-        calls=sum(cell.calls for cell in cells) / n,
-        tokens=sum(cell.input_tokens + cell.output_tokens for cell in cells) / n,
-        input_tokens=sum(cell.input_tokens for cell in cells) / n,
-        seconds=sum(cell.seconds for cell in cells) / n,
-    )
+    return measured_cells(cells) if any(cell.score is not None for cell in cells) else None
 
 
 def _data(sizes: Mapping[Any, int]) -> dict[str, str]:

@@ -29,7 +29,6 @@ _TRIED = 8
 _CASES = 3  # examples, or failures, in a prompt
 _LOG = logging.getLogger(__name__)
 
-
 _TIPS = (
     "Write a better instruction for this task.",
     "Write a better instruction for this task, in one short sentence.",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dspy
 import pytest
 
-from progspace.evaluation.evaluation import compare_cells, evaluate_cells
+from progspace.evaluation.evaluation import compare_cells, evaluate_cells, measured_cells
 from progspace.store.records import Cell
 
 EXAMPLES = [dspy.Example(text=str(number)).with_inputs("text") for number in range(4)]
@@ -25,6 +25,13 @@ def test_what_an_example_costs_is_told_of_those_that_were_answered() -> None:
     assert half.seconds == all_answered.seconds == 3
     for told in (half.measured(), all_answered.measured()):
         assert (told.calls, told.tokens, told.input_tokens) == (2, 100, 90)
+
+
+def test_what_is_read_of_cells_alone_is_the_same() -> None:
+    some = cells([1.0, None, 0.0, 0.5])
+    told = measured_cells(some)
+    assert told == evaluate_cells(some, EXAMPLES).measured()
+    assert (told.n, told.failed, told.errors, told.tokens) == (3, 1, 0, 100)
 
 
 def test_a_verdict_tells_the_examples_that_both_answered() -> None:
