@@ -261,9 +261,10 @@ class Matrix:
 
     def _recall(self, cell: Cell) -> None:
         """Counts what a known cell asked, as though it were asked now: a search that goes on keeps to the same plan."""
-        for key, input_tokens, output_tokens in cell.asked:
+        for key, input_tokens, output_tokens, *paid in cell.asked:
             self.meter.ask(key)
-            self.meter.answered(key, input_tokens, output_tokens, self.lm.worth(input_tokens, output_tokens))
+            usd = paid[0] if paid else self.lm.worth(input_tokens, output_tokens)
+            self.meter.answered(key, input_tokens, output_tokens, usd)
 
     def _scoring(self) -> Scoring:
         """How outputs are scored now: by which metric, and by which LM where it asks one and brings none."""

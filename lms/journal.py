@@ -42,11 +42,12 @@ _PAUSES = (0.02, 0.05, 0.1, 0.2)
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One LM call of a program run: the answer's key, and the tokens."""
+    """One LM call of a program run: the answer's key, the tokens and, where money is limited, its price in USD."""
 
     key: str
     input_tokens: int
     output_tokens: int
+    usd: float | None = None
 
 
 class _Listener:
@@ -314,9 +315,10 @@ class JournaledLM(dspy.BaseLM):
                 f"the stored answer {key} is none of an LM ({type(error).__name__}: {error}); `progspace store check "
                 "--delete` takes out what is damaged, and it is bought again when it is needed"
             ) from error
-        self._log(key, known.input_tokens, known.output_tokens)
         tokens = known.input_tokens, known.output_tokens
-        self.meter.answered(key, *tokens, self.worth(*tokens))
+        usd = self.worth(*tokens)
+        self._log(key, *tokens, usd if self.meter.budget.usd is not None else None)
+        self.meter.answered(key, *tokens, usd)
         return answer
 
     def worth(self, input_tokens: int, output_tokens: int) -> float:
@@ -337,20 +339,21 @@ class JournaledLM(dspy.BaseLM):
             # It stays counted, under a key that nobody asks for again.
             self.meter.unanswered(key)
             key = uuid4().hex
-        self._log(key, tokens_in, tokens_out)
-        self.meter.answered(key, tokens_in, tokens_out)
         usd = listener.usd
         if usd is None and self.meter.budget.usd is not None:
             usd = price_of_call(self.lm, listener.usage)
+        usd = None if usd is None else usd * self._share
+        self._log(key, tokens_in, tokens_out, usd)
+        self.meter.answered(key, tokens_in, tokens_out)
         with _noted():
-            self.meter.bought(None if usd is None else usd * self._share)
+            self.meter.bought(usd)
         return outputs
 
     @staticmethod
-    def _log(key: str, input_tokens: int, output_tokens: int) -> None:
+    def _log(key: str, input_tokens: int, output_tokens: int, usd: float | None = None) -> None:
         log = dspy.settings.get(CALLS)
         if log is not None:
-            log.append(CallRecord(key, input_tokens, output_tokens))
+            log.append(CallRecord(key, input_tokens, output_tokens, usd))
 
 
 def _tokens(usage: dict[str, Any]) -> tuple[int, int]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["Answer", "Cell"]
+__all__ = ["Answer", "AskedCall", "Cell"]
+
+AskedCall: TypeAlias = tuple[str, int, int] | tuple[str, int, int, float]
+"""An LM call: its answer's key, tokens in and out and, where money was limited, its price in US dollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Cell:
         error: Why there is no output, or none that could be read; the score is then 0, or None where the LM failed.
         output: The program's output fields, as JSON values.
         calls: LM calls that the program made.
-        asked: Of each of these calls the answer's key, and its tokens in and out.
+        asked: Each of these calls, and those of the metric after them.
         input_tokens: Of all its calls.
         output_tokens: Of all its calls.
         seconds: From the program's start to its end, as measured when the cell was bought.
@@ -38,7 +41,7 @@ class Cell:
     error: str | None = None
     output: Mapping[str, Any] = field(default_factory=dict)
     calls: int = 0
-    asked: Sequence[tuple[str, int, int]] = ()
+    asked: Sequence[AskedCall] = ()
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0

@@ -161,7 +161,8 @@ def _fault(field: str, text: Any) -> str | None:
         return None if isinstance(value, dict) else "is no object"
     if field == "asked":
         fits = isinstance(value, list) and all(
-            isinstance(each, list) and [type(part) for part in each] == [str, int, int] for each in value
+            isinstance(each, list) and [type(part) for part in each] in ([str, int, int], [str, int, int, float])
+            for each in value
         )
         return None if fits else "is no list of key, input tokens and output tokens"
     texts = isinstance(value, list) and all(each is None or isinstance(each, str | dict) for each in value)

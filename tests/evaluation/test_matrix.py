@@ -364,3 +364,23 @@ def test_lms_of_frozen_parts_count_and_are_counted(rule_engine: Any, store: Stor
         assert [cell.calls for cell in filled] == [1] * 4
         assert matrix.fill(program, rows) == filled
     assert sum(len(engine.prompts) for engine in engines) == meter.spent.bought == 8
+
+
+def test_known_cells_count_at_the_price_of_the_lm_that_answered(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    dear, cheap = rule_engine(rule), rule_engine(rule)
+    dear.price, cheap.price = ps.Price(100.0, 100.0), ps.Price(0.01, 0.01)
+    program = dspy.Predict(mood)
+    program.lm = dear.lm("rule/dear")
+    rows = examples(mood_rows[:20])
+
+    def left(usd: float) -> tuple[float, int | None]:
+        meter = Meter(ps.Budget(usd=usd))
+        Matrix(store, METRIC, cheap.lm("rule/cheap"), meter).fill(program, rows)
+        return meter.spent.usd, meter.calls_left
+
+    paid, _ = left(1.0)
+    assert 0.01 < paid < 1.0
+    assert left(1.01 * paid) == (0.0, None)
+    assert left(0.99 * paid) == (0.0, 0)
