@@ -74,9 +74,14 @@ class Ladder:
                 ended = f"{plan.name}: not searched: {ended}."
                 break
             self.means.told.rung(plan.name)
-            rung = RungSearch(self.means, plan, self._key, len(self.rungs)).run()
+            search = RungSearch(self.means, plan, self._key, len(self.rungs))
+            rung = search.run()
             if rung is not None:
                 self._keep(rung)
+            elif search.proposed:
+                left = self.arena.matrix.meter.calls_left
+                ended = f"{plan.name}: not searched: too few calls are left to run a candidate ({left})."
+                break
         self._prove()
         return Climb(tuple(self.rungs), headroom, ended, tuple(self.means.notes))
 

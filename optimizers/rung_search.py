@@ -126,6 +126,11 @@ class RungSearch:
         return places if left is None else min(places, max(2, left // (_SEEN * self.arena.plain_calls)))
 
     @property
+    def proposed(self) -> int:
+        """How many new candidates joined."""
+        return len(self.keys) - len(self.earlier)
+
+    @property
     def _left(self) -> int | None:
         """Calls that the rounds may still ask for: what confirmation and proof take is put aside."""
         meter = self.arena.matrix.meter
@@ -234,7 +239,10 @@ class RungSearch:
         )
 
     def _nothing_measured(self, stopped: str | None) -> Rung | None:
-        """Gives a rung without candidates, where proposals took all its calls: what they cost is told."""
+        """Gives a rung without candidates, where proposals took all its calls: what they cost is told.
+
+        None where nothing was asked for.
+        """
         spent = self.arena.matrix.meter.spent - self.before
         if not spent.calls:
             return None

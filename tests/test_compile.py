@@ -107,6 +107,12 @@ def test_nothing_better_leaves_the_program_as_declared(rule_engine: Any, store: 
     assert compiled(text="sun").mood == "glad"
 
 
+def test_a_rung_that_no_calls_are_left_for_is_told_of(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    report = ps.compile(task, lm=rule_engine(rule).lm(), budget=ps.Budget(calls=22), store=store).report
+    assert [(rung.name, rung.calls) for rung in report.rungs] == [("baseline", 20)]
+    assert "formats: not searched: too few calls are left to run a candidate (2)." in report.notes
+
+
 def test_the_same_again_buys_nothing_and_gives_the_same(rule_engine: Any, store: Store, task: ps.Task) -> None:
     engine = rule_engine(rule)
     first = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=600), store=store)
