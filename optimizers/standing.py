@@ -49,8 +49,8 @@ class Standing:
 
     @property
     def tokens(self) -> float:
-        """Tokens an example, in and out."""
-        cells = (*self.cells, *self.fresh)
+        """Tokens an example that the LM answered, in and out."""
+        cells = [cell for cell in (*self.cells, *self.fresh) if cell.score is not None]
         return sum(cell.input_tokens + cell.output_tokens for cell in cells) / max(1, len(cells))
 
     @property

@@ -21,12 +21,14 @@ from progspace.optimizers.limits import limit_notes
 from progspace.optimizers.objectives import Objectives
 from progspace.optimizers.promotion import Promotion
 from progspace.optimizers.races.base import Purchase
+from progspace.optimizers.standing import Standing
 from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
 from progspace.programs.retrieval import RetrievalChoice
 from progspace.retrievers.search import Search
 from progspace.store import schema
 from progspace.store.database import Store
+from progspace.store.records import Cell
 
 
 def rule(prompt: str) -> str:
@@ -48,6 +50,13 @@ def arena(rule_engine: Any, store: Store, mood: Any, mood_rows: Any, calls: int 
     task = ps.Task(program=dspy.Predict(mood), examples=mood_rows, metric=ps.metrics.choice("mood"), test=())
     meter = Meter(ps.Budget(calls=calls))
     return Arena(task, task.dev, Matrix(store, task.metric, rule_engine(rule).lm(), meter), **more)
+
+
+def test_rows_that_the_lm_did_not_answer_make_no_candidate_cheaper(mood: Any) -> None:
+    answered = Cell("p", "e", "m", score=1.0, calls=1, input_tokens=90, output_tokens=10)
+    unanswered = Cell("p", "f", "m", score=None, error="503")
+    assert Standing(candidate(mood, 4), (answered, unanswered), fresh=(unanswered,)).tokens == 100
+    assert Standing(candidate(mood, 4), (unanswered,)).tokens == 0
 
 
 def test_interrupted_it_ends_what_is_under_way_and_begins_nothing(
