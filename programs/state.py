@@ -15,7 +15,9 @@ import importlib.util
 import inspect
 import json
 import re
+import string
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
@@ -35,7 +37,7 @@ DSPYS_OWN = frozenset({"_compiled", "callbacks", "history"})
 Named = Callable[[Any], str | None]
 """Tells a value that has a name of its own; None for any other."""
 
-_BY_FIELDS = (SimpleNamespace, BaseModel, dspy.Example)
+_BY_FIELDS = (SimpleNamespace, BaseModel, dspy.Example, string.Template, textwrap.TextWrapper)
 """Instances of these are told by what they hold, whoever wrote their class."""
 _DEEPEST = 40
 _MOST = 200_000

@@ -10,8 +10,10 @@ import linecache
 import os
 import random
 import re
+import string
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -595,6 +597,8 @@ def weights(value: float, kind: str) -> Any:
         lambda text: dspy.TwoStepAdapter(dspy.LM(f"openai/{text}", api_key="none")),
         lambda text: re.compile(text).search,
         lambda text: {text: 1}.get,
+        string.Template,
+        lambda text: textwrap.TextWrapper(len(text)),
         lambda text: sparse.csr_matrix([[len(text), 0], [0, 1]]),
         lambda text: weights(len(text), "float32"),
         lambda text: weights(len(text), "bfloat16"),
