@@ -15,7 +15,6 @@ from .base import SearchState
 
 __all__ = [
     "HANDFUL",
-    "SIZES",
     "Order",
     "balanced",
     "class_of",
@@ -26,7 +25,6 @@ __all__ = [
     "room_for_demonstrations",
 ]
 
-SIZES = (2, 4, 8, 16)
 HANDFUL = 4
 """Demonstrations by which a first look tells whether they help at all."""
 Order = Literal["shuffled", "interleaved", "typical last"]
