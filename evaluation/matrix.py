@@ -18,6 +18,7 @@ from ..lms.budget import Meter, check_priced
 from ..lms.factory import check_lm
 from ..lms.identity import lm_identity
 from ..lms.journal import JournaledLM
+from ..programs.copying import copied
 from ..programs.examples import example_hash
 from ..programs.metrics import OFFLINE, JudgeMetric, metric_identity
 from ..programs.program import Program
@@ -235,7 +236,7 @@ class Matrix:
         own = program.own_lm if isinstance(program, Program) else None
         if own is None and all(predictor.lm is None for _, predictor in all_predictors(program)):
             return program
-        metered: dspy.Module = program.deepcopy()
+        metered = copied(program)
         if own is not None:
             metered.own_lm = self.journaled(own)
         pairs = zip(all_predictors(metered), all_predictors(program), strict=True)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..errors import ProgramError
 from ..lms.identity import lm_identity
 from .answering import Answering
+from .copying import copied
 from .examples import in_order
 from .formats import Format
 from .nearest import Nearest
@@ -149,7 +150,7 @@ class Candidate(BaseModel):
             ProgramError: The module has other predictors than the candidate was made for, or an LM is not among those
                 given.
         """
-        copy = module.deepcopy()
+        copy = copied(module)
         predictors = dict(copy.named_predictors())
         if set(predictors) != set(self.predictors):
             raise ProgramError(

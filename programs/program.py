@@ -12,6 +12,7 @@ import dspy
 from pydantic import BaseModel, ConfigDict
 
 from .answering import Answering
+from .copying import copied
 from .formats import Format
 from .nearest import Nearest
 from .threads import in_thread
@@ -170,6 +171,8 @@ class Program(dspy.Module):
         return (outer.plain if isinstance(outer, _OwnManner) else outer) if bare else None
 
     def _settings(self) -> AbstractContextManager[Any]:
+    deepcopy = copied  # DSPy's teleprompters call it
+
         own, plain = self._adapter, self.adapter or self._chat
         if own.plain is not plain:  # as seldom as the app's settings change: what it makes of formats is used again
             own = self._adapter = _OwnManner(plain)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from pydantic.errors import PydanticUserError
 
 from ..errors import ArtifactError
+from .copying import copied
 from .held import held_otherwise, held_values
 from .types import EnumCode, ModelCode, NotEncodable, TypeCode, classes_in, decode_type, encode_type
 
@@ -291,8 +292,7 @@ def _own(data: BuiltInModule | OwnModule, program: dspy.Module) -> dspy.Module:
     # An app may well mean it: another device, another tenant.
     if isinstance(data, OwnModule) and (differing := held_otherwise(data.held, program)):
         _log.warning("the program given is not as the one that was compiled, which had %s", ", ".join(differing))
-    copy: dspy.Module = program.deepcopy()
-    return copy
+    return copied(program)
 
 
 def _difference(told: SignatureData, given: SignatureData) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Union
 import dspy
 
 from ..errors import CallTimeout, LMError, ProgramError, RetrievalError
+from ..programs.copying import copied
 from ..programs.noting import note
 from ..programs.program import Program, acall
 from ..programs.threads import in_thread
@@ -169,7 +170,7 @@ def _pause(error: Exception, number: int) -> float:
 
 def _fallback(program: dspy.Module, told: Fallback) -> dspy.Module | Mapping[str, Any]:
     if isinstance(told, dspy.BaseLM):
-        copy: dspy.Module = program.deepcopy()
+        copy = copied(program)
         for predictor in copy.predictors():
             predictor.lm = told
         if isinstance(copy, Program):

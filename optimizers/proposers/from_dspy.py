@@ -18,6 +18,7 @@ from dspy.teleprompt import Teleprompter
 from ...errors import BudgetExceeded
 from ...evaluation.matrix import Matrix
 from ...programs.candidate import Candidate, demonstration
+from ...programs.copying import copied
 from ...programs.program import Program
 from .base import SearchState
 from .novelty import novel
@@ -135,7 +136,7 @@ def _metered(value: Any, matrix: Matrix) -> Any:
                 setattr(metered, key, _metered(each, matrix))
         return metered
     if isinstance(value, dspy.Module):
-        module = value.deepcopy()
+        module = copied(value)
         for predictor in module.predictors():
             if predictor.lm is not None:
                 predictor.lm = matrix.journaled(predictor.lm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import dspy
@@ -232,3 +233,38 @@ def test_two_of_one_class_need_two_names(mood: Any, rule_engine: Any) -> None:
     named = [pair[0], FromDSPy(dspy.LabeledFewShot(k=4), name="four labelled")]
     prompts = next(plan for plan in default_plans(ps.Space(), module, lm, named) if plan.name == "prompts")
     assert [each.name for each in prompts.proposers[:2]] == ["LabeledFewShot", "four labelled"]
+
+
+class Locked(dspy.Module):
+    """Its predictor stands in a list, beside what cannot be copied."""
+
+    def __init__(self, signature: Any) -> None:
+        super().__init__()
+        self.steps = [dspy.Predict(signature), threading.Lock()]
+
+    def forward(self, text: str) -> dspy.Prediction:
+        return self.steps[0](text=text)
+
+
+class Copying(dspy.teleprompt.Teleprompter):
+    """Tries demonstrations on copies, as most of DSPy's do; one that it was given is its teacher."""
+
+    def __init__(self, teacher: dspy.Module) -> None:
+        self.teacher = teacher
+
+    def compile(self, student: Any, *, trainset: Any) -> Any:
+        for each in (student, self.teacher):
+            each.deepcopy().predictors()[0].demos = trainset[:2]
+        return dspy.LabeledFewShot(k=1).compile(student, trainset=trainset)
+
+
+def test_copies_of_what_cannot_be_copied_whole_share_no_predictors(
+    mood: Any, mood_rows: Any, rule_engine: Any, store: Store
+) -> None:
+    teacher, writing = Locked(mood), rule_engine(rule).lm("rule/teacher")
+    teacher.set_lm(writing)
+    state = state_of(Locked(mood), mood_rows, rule_engine(rule).lm(), store)
+    (candidate,) = FromDSPy(Copying(teacher)).propose(state, 1)
+    assert [len(choice.demonstrations or ()) for choice in candidate.predictors.values()] == [1]
+    assert state.task.program.predictors()[0].demos == []
+    assert teacher.steps[0].lm is writing

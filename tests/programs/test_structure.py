@@ -910,3 +910,16 @@ def test_a_picture_is_known_by_its_pixels(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Picture, "__module__", "pictures")  # a library's
     hashes = [structure_hash(Allowed(Picture(value))) for value in (1, 1, 2)]
     assert (hashes[0] == hashes[1], hashes[0] == hashes[2]) == (True, False)
+
+
+class Locked(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = [dspy.Predict("text -> mood"), threading.Lock()]
+
+
+def test_an_instance_that_cannot_be_copied_whole_is_given_back_as_a_copy() -> None:
+    given = Locked()
+    restored: Any = restore(describe(given), program=given)
+    assert restored.steps[0] is not given.steps[0]
+    assert restored.steps[1] is given.steps[1]
