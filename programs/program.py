@@ -17,7 +17,7 @@ from .formats import Format
 from .nearest import Nearest
 from .threads import in_thread
 
-__all__ = ["Manner", "Origin", "Program", "acall", "give_manner"]
+__all__ = ["Manner", "Origin", "Program", "acall", "give_manner", "runs_in_tasks"]
 
 _MANNER = "progspace_manner"
 
@@ -49,9 +49,29 @@ def _manner_of(predictor: object) -> Manner:
     return own or Manner()
 
 
+def runs_in_tasks(module: dspy.Module) -> bool:
+    """Whether a module has an ``aforward`` that does as its ``forward`` does.
+
+    >>> class Louder(dspy.ChainOfThought):
+    ...     def forward(self, **inputs):
+    ...         return dspy.Prediction(label=super().forward(**inputs).label.upper())
+    >>> runs_in_tasks(dspy.ChainOfThought("text -> label")), runs_in_tasks(Louder("text -> label"))
+    (True, False)
+    """
+    places = [vars(module), *map(vars, type(module).__mro__)]
+
+    def place(name: str) -> int:
+        return next((number for number, held in enumerate(places) if name in held), len(places))
+
+    return hasattr(module, "aforward") and place("aforward") <= place("forward")
+
+
 async def acall(module: dspy.Module, **inputs: Any) -> dspy.Prediction:
-    """Calls a module in a task; one that has no ``aforward`` runs in a thread of its own, in the same context."""
-    if hasattr(module, "aforward"):
+    """Calls a module in a task; one that has no ``aforward`` runs in a thread of its own, in the same context.
+
+    So does one whose ``forward`` is of a class that inherits its ``aforward``: that knows nothing of it.
+    """
+    if runs_in_tasks(module):
         return await module.acall(**inputs)
     prediction: dspy.Prediction = await asyncio.wrap_future(in_thread(module, inputs))
     return prediction
@@ -151,6 +171,8 @@ class Program(dspy.Module):
         owns = {name: getattr(predictor, _MANNER, None) for name, predictor in self.module.named_predictors()}
         return {name: own for name, own in owns.items() if own is not None}
 
+    deepcopy = copied  # DSPy's teleprompters call it
+
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Runs the module."""
         with self._settings():
@@ -171,8 +193,6 @@ class Program(dspy.Module):
         return (outer.plain if isinstance(outer, _OwnManner) else outer) if bare else None
 
     def _settings(self) -> AbstractContextManager[Any]:
-    deepcopy = copied  # DSPy's teleprompters call it
-
         own, plain = self._adapter, self.adapter or self._chat
         if own.plain is not plain:  # as seldom as the app's settings change: what it makes of formats is used again
             own = self._adapter = _OwnManner(plain)

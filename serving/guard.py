@@ -13,7 +13,7 @@ import dspy
 from ..errors import CallTimeout, LMError, ProgramError, RetrievalError
 from ..programs.copying import copied
 from ..programs.noting import note
-from ..programs.program import Program, acall
+from ..programs.program import Program, acall, runs_in_tasks
 from ..programs.threads import in_thread
 from .interface import Interface, check_abstention, interface_of
 
@@ -59,7 +59,7 @@ class Guarded(dspy.Module):
     """What `guarded` makes. It holds no state of a call: any number of threads and tasks may share it.
 
     A sync attempt that is out of time is left behind in its thread until its LM answers, and so is that of a module
-    without an ``aforward``; an async one is cancelled.
+    without an ``aforward`` of its own; an async one is cancelled.
     ``batch`` is DSPy's: many calls on threads, answers in the order of the inputs.
     """
 
@@ -216,7 +216,7 @@ async def _streamed(
     seconds: float | None, module: dspy.Module, inputs: dict[str, Any]
 ) -> AsyncIterator[str | dspy.Prediction]:
     pieces: asyncio.Queue[str | dspy.Prediction | Exception] = asyncio.Queue()
-    streamed = dspy.streamify(module, is_async_program=hasattr(module, "aforward"))
+    streamed = dspy.streamify(module, is_async_program=runs_in_tasks(module))
 
     async def run() -> None:
         try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import dspy
 
-from progspace.programs.program import acall
+from progspace.programs.program import Program, acall
 from progspace.programs.threads import threads_started
 
 MORE_THAN_A_POOL = 40
@@ -64,3 +65,34 @@ async def test_a_thread_has_the_context_of_its_call() -> None:
     adapter = dspy.JSONAdapter()
     with dspy.context(adapter=adapter):
         assert (await acall(Held(), text="free")).adapter is adapter
+
+
+class Louder(dspy.ChainOfThought):
+    """Changes what DSPy's own class answers, and says so in ``forward`` alone."""
+
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        return dspy.Prediction(echo=f"{super().forward(**inputs).echo}!")
+
+
+class Both(Louder):
+    async def aforward(self, **inputs: Any) -> dspy.Prediction:
+        return dspy.Prediction(echo=f"{(await super().aforward(**inputs)).echo}, in a task")
+
+
+class Inherits(Both):
+    pass
+
+
+async def test_what_runs_in_a_task_is_what_was_measured(rule_engine: Any) -> None:
+    lm = rule_engine(lambda _: "[[ ## reasoning ## ]]\nSo.\n\n[[ ## echo ## ]]\na").lm()
+    given = Both("text -> echo")
+    object.__setattr__(given, "forward", lambda **inputs: dspy.Prediction(echo=inputs["text"]))
+    with dspy.context(lm=lm):
+        said = {
+            type(module).__name__: (await acall(module, text="b")).echo
+            for module in (
+                dspy.ChainOfThought("text -> echo"), Louder("text -> echo"), Program(Louder("text -> echo"), {}),
+                Inherits("text -> echo"), given,
+            )
+        }  # fmt: skip
+    assert said == {"ChainOfThought": "a", "Louder": "a!", "Program": "a!", "Inherits": "a, in a task", "Both": "b"}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import dspy
 import pytest
-from dspy.lm15 import Message, Request, Response, Usage, response_to_events
+from dspy.lm15 import Message, Request, Response, UnsupportedFeatureError, Usage, response_to_events
 
 import progspace as ps
 from progspace.programs.program import Program
@@ -274,3 +274,32 @@ async def test_a_stream_falls_back_before_its_first_piece() -> None:
     assert (text, answer.echo) == ("", None)
     with pytest.raises(ps.CallTimeout):
         await pieces(ps.guarded(Stuck(), timeout=0.05), text="a")
+
+
+class Louder(dspy.Predict):
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        return dspy.Prediction(echo=f"{super().forward(**inputs).echo}!")
+
+
+class Whole(RuleEngine):
+    def stream(self, request: Request) -> Any:
+        raise UnsupportedFeatureError("it answers whole", feature="stream")
+
+
+async def test_a_stream_answers_as_the_call_does() -> None:
+    with dspy.context(lm=Whole(lambda _: "[[ ## echo ## ]]\na").lm()):
+        program = ps.guarded(Louder(Echo))
+        said = [program(text="a"), await program.acall(text="a"), (await pieces(program, text="a"))[1]]
+    assert [each.echo for each in said] == ["a!"] * 3
+
+
+def test_a_fallback_lm_is_none_of_the_programs(rule_engine: Any) -> None:
+    class Team(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.members = [dspy.Predict(Echo), threading.Lock()]
+
+    team, lm = Team(), rule_engine(echo).lm()
+    (fallback,) = ps.guarded(team, fallbacks=[lm]).fallbacks
+    assert isinstance(fallback, dspy.Module)
+    assert [each.lm for each in (*team.predictors(), *fallback.predictors())] == [None, lm]
