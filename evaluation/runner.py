@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import queue
@@ -90,9 +91,10 @@ def run_example(
     """Runs a program on one example and scores it.
 
     What the program makes of the LM's answer is the program's own: an output that cannot be parsed, a prompt that does
-    not fit, an exception in a module score 0, with the error told. Where the LM itself failed there is no score, and
-    none where the metric asks an LM that failed or was not understood. Calls of the metric stand in the cell's
-    ``asked`` after the program's, which ``calls``, tokens and seconds tell of.
+    not fit, an exception in a module, even one that would end the process or a task, score 0, with the error told.
+    Where the LM itself failed there is no score, and none where the metric asks an LM that failed or was not
+    understood. Calls of the metric stand in the cell's ``asked`` after the program's, which ``calls``, tokens and
+    seconds tell of.
 
     Raises:
         MetricError: The metric raised.
@@ -126,7 +128,7 @@ def run_example(
             transient = fault.retryable if isinstance(fault, LMError) else is_retryable_lm_error(fault)
         except ProgspaceError:
             raise
-        except Exception as fault:
+        except (Exception, SystemExit, asyncio.CancelledError) as fault:
             error = told(fault)
         if refused:
             raise refused[0]
