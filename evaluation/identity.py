@@ -20,6 +20,10 @@ _WRITING = 2
 and cost calls only where a prompt is another one."""
 
 
+_RUNNING_CODE = (dspy.ProgramOfThought, dspy.RLM, dspy.Flex)
+"""Modules that run an LM's code in the interpreter of ``dspy.settings``."""
+
+
 def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
     """Gives a hash, 24 hexadecimal digits, of a program's structure, state and manners, and of the LM that runs it.
 
@@ -43,6 +47,9 @@ def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
     }
     if dspy.settings.rm is not None and any(module.named_sub_modules(dspy.Retrieve)):
         content["rm"] = _told(dspy.settings.rm)
+    factory = dspy.settings.interpreter_factory
+    if factory not in (None, dspy.PythonInterpreter) and any(module.named_sub_modules(_RUNNING_CODE)):
+        content["interpreter"] = _told(factory)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:24]
 
 
