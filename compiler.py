@@ -135,7 +135,8 @@ def compile(  # noqa: A001 — the public name
         progress: Is told how it goes on.
         space: What may be chosen; all that the LM can serve by default.
         writer: The LM that writes instructions; by default the task's own.
-        proposers: More of them, besides those that the space calls for: ``ps.optimizers.FromDSPy(dspy.MIPROv2(…))``.
+        proposers: More of them, besides those that the space calls for:
+            ``ps.optimizers.FromDSPy(dspy.MIPROv2(metric=…, prompt_model=lm, task_model=lm))``.
         race: A strategy by its name (see `progspace.optimizers.races.registry`), or what makes one of a seed.
         repeats: How often a program runs on an example; for an LM that samples. Scores are averaged.
         objectives: What is wanted besides quality: limits, other metrics, a preference.
@@ -146,7 +147,8 @@ def compile(  # noqa: A001 — the public name
         DataError: A number is too small to mean anything: ``test_rows``, ``repeats`` or ``workers`` below 1,
             ``seed`` below 0. Or there is no such race.
         BudgetExceeded: The budget does not even hold the baseline, or is of money, and an LM's price is not known.
-        ProgramError: The program as declared fails on every example, and not for what the LM wrote.
+        ProgramError: The program as declared fails on every example, and not for what the LM wrote. Or it calls an
+            async tool, which DSPy refuses in a thread.
         LMError: The LM does not answer, or is none.
         MetricError: The metric raised, or gave what is no score, or one below 0.
     """

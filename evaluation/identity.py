@@ -50,6 +50,8 @@ def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
     factory = dspy.settings.interpreter_factory
     if factory not in (None, dspy.PythonInterpreter) and any(module.named_sub_modules(_RUNNING_CODE)):
         content["interpreter"] = _told(factory)
+    if dspy.settings.allow_tool_async_sync_conversion and any(module.named_sub_modules(dspy.Tool)):
+        content["async_tools"] = "called"
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:24]
 
 

@@ -16,7 +16,7 @@ import dspy
 from dspy.utils.exceptions import ContextWindowExceededError, is_retryable_lm_error
 from dspy.utils.exceptions import LMError as DspyLMError
 
-from ..errors import BudgetExceeded, LMError, ProgspaceError
+from ..errors import LMError, ProgramError, ProgspaceError
 from ..lms.journal import CALLS, REFUSED, ROLLOUT, CallRecord, JournaledLM, StrayCalls
 from ..lms.stopping import stopped as stopped_from_outside
 from ..lms.stopping import stopping_by
@@ -31,6 +31,7 @@ from .judging import judged, told
 __all__ = ["Run", "Scoring", "Work", "run_cells", "run_example"]
 
 _THREAD = "progspace-cell"
+_CONVERSION = "allow_tool_async_sync_conversion"  # DSPy's setting
 
 
 class Run:
@@ -78,6 +79,28 @@ class Scoring:
         return cls(metric, metric_identity(metric))
 
 
+class _Refusal:
+    """Stands for DSPy's setting where that is off, and is looked at where an async tool is refused.
+
+    ``dspy.ReAct`` makes an observation of the refusal: what is measured then is another program than the one served.
+    """
+
+    def __init__(self, refused: list[ProgspaceError]) -> None:
+        self._refused = refused
+
+    def __bool__(self) -> bool:
+        self._refused.append(
+            ProgramError(
+                "the program calls an async tool, and DSPy refuses that where a program runs in a thread, as it does "
+                f"to be measured. `with dspy.context({_CONVERSION}=True):` around this has each call run in an event "
+                "loop of its own. A tool that hangs on another loop, as one of an open MCP session does, would wait "
+                "for ever in it: give the program a function that calls it there instead, by "
+                "asyncio.run_coroutine_threadsafe(tool.acall(…), loop).result()"
+            )
+        )
+        return False
+
+
 def run_example(
     program: dspy.Module,
     example: dspy.Example,
@@ -99,9 +122,10 @@ def run_example(
     Raises:
         MetricError: The metric raised.
         BudgetExceeded: Nothing is left to spend.
+        ProgramError: It calls an async tool, which DSPy refuses to call here.
     """
     calls: list[CallRecord] = []
-    refused: list[BudgetExceeded] = []
+    refused: list[ProgspaceError] = []
     trace: list[Any] = []
     prediction: Any = None
     error: str | None = None
@@ -116,6 +140,7 @@ def run_example(
         CALLS: calls,
         REFUSED: refused,
         ROLLOUT: repeat,
+        _CONVERSION: dspy.settings.get(_CONVERSION) or _Refusal(refused),
     }
     started = time.perf_counter()
     with dspy.context(**settings), recorded() as passages:

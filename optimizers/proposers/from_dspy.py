@@ -45,7 +45,7 @@ class FromDSPy:
     ``nearest`` is that) is no candidate. Nor is there one where the teleprompter fails: a warning says why.
 
     Args:
-        teleprompter: ``dspy.MIPROv2(metric=…)``, say.
+        teleprompter: ``dspy.MIPROv2(metric=…, prompt_model=lm, task_model=lm)``, say.
         name: For the report; by default that of its class. Two of one class need two names.
         compile_kwargs: Further arguments of its ``compile``.
 

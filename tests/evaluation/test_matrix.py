@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 from typing import Any
 
@@ -384,3 +386,116 @@ def test_known_cells_count_at_the_price_of_the_lm_that_answered(
     assert 0.01 < paid < 1.0
     assert left(1.01 * paid) == (0.0, None)
     assert left(0.99 * paid) == (0.0, 0)
+
+
+class Leaving(dspy.Module):
+    """Ends the process, or its task, on some rows, as what is meant for a command line does."""
+
+    def __init__(self, signature: Any, fault: BaseException) -> None:
+        super().__init__()
+        self.predict, self.fault = dspy.Predict(signature), fault
+
+    def forward(self, text: str) -> dspy.Prediction:
+        if text.endswith("3"):
+            raise self.fault
+        return self.predict(text=text)
+
+
+@pytest.mark.parametrize("fault", [SystemExit("no such day"), asyncio.CancelledError("no such day")])
+def test_a_module_that_would_end_the_process_ends_its_row(
+    fault: BaseException, rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    cells = Matrix(store, METRIC, rule_engine(rule).lm(), Meter()).fill(Leaving(mood, fault), examples(mood_rows[:10]))
+    assert [cell.score for cell in cells] == [0.0 if number == 3 else 1.0 for number in range(10)]
+    assert cells[3].error == f"{type(fault).__name__}: no such day"
+
+
+def test_an_interrupt_ends_them_all(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Matrix(store, METRIC, rule_engine(rule).lm(), Meter()).fill(
+            Leaving(mood, KeyboardInterrupt()), examples(mood_rows[:10])
+        )
+
+
+async def mood_of(text: str) -> str:
+    """Tells a mood."""
+    await asyncio.sleep(0)
+    return "glad" if "sun" in text else "sad"
+
+
+def steps(prompt: str) -> str:
+    """Asks the tool of a ``dspy.ReAct``, and says what it said."""
+    asked = prompt.rpartition("[[ ## text ## ]]")[2]
+    if "[[ ## next_tool_name ## ]]" not in prompt:
+        said = asked.partition("[[ ## observation_0 ## ]]\n")[2].partition("\n")[0]
+        return f"[[ ## reasoning ## ]]\nSo.\n\n[[ ## mood ## ]]\n{said}"
+    tool, told = ("finish", {}) if "observation_0" in asked else ("mood_of", {"text": asked.split("\n")[1]})
+    return (
+        f"[[ ## next_thought ## ]]\nSo.\n\n[[ ## next_tool_name ## ]]\n{tool}\n\n"
+        f"[[ ## next_tool_args ## ]]\n{json.dumps(told)}"
+    )
+
+
+class Side(dspy.Module):
+    """Runs an agent in DSPy's own threads."""
+
+    def __init__(self, agent: dspy.Module) -> None:
+        super().__init__()
+        self.agent = agent
+
+    def forward(self, text: str) -> dspy.Prediction:
+        (answer,) = dspy.Parallel(num_threads=2, disable_progress_bar=True)([(self.agent, {"text": text})])
+        return answer
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'mood_of' was never awaited")
+@pytest.mark.parametrize("around", [lambda agent: agent, Side])
+async def test_an_async_tool_is_called_or_it_is_told_that_it_is_not(
+    around: Any, rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    agent = around(dspy.ReAct(mood, tools=[mood_of], max_iters=3))
+    matrix, rows = Matrix(store, METRIC, rule_engine(steps).lm(), Meter()), examples(mood_rows[:6])
+    with pytest.raises(ps.ProgramError, match="calls an async tool"):
+        matrix.fill(agent, rows)
+    with dspy.context(allow_tool_async_sync_conversion=True):
+        assert [cell.score for cell in matrix.fill(agent, rows)] == [1.0] * 6
+        assert matrix.identity(dspy.Predict(mood)) == program_identity(dspy.Predict(mood), matrix.lm)
+        called = matrix.identity(agent)
+    # What older releases measured of it, with every call refused, is known under this one.
+    assert matrix.identity(agent) != called
+    assert matrix.identity(dspy.Predict(mood)) == program_identity(dspy.Predict(mood), matrix.lm)
+
+
+class Interpreter(dspy.PythonInterpreter):
+    pass
+
+
+def test_an_interpreter_of_the_settings_makes_another_program_of_what_runs_code(rule_engine: Any, mood: Any) -> None:
+    lm = rule_engine(rule).lm()
+    running = [dspy.ProgramOfThought(mood), Side(dspy.RLM("text -> mood"))]
+
+    def identities(factory: Any) -> list[str]:
+        with dspy.context(interpreter_factory=factory):
+            return [program_identity(each, lm) for each in (*running, dspy.Predict(mood))]
+
+    plain, default, other = map(identities, (None, dspy.PythonInterpreter, Interpreter))
+    assert plain == default
+    assert [one == another for one, another in zip(plain, other, strict=True)] == [False, False, True]
+
+
+def test_lms_of_what_cannot_be_copied_are_metered_in_a_copy_of_it(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    class Team(dspy.Module):
+        def __init__(self, lm: dspy.BaseLM) -> None:
+            super().__init__()
+            self.members = [dspy.Predict(mood), threading.Lock()]
+            self.members[0].lm = lm
+
+        def forward(self, text: str) -> dspy.Prediction:
+            return self.members[0](text=text)
+
+    lm, meter = rule_engine(rule).lm("rule/own"), Meter()
+    team = Team(lm)
+    Matrix(store, METRIC, rule_engine(rule).lm(), meter).fill(team, examples(mood_rows[:4]))
+    assert (meter.spent.bought, team.members[0].lm) == (4, lm)
