@@ -8,7 +8,7 @@ import re
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,7 +22,7 @@ from ..lms.models import DEFAULT_EMBEDDER
 from .engine import Engine, Point
 from .opening import check, maker_of, open_engine
 from .passage import Passage, Passages
-from .plan import Step, conditions, plan
+from .plan import Fused, Step, conditions, plan
 from .search import Search
 from .sparse import Sparse, SparseEncoder
 
@@ -211,12 +211,7 @@ class Collection:
             sparse = [self._sparse.query(query) for query in queries or ()]
         steps = [plan(search, must, *pair) for pair in zip(dense, sparse, strict=True)]
         found = iter(self._engine.query([step for step in steps if step is not None]) if any(steps) else ())
-        return [self._passages(step, found) for step in steps]
-
-    def _passages(self, step: Step | None, found: Any) -> Passages:
-        if step is None:
-            return Passages()
-        return Passages(Passage.from_payload(identifier, payload, score) for identifier, score, payload in next(found))
+        return [Passages() if step is None else _passages(step, next(found), search.k) for step in steps]
 
     def count(self) -> int:
         """How many passages there are."""
@@ -293,6 +288,13 @@ def _uuid(passage: Passage) -> str:
         raise RetrievalError(
             f"{passage.source!r}, passage {passage.position}: its id {passage.id!r} is no UUID; use passage_id(…)"
         ) from None
+
+
+def _passages(step: Step, found: Iterable[tuple[str, float, Mapping[str, Any]]], k: int) -> Passages:
+    """Makes passages of what an engine found; of fused ranks those that tie by their ids."""
+    if isinstance(step.query, Fused):
+        found = sorted(found, key=lambda each: (-each[1], each[0]))[:k]
+    return Passages(Passage.from_payload(identifier, payload, score) for identifier, score, payload in found)
 
 
 def _encodable(passage: Passage) -> str:

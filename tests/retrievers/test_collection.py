@@ -58,6 +58,20 @@ def test_hidden_passages_take_no_places_of_seen_ones(place: Place, words: Any, m
     assert texts(found) == texts(shown)
 
 
+@pytest.mark.parametrize("diversity", [0.0, 0.4])
+def test_passages_whose_fused_ranks_tie_are_found_in_one_order(place: Place, words: Any, diversity: float) -> None:
+    """An engine orders and cuts them by chance: the same question would be another prompt, and be paid for again."""
+    near_by_terms = Passage.of("cat", source="a")
+    near_by_meaning = Passage.of("cat and a dog on a road", source="b")
+    with place(embedder=words) as collection:
+        collection.upsert([near_by_terms, near_by_meaning], words.embed(["a cat on a road", "cat"]))
+        for k in (1, 2):
+            search = Search(k=k, candidates=2, diversity=diversity)
+            found = [collection.search("cat", search) for _ in range(20)]
+            assert {len(each) for each in found} == {k}
+            assert len({tuple(texts(each)) for each in found}) == 1
+
+
 def test_a_passage_for_no_group_is_refused_not_shown_to_all(place: Place, words: Any) -> None:
     with place(embedder=words) as collection:
         for groups in ([], ["*"], ["hr", "*"]):
