@@ -128,11 +128,10 @@ class Arena:
         if fit and (until >= 2 * self._fitted.get(key, 0) or until == len(self.raced)):
             candidate = calibrate(candidate, self.apply, self.raced[:until], self.matrix)
             self._fitted[key], have = until, 0
-        program = self.apply(candidate)
-        bought = self._fill(program, self.raced[have:until])
+        bought = self._fill(self.apply(candidate), self.raced[have:until])
         cells = (*standing.cells[:have], *bought)
         self.standings[key] = replace(standing, candidate=candidate, cells=cells)
-        self.log.bought(standing, program, until)
+        self.log.bought(standing, cells)
         return self.standings[key]
 
     def confirm(self, key: str) -> Standing:
@@ -152,11 +151,10 @@ class Arena:
                 inputs = [*self.raced[: len(cells)], *self.fresh]
                 candidate = calibrate(candidate, self.apply, inputs, self.matrix)
                 cells = tuple(self._fill(self.apply(candidate), self.raced[: len(cells)]))
-            program = self.apply(candidate)
-            fresh = tuple(self._fill(program, self.fresh))
+            fresh = tuple(self._fill(self.apply(candidate), self.fresh))
             self.standings[key] = replace(standing, candidate=candidate, cells=cells, fresh=fresh)
-            self.log.bought(standing, program, len(cells))
-            self.log.bought(standing, program, len(fresh), fresh=True)
+            self.log.bought(standing, cells)
+            self.log.bought(standing, fresh, fresh=True)
             self.log.flush()
         return self.standings[key]
 

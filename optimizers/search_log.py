@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dspy
 
+from ..store.records import Cell
 from .standing import Standing
 
 __all__ = ["SearchLog"]
@@ -15,8 +18,8 @@ class SearchLog:
     def joined(self, standing: Standing, program: dspy.Module) -> None:
         """A candidate has been let in."""
 
-    def bought(self, standing: Standing, program: dspy.Module, examples: int, *, fresh: bool = False) -> None:
-        """A candidate has cells on so many examples of the race, or on so many fresh ones."""
+    def bought(self, standing: Standing, cells: Sequence[Cell], *, fresh: bool = False) -> None:
+        """A candidate has these cells on the first examples of the race, or on the fresh ones."""
 
     def dropped(self, standing: Standing, reason: str) -> None:
         """A race gave a candidate up."""

@@ -29,6 +29,7 @@ from ..programs.examples import example_hash
 from ..programs.prompt_text import prompt_texts
 from ..programs.task import Task
 from ..store.database import Store
+from ..store.records import Cell
 from ..store.searches import Event, Search, add_events, begin_search
 from .rung import Rung
 from .search_log import SearchLog
@@ -96,13 +97,14 @@ class StoredLog(SearchLog):
             prompts=prompt_texts(program),
         )
 
-    def bought(  # noqa: D102
-        self, standing: Standing, program: dspy.Module, examples: int, *, fresh: bool = False
-    ) -> None:
+    def bought(self, standing: Standing, cells: Sequence[Cell], *, fresh: bool = False) -> None:  # noqa: D102
+        if not cells:
+            return
+        # As the last of them stand in the store: a program whose state changes as it runs is another one by now.
         step = {
             "candidate": standing.order,
-            "program": self._matrix.identity(program),
-            "examples": examples,
+            "program": cells[-1].program,
+            "examples": len(cells),
             "fresh": fresh,
         }
         with self._lock:

@@ -8,10 +8,9 @@ import re
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import RetrievalError
 from ..lms.embedder import Embedder, embedder_for
 from ..lms.models import DEFAULT_EMBEDDER
-from .engine import Engine, Point
+from .engine import Engine, Found, Point
 from .opening import check, maker_of, open_engine
 from .passage import Passage, Passages
 from .plan import Fused, Step, conditions, plan
@@ -290,7 +289,7 @@ def _uuid(passage: Passage) -> str:
         ) from None
 
 
-def _passages(step: Step, found: Iterable[tuple[str, float, Mapping[str, Any]]], k: int) -> Passages:
+def _passages(step: Step, found: Iterable[Found], k: int) -> Passages:
     """Makes passages of what an engine found; of fused ranks those that tie by their ids."""
     if isinstance(step.query, Fused):
         found = sorted(found, key=lambda each: (-each[1], each[0]))[:k]

@@ -188,9 +188,11 @@ class _Cells:
         if program not in self._known:
             metric, repeats = self._told.begun["metric"], self._told.begun["repeats"]
             runs = [self._store.cells(program, metric, self._told.examples, repeat) for repeat in range(repeats)]
-            whole = set.intersection(*(set(run) for run in runs))
+            some = set().union(*runs)
             self._known[program] = (
-                runs[0] if repeats == 1 else {each: mean_cell([run[each] for run in runs]) for each in whole}
+                runs[0]
+                if repeats == 1
+                else {each: mean_cell([run[each] for run in runs if each in run]) for each in some}
             )
         return self._known[program]
 
@@ -203,9 +205,7 @@ class _Cells:
 
     def now(self, number: int) -> dict[str, Cell]:
         """A candidate's cells, as it was measured last."""
-        steps = self._told.bought[number]
-        own = [step for step in steps if step["program"] == steps[-1]["program"]]
-        return {example: cell for step in own for example, cell in self.on(step).items()}
+        return {example: cell for step in self._told.bought[number] for example, cell in self.on(step).items()}
 
 
 def _candidate(number: int, told: _Told, known: _Cells, cells: Sequence[Cell]) -> CandidateView:
