@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import dspy
 import pytest
+from dspy.lm15 import AuthError
 
 import progspace as ps
 from progspace.evaluation.page.reading import read_content
@@ -43,6 +45,43 @@ def test_a_search_is_written_down_and_read_from_its_cells(rule_engine: Any, stor
     assert {each.inputs["text"] for each in content.examples} == {example.text for example in task.dev}
     told = content.model_dump_json()
     assert not [each for each in task.unseal_test("check") if f'"{each.text}"' in told]
+
+
+class Notes(dspy.Module):
+    """Keeps what it saw: it is another program after each run."""
+
+    def __init__(self, mood: Any) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.tell = dspy.Predict(mood)
+
+    def forward(self, text: str) -> Any:
+        self.seen.append(text)
+        return self.tell(text=text)
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_rows_of_a_program_that_changes_or_of_one_repeat_are_read_as_well(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, repeats: int
+) -> None:
+    failed: set[str] = set()
+
+    def failing(prompt: str) -> str:
+        day = prompt.rsplit("day ", 1)[-1].split()[0]
+        if repeats == 2 and day.endswith("3") and prompt in failed:
+            raise AuthError("no such key")
+        failed.add(prompt)
+        return f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt.rsplit('## text ##', 1)[-1] else 'sad'}"
+
+    program = Notes(mood) if repeats == 1 else dspy.Predict(mood)
+    task = ps.Task(program=program, examples=mood_rows, inputs=["text"], metric=ps.metrics.choice("mood"), test=())
+    lm = rule_engine(failing).lm(temperature=0.0 if repeats == 1 else 1.0)
+    report = ps.compile(task, lm=lm, budget=ps.Budget(calls=150), store=store, repeats=repeats).report
+    content = read_content(store, searches(store)[0])
+    known = {each.number: each for each in content.candidates}
+    for rung, told in zip(content.rungs, report.rungs, strict=True):
+        assert rung.best is not None
+        assert known[rung.best].n >= told.dev.n > 0
 
 
 def test_a_search_that_was_stopped_is_read_as_far_as_it_came(rule_engine: Any, store: Store, task: ps.Task) -> None:
