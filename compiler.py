@@ -249,7 +249,8 @@ def compile(  # noqa: A001 — the public name
         seconds=meter.spent.seconds,
     )
     provenance = _provenance(task, seed, budget)
-    log.finished(report, provenance, climbed.winner.best.order, [arena.standings[key].order for key, _ in front])
+    places = [arena.standings[key].order for key, _ in front]
+    log.finished(report, provenance, climbed.rungs, climbed.winner.best.order, places)
     return Compiled(
         program=winner.candidate.apply(task.program, lm, arena.lms),
         candidate=whole,

@@ -9,7 +9,7 @@ kind           value
 ``bought``     after so many calls: of each candidate its number, the identity of its program, how many examples, fresh
 ``dropped``    a candidate was given up, after so many calls, and why
 ``climbed``    a rung is over: its best, whether it is kept, what it spent
-``finished``   the findings, the winner and the Pareto front
+``finished``   the findings, what each rung cost in US dollars, the winner and the Pareto front
 =============  =========================================================================================================
 """
 
@@ -128,13 +128,16 @@ class StoredLog(SearchLog):
         )
         self.flush()
 
-    def finished(self, findings: Findings, provenance: Provenance, winner: int, front: Iterable[int]) -> None:
-        """The report stands."""
+    def finished(
+        self, findings: Findings, provenance: Provenance, rungs: Iterable[Rung], winner: int, front: Iterable[int]
+    ) -> None:
+        """The report stands; rungs are told of as they ended, what was asked after them included."""
         self.flush()
         self._tell(
             "finished",
             findings=findings.to_dict(),
             provenance=provenance.model_dump(mode="json"),
+            paid={rung.name: rung.spent.usd for rung in rungs},
             winner=winner,
             front=list(front),
         )

@@ -11,7 +11,7 @@ from dspy.lm15 import AuthError
 import progspace as ps
 from progspace.evaluation.page.reading import read_content
 from progspace.store.database import Store
-from progspace.store.searches import searches
+from progspace.store.searches import Event, add_events, events, searches
 from progspace.tests.test_compile import rule
 
 
@@ -82,6 +82,21 @@ def test_rows_of_a_program_that_changes_or_of_one_repeat_are_read_as_well(
     for rung, told in zip(content.rungs, report.rungs, strict=True):
         assert rung.best is not None
         assert known[rung.best].n >= told.dev.n > 0
+
+
+def test_what_rungs_cost_adds_up(rule_engine: Any, store: Store, task: ps.Task) -> None:
+    engine = rule_engine(rule)
+    engine.price = ps.Price(10.0, 30.0)
+    ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=300, usd=1.0), store=store)
+    (search,) = searches(store)
+    content = read_content(store, search)
+    assert sum(rung.usd or 0.0 for rung in content.rungs) == pytest.approx(content.usd)
+    assert content.usd
+    # The baseline may run on more after its rung was climbed: what counts is what stands in the end.
+    told = events(store, search.id)
+    paid = {rung.name: 7.0 + place for place, rung in enumerate(content.rungs)}
+    add_events(store, search.id, [Event("finished", {**told[-1].value, "paid": paid})], first=len(told))
+    assert [rung.usd for rung in read_content(store, search).rungs] == list(paid.values())
 
 
 def test_a_search_that_was_stopped_is_read_as_far_as_it_came(rule_engine: Any, store: Store, task: ps.Task) -> None:

@@ -247,7 +247,8 @@ def _rungs(told: _Told, rows: Mapping[int, Mapping[str, Cell]]) -> Iterable[Rung
         climbed = told.climbed.get(name)
         begun_after = int(rung["calls"])
         best = climbed["candidate"] if climbed else None
-        usd = (climbed["spent"]["usd"] or None) if climbed else None
+        paid = (told.finished or {}).get("paid", {})
+        usd = paid.get(name, climbed["spent"]["usd"] if climbed else None) or None
         if findings and name in shown:
             yield _rung_view(findings, name, best=best, usd=usd, begun_after=begun_after)
         elif climbed is None:
