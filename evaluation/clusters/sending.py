@@ -35,6 +35,8 @@ __all__ = ["Standing", "received", "sent"]
 Standing = tuple[str, Any]
 """What stands for an object, by its kind: ``meter``, ``answers``, ``keys``, ``local`` or ``remote`` engine."""
 
+_SETTINGS = ("adapter", "rm", "interpreter_factory", "allow_tool_async_sync_conversion")
+"""Of ``dspy.settings``: what decides what a program does."""
 _INSTALLED = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 
 
@@ -52,28 +54,28 @@ def sent(work: Work, name_of: Callable[[Meter], str]) -> bytes:
         ProgramError: Something of it cannot travel.
     """
     written = io.BytesIO()
-    adapter = dspy.settings.adapter
+    settings = {name: dspy.settings.get(name) for name in _SETTINGS}
     try:
         with _by_value(_own_modules(work)):
-            _Pickler(written, name_of).dump((work, adapter))
+            _Pickler(written, name_of).dump((work, settings))
     except Exception as error:  # whatever the user's own objects raise
         raise ProgramError(
-            f"the program or its metric cannot be sent to Ray's workers ({type(error).__name__}: {error}); it has to "
-            "hold no open files, locks, connections or embedded collections: make them at their first use, or leave "
-            "out workers='ray'"
+            "the program, its metric or what dspy.settings holds cannot be sent to Ray's workers "
+            f"({type(error).__name__}: {error}); it has to hold no open files, locks, connections or embedded "
+            "collections: make them at their first use, or leave out workers='ray'"
         ) from error
     return written.getvalue()
 
 
-def received(written: bytes, found: Callable[[str, Any], Any]) -> tuple[Work, dspy.Adapter | None]:
-    """Reads work, and the adapter of the caller's settings.
+def received(written: bytes, found: Callable[[str, Any], Any]) -> tuple[Work, dict[str, Any]]:
+    """Reads work, and those of the caller's settings that it runs under.
 
     Args:
         written: By `sent`, in a process of the same search.
         found: Gives the object for what stands for it.
     """
-    work, adapter = _Unpickler(io.BytesIO(written), found).load()
-    return work, adapter
+    work, settings = _Unpickler(io.BytesIO(written), found).load()
+    return work, settings
 
 
 class _Pickler(cloudpickle.Pickler):

@@ -55,7 +55,7 @@ class Worker:
     def __init__(self, mailbox: Any) -> None:
         self._post: Callable[[Any], Future[Any]] = lambda question: mailbox.ask.remote(question).future()
         self._store: Store | None = None
-        self._works: OrderedDict[str, tuple[Work, dspy.Adapter | None]] = OrderedDict()
+        self._works: OrderedDict[str, tuple[Work, dict[str, Any]]] = OrderedDict()
         self._things: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -66,9 +66,9 @@ class Worker:
 
     def run(self, name: str, written: bytes, example: dspy.Example) -> Outcome:
         """Runs a cell of the work that is written, which has a name so that it is read once."""
-        work, adapter = self._work(name, written)
+        work, settings = self._work(name, written)
         try:
-            with dspy.context(adapter=adapter):
+            with dspy.context(**settings):
                 result: Run | BaseException = work.run(example)
         except Exception as fault:
             result = fault
@@ -79,7 +79,7 @@ class Worker:
             result.prediction = None
         return Outcome(result, concurrency(work.lm))
 
-    def _work(self, name: str, written: bytes) -> tuple[Work, dspy.Adapter | None]:
+    def _work(self, name: str, written: bytes) -> tuple[Work, dict[str, Any]]:
         with self._lock:
             if name not in self._works:
                 self._works[name] = received(written, self._found)

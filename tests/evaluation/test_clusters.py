@@ -202,6 +202,11 @@ def test_no_key_travels_and_what_stands_for_it_does(
     assert dict(found)["meter"] == ("True", ps.Budget(calls=7))
     assert "base_url" in dict(found)["remote"][0]
     assert {kind for kind, _ in found} == {"meter", "answers", "remote"}
+    with dspy.context(rm=len, allow_tool_async_sync_conversion=True):
+        told = sent(Work(program, Scoring.of(own.metric), "p", matrix.lm), lambda known: str(known is meter))
+    assert received(told, stand_in)[1] | {"interpreter_factory": None} == {
+        "adapter": None, "rm": len, "interpreter_factory": None, "allow_tool_async_sync_conversion": True,
+    }  # fmt: skip
     program.lock = threading.Lock()
     with pytest.raises(ps.ProgramError, match="cannot be sent"):
         sent(Work(program, Scoring.of(own.metric), "p", matrix.lm), str)
