@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, count, repeat
@@ -55,6 +56,8 @@ class _Listener:
 
     def __init__(self) -> None:
         self.usage: dict[str, Any] = {}
+        # What an LM that asks others rolls up: its own usage tells of them.
+        self.usage_data: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.history: list[dict[str, Any]] = []
 
     def add_usage(self, model: str, usage: dict[str, Any]) -> None:  # noqa: ARG002 — DSPy's usage tracker's
@@ -67,11 +70,27 @@ class _Listener:
         return self.history[-1].get("cost") if self.history else None
 
 
+@dataclass(frozen=True, slots=True)
+class _RolledUp:
+    """Stands for the lists of a usage tracker: hands on, call by call, what is rolled up into them."""
+
+    add_usage: Callable[[str, dict[str, Any]], None]
+    model: str = ""
+
+    def __getitem__(self, model: str) -> _RolledUp:
+        return replace(self, model=model)
+
+    def extend(self, entries: Iterable[dict[str, Any]]) -> None:
+        for usage in entries:
+            self.add_usage(self.model, usage)
+
+
 class StrayCalls:
     """Counts calls of LMs that no journal stands before, such as one that a metric keeps to itself.
 
     It takes the place of DSPy's usage tracker, which hears of a call when it has been answered: so the budget ends
-    after such a call, where it ends before a journaled one. Their answers are not remembered.
+    after such a call, where it ends before a journaled one. Of calls under a ``dspy.track_usage`` or in a watched
+    program it hears when these end. Their answers are not remembered.
 
     Args:
         meter: Counts them against a budget; None where nothing is counted.
@@ -84,6 +103,11 @@ class StrayCalls:
     def __deepcopy__(self, memo: dict[int, Any]) -> StrayCalls:
         # DSPy copies a usage tracker for each of its own threads; their calls are counted here as well.
         return self
+
+    @property
+    def usage_data(self) -> _RolledUp:
+        """Where trackers inside roll up what they have heard; of a journaled LM's calls that is nothing."""
+        return _RolledUp(self.add_usage)
 
     def add_usage(self, model: str, usage: dict[str, Any]) -> None:
         """Takes the usage of a call.

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dspy.lm15 import (
     ToolCallPart,
     ToolResultPart,
 )
+from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
 import progspace as ps
@@ -336,6 +338,83 @@ def test_calls_in_threads_of_dspys_are_counted(rule_engine: Any, store: Store, m
     assert [(cell.calls, len(cell.asked)) for cell in cells] == [(4, 4)] * 6
     assert (len(engine.prompts), len(own.prompts)) == (12, 12)
     assert (meter.spent.calls, meter.spent.bought) == (24, 24)
+
+
+class Kept(dspy.Module):
+    """Asks an LM that it keeps to itself."""
+
+    def __init__(self, own: dspy.BaseLM) -> None:
+        super().__init__()
+        self.predict, self.with_own = dspy.Predict("text -> mood"), lambda: dspy.context(lm=own)
+
+    def forward(self, text: str) -> Any:
+        with self.with_own():
+            return self.predict(text=text)
+
+
+class Tracked(dspy.Module):
+    """Asks such an LM, and the task's, under what listens to their usage."""
+
+    def __init__(self, way: str, own: dspy.BaseLM) -> None:
+        super().__init__()
+        self.way, self.predict, self.kept = way, dspy.Predict("text -> mood"), Kept(own)
+        if way == "watched":
+            self.kept = ps.watch(self.kept, store=None)
+
+    def forward(self, text: str) -> Any:
+        if self.way == "watched":
+            self.kept(text=text)
+            return self.predict(text=text)
+        with dspy.track_usage() as usage, dspy.track_usage() if self.way == "nested" else nullcontext():
+            self.kept(text=text)
+            mood = self.predict(text=text)
+        assert list(usage.get_total_tokens()) == ["rule/own"]
+        return mood
+
+
+@pytest.mark.parametrize("way", ["tracked", "nested", "watched"])
+def test_calls_whose_usage_something_else_listens_to_are_counted_once(
+    rule_engine: Any, store: Store, mood_rows: Any, way: str
+) -> None:
+    """What listens rolls up when it ends, into lists that were not there: every example failed."""
+    engine, own = (
+        rule_engine(lambda prompt: f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt else 'sad'}") for _ in "12"
+    )
+    rows = [dspy.Example(**row).with_inputs("text") for row in mood_rows[:12]]
+    matrix = Matrix(store, ps.metrics.choice("mood"), engine.lm(), meter := Meter())
+    cells = matrix.fill(Tracked(way, own.lm("rule/own")), rows[:6])
+    assert [(cell.score, cell.error, cell.calls) for cell in cells] == [(1.0, None, 2)] * 6
+    assert (len(engine.prompts), len(own.prompts)) == (6, 6)
+    assert (meter.spent.calls, meter.spent.bought) == (12, 12)
+    words = sum(len(prompt.split()) for prompt in (*engine.prompts, *own.prompts))
+    assert (meter.spent.input_tokens, meter.spent.output_tokens) == (words, 12)
+    few = Matrix(store, ps.metrics.choice("mood"), engine.lm(), Meter(ps.Budget(calls=5)), workers=1)
+    with pytest.raises(ps.BudgetExceeded, match="5 calls"):
+        few.fill(Tracked(way, own.lm("rule/own")), rows[6:])
+
+
+class Asking(dspy.BaseLM):
+    """One of the app's own that asks another, and listens to what that uses."""
+
+    def __init__(self, other: dspy.BaseLM) -> None:
+        super().__init__("own/model", "chat", cache=False)
+        self.other = other
+
+    def forward(self, prompt: Any = None, messages: Any = None, **settings: Any) -> Any:
+        with dspy.track_usage():
+            said = self.other(prompt, messages=messages)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said[0]}}
+        usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+        answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "own", "choices": [choice]}
+        return ChatCompletion.model_validate({**answer, "usage": usage})
+
+
+@pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+def test_an_lm_that_listens_to_another_is_one_call(rule_engine: Any, store: Store) -> None:
+    lm = JournaledLM(Asking(rule_engine(str.upper).lm()), meter := Meter(), StoreAnswers(store))
+    assert lm("a plain prompt") == lm("a plain prompt") == ["A PLAIN PROMPT"]
+    assert (meter.spent.calls, meter.spent.bought) == (1, 1)
+    assert (meter.spent.input_tokens, meter.spent.output_tokens) == (5, 2)
 
 
 class Hiding(dspy.Module):
