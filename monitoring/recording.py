@@ -85,6 +85,10 @@ class _Recorder(BaseCallback, UsageTracker):
         self._predictors: dict[str, dspy.Predict] = {}
         self._failures: list[BaseException] = []
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Recorder:
+        # DSPy copies a usage tracker for each of its own threads; their calls are part of this one.
+        return self
+
     def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
         """Is told tokens by DSPy, inside the LM's call."""
         super().add_usage(lm, usage_entry)

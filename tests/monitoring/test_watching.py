@@ -123,6 +123,36 @@ def test_what_went_wrong_inside_is_told(watched: Any, tmp_path: Path, rule_engin
     assert (third.error, third.unreadable, third.calls) == (None, 1, 2)
 
 
+class Uncopied:
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TypeError("it holds a lock")
+
+
+@pytest.mark.parametrize("way", ["parallel", "batch"])
+def test_calls_in_threads_of_dspys_are_told(echo: Echo, watched: Any, tmp_path: Path, way: str) -> None:
+    """DSPy copies what listens to usage for each thread: tokens were lost, and so was a call that cannot be copied."""
+
+    class InThreads(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.predict = echo()
+
+        def forward(self, text: str, given: Any) -> dspy.Prediction:
+            examples = [dspy.Example(text=f"{text} {number}").with_inputs("text") for number in range(4)]
+            if way == "batch":
+                return self.predict.batch(examples, num_threads=2, disable_progress_bar=True)[0]
+            pairs = [(self.predict, each) for each in examples]
+            return dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)[0]
+
+    program = watched(InThreads())
+    with dspy.track_usage() as usage:
+        assert program(text="a", given=Uncopied()).label == "glad"
+    (trace,) = traces(program, tmp_path)
+    assert (trace.calls, trace.output_tokens) == (4, 4)
+    assert trace.input_tokens > 80
+    assert usage.get_total_tokens()["rule/one"]["completion_tokens"] == 4
+
+
 def test_an_artifacts_version_promise_and_confidence(
     mood: Any, make_artifact: Any, rule_engine: Any, watched: Any, tmp_path: Path
 ) -> None:
