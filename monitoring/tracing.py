@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
+from pydantic import ConfigDict, TypeAdapter
 
-from ..programs.examples import plain_values
+from ..programs.examples import in_order
 from ..programs.wording import abstains
 from ..retrievers.passage import Passage, Passages
 from ..store.traces import Trace
@@ -24,6 +25,7 @@ Signal = Callable[..., Any]
 """A metric that needs no label: takes an example of the inputs and a prediction, gives a number."""
 
 _LONGEST = 20_000  # characters of a text that is kept
+_FIELDS = TypeAdapter(dict[str, Any], config=ConfigDict(ser_json_inf_nan="constants"))
 _NOTHING = {"inputs": None, "outputs": None, "whole": False, "outputs_whole": False}
 
 
@@ -57,10 +59,11 @@ class Keeping:
         if self.content:
             try:
                 inputs = _by_ids(call.inputs)
-                content["inputs"], whole = self._kept(inputs)
-                whole = whole and inputs is call.inputs
+                told, all_told = _told(inputs)
+                content["inputs"], whole = self._kept(told)
+                whole = whole and all_told and inputs is call.inputs
                 if outputs is not None:
-                    content["outputs"], content["outputs_whole"] = self._kept(_by_ids(outputs))
+                    content["outputs"], content["outputs_whole"] = self._kept(_told(_by_ids(outputs))[0])
                 content["whole"] = whole and (outputs is None or content["outputs_whole"])
                 if call.error is not None:
                     error = f"{error}: {self._kept({'error': str(call.error)})[0]['error']}"
@@ -89,8 +92,8 @@ class Keeping:
         )
 
     def _kept(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-        """Gives what may be kept of values, and whether that is all of them."""
-        plain = json.loads(json.dumps(plain_values(dict(values)), default=str))
+        """Gives what may be kept of JSON values, and whether that is all of them."""
+        plain = json.loads(json.dumps(values))
         kept: dict[str, Any] = _shortened(redacted(plain, self.redact))
         return kept, kept == plain
 
@@ -134,6 +137,19 @@ def _by_ids(value: Any) -> Any:
 
 def _declines(outputs: Mapping[str, Any]) -> bool:
     return any(value is None or (isinstance(value, str) and abstains(value)) for value in outputs.values())
+
+
+def _told(values: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Gives JSON values, and whether they tell all: of an object that JSON does not know there is its text alone."""
+    objects = list[Any]()
+
+    def text(value: Any) -> Any:
+        if getattr(value, "ndim", None) == 0:
+            return value.item()  # a number of NumPy's
+        objects.append(value)
+        return str(value)
+
+    return _FIELDS.dump_python(in_order(values), mode="json", fallback=text), not objects
 
 
 def _shortened(value: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import numpy
 import pytest
 
 import progspace as ps
@@ -314,6 +315,31 @@ def test_what_was_redacted_of_inputs_is_no_matter(echo: Echo, watched: Any, tmp_
     assert program.feedback(program(text="+47 555 01 234"), labels={"label": "sad"}).score == 0
     (trace,) = traces(program, tmp_path)
     assert (trace.whole, trace.outputs_whole) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "whole"),
+    [
+        (numpy.arange(3), "[0 1 2]", False),
+        ({"curves": [numpy.arange(3)]}, {"curves": ["[0 1 2]"]}, False),
+        (dspy.Example(a=1), "Example({'a': 1}) (input_keys=None)", False),
+        (numpy.int64(3), 3, True),
+        ({"days": {datetime.date(2024, 5, 3)}, "sky": Sky.CLEAR}, {"days": ["2024-05-03"], "sky": "clear"}, True),
+    ],
+)
+def test_the_text_of_an_object_is_not_what_the_program_read(
+    watched: Any, tmp_path: Path, given: Any, kept: Any, whole: bool
+) -> None:
+    """Rows were learnt from that had "[6 7 1 ... 1 6 7]" in place of an array."""
+
+    class Reading(dspy.Module):
+        def forward(self, given: Any) -> dspy.Prediction:
+            return dspy.Prediction(label="glad", given=given)
+
+    program = watched(Reading(), content=True)
+    assert program.feedback(program(given=given), labels={"label": "glad"}).score == 1
+    (trace,) = traces(program, tmp_path)
+    assert (trace.inputs, trace.whole, trace.outputs_whole) == ({"given": kept}, whole, True)
 
 
 SECRET = Passage.of("The chief earns a secret sum.", source="pay.md", groups=["board"])
