@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 from ...errors import DataError
 from ...lms.files import replace_text
@@ -61,7 +63,8 @@ def assemble(content: BaseModel, script: str, *, title: str, plain: str, live: b
         "script": script,
     }
     parts = _part("page.html").split("§")
-    return "".join(filled[part] if index % 2 else part for index, part in enumerate(parts))
+    page = "".join(filled[part] if index % 2 else part for index, part in enumerate(parts))
+    return page.encode("utf-8", "replace").decode()  # of half characters in the title and the lines
 
 
 def write_page(page: str, path: Path) -> None:
@@ -79,7 +82,10 @@ def write_page(page: str, path: Path) -> None:
 
 def json_of(content: BaseModel) -> str:
     """Gives the content as JSON that may stand inside a script element: nothing in it can end one."""
-    text = content.model_dump_json()
+    try:
+        text = content.model_dump_json()
+    except PydanticSerializationError:
+        text = json.dumps(content.model_dump(mode="json"))  # half characters, which are no UTF-8, escaped
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ...store.database import Store
 from ...store.searches import Search, searches
 from .content import PageContent
-from .html import html_page
+from .html import html_page, json_of
 from .reading import read_content
 
 __all__ = ["Watch", "find_search"]
@@ -84,7 +84,7 @@ class Watch:
                     self.send_response(HTTPStatus.NOT_MODIFIED)
                     self.end_headers()
                 else:
-                    self._give(content.model_dump_json(), "application/json", tag)
+                    self._give(json_of(content), "application/json", tag)
 
             def _give(self, text: str, kind: str, tag: str) -> None:
                 body = text.encode()

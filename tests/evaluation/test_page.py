@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import threading
@@ -15,8 +16,9 @@ from axe_playwright_python.sync_playwright import Axe
 
 import progspace as ps
 from progspace.benchmarks.page import record_search
+from progspace.evaluation.page.content import PageContent
 from progspace.evaluation.page.html import html_page, write_page
-from progspace.evaluation.page.live import Watch
+from progspace.evaluation.page.live import Watch, find_search
 from progspace.evaluation.page.reading import content_of, read_content
 from progspace.store.database import open_store
 from progspace.store.searches import Event, Search, add_events
@@ -178,6 +180,33 @@ def test_the_file_needs_nothing_else_and_runs_nothing_else(page_file: Path) -> N
     assert "default-src &#x27;none&#x27;" in text
     assert "unsafe" not in text
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+
+
+def test_half_a_character_ends_no_page(tmp_path: Path) -> None:
+    """An LM that was cut off within one ended the report, with everything paid."""
+    half = "cut \ud83d off"
+    with open_store(tmp_path / "store.db") as store:
+        search = record_search(store, 4, EXAMPLES)
+        joined = {"candidate": 4, "origin": half, "proposer": "writer", "rung": "prompts", "prompts": {"self": half}}
+        add_events(
+            store, search.id, [Event("joined", {**joined, "calls": 999, "seconds": 1.0, "usd": 0.0})], first=1000
+        )
+        content = read_content(store, find_search(store, None))
+        watch = Watch(store)
+        threading.Thread(target=watch.serve, daemon=True).start()
+        try:
+            with urllib.request.urlopen(f"{watch.url}content.json") as answer:  # noqa: S310 — our own
+                served = PageContent.model_validate(json.load(answer))
+        finally:
+            watch.close()
+    assert content.candidates[-1].choice == half
+    assert served == content
+    told = content.model_copy(update={"task": half, "lines": (half,)})
+    write_page(html_page(told), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "cut ? off" in text  # where no script runs
+    data = text.partition('id="content">')[2].partition("</script>")[0]
+    assert PageContent.model_validate(json.loads(data)) == told
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
