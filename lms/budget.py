@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import threading
 import time
@@ -47,8 +48,8 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("calls", "tokens", "usd", "minutes"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"Budget({name}={value}): must be above 0, or None for no limit")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"Budget({name}={value}): must be above 0 and finite, or None for no limit")
 
 
 def check_priced(budget: Budget, *lms: dspy.BaseLM) -> None:
@@ -76,6 +77,7 @@ class Spent:
         output_tokens: Of all calls.
         usd: Paid now.
         seconds: On the clock.
+        recalled_usd: What answers cost that were known already: not paid again, and counted against a budget of money.
     """
 
     calls: int = 0
@@ -85,6 +87,7 @@ class Spent:
     output_tokens: int = 0
     usd: float = 0.0
     seconds: float = 0.0
+    recalled_usd: float = 0.0
 
     def __sub__(self, earlier: Spent) -> Spent:
         return Spent(*map(operator.sub, astuple(self), astuple(earlier)))
@@ -159,6 +162,7 @@ class Meter:
                 output_tokens=self._output_tokens,
                 usd=self._usd,
                 seconds=self._clock() - self._started,
+                recalled_usd=self._recalled_usd,
             )
 
     @property

@@ -159,8 +159,10 @@ def _allow(cost: Cost, how: FineTuning, state: SearchState) -> None:
     if budget.minutes is not None and cost.seconds is not None and spent.seconds + cost.seconds > 60 * budget.minutes:
         left = max(0.0, 60 * budget.minutes - spent.seconds)
         raise FineTuningError(f"the training takes {cost}, and {left / 60:.1f} min of the budget are left")
-    if budget.usd is not None and (cost.usd is None or spent.usd + cost.usd > budget.usd):
-        raise FineTuningError(f"the training takes {cost}, and {budget.usd - spent.usd:g} USD of the budget are left")
+    if budget.usd is not None:
+        usd = budget.usd - spent.usd - spent.recalled_usd
+        if cost.usd is None or cost.usd > usd:
+            raise FineTuningError(f"the training takes {cost}, and {usd:g} USD of the budget are left")
     if how.confirm is not None:
         if not how.confirm(cost):
             raise FineTuningError(f"the training was not confirmed ({cost})")

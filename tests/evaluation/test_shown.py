@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,9 @@ def test_progress_says_what_is_left_of_the_budget(capsys: pytest.CaptureFixture[
     progress.spent(spent, ps.Budget(minutes=2))
     progress.round(10, 4, None)
     assert "70 s left" in " ".join(capsys.readouterr().err.split())
+    progress.spent(replace(spent, recalled_usd=0.5), ps.Budget(usd=1.0))  # after it was stopped
+    progress.round(10, 4, None)
+    assert "0.25 USD left" in " ".join(capsys.readouterr().err.split())
 
 
 def test_progress_takes_no_name_for_markup(capsys: pytest.CaptureFixture[str]) -> None:

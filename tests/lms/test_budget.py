@@ -8,7 +8,9 @@ import progspace as ps
 from progspace.lms.budget import Meter
 
 
-@pytest.mark.parametrize("limit", [{"calls": 0}, {"tokens": -1}, {"usd": 0.0}, {"minutes": float("nan")}])
+@pytest.mark.parametrize(
+    "limit", [{"calls": 0}, {"tokens": -1}, {"usd": 0.0}, {"minutes": float("nan")}, {"minutes": float("inf")}]
+)
 def test_a_limit_of_nothing_is_refused(limit: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="above 0"):
         ps.Budget(**limit)
@@ -62,7 +64,7 @@ def test_what_was_paid_before_counts_in_a_budget_of_money_and_is_not_paid_again(
     for key in ("known", "known", "too"):
         meter.ask(key)
         meter.answered(key, 1, 1, usd=0.5)
-    assert meter.spent.usd == 0.0
+    assert (meter.spent.usd, meter.spent.recalled_usd) == (0.0, 1.0)
     with pytest.raises(ps.BudgetExceeded, match="1 USD"):
         meter.ask("new")
 

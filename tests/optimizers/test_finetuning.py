@@ -205,6 +205,20 @@ def test_what_cannot_be_trained_is_told_before_anything_is_spent(
     assert re.search(reason, line), line
 
 
+def test_what_known_answers_cost_is_not_left_for_a_training(
+    rows: Any, mood: Any, rule_engine: Any, store: Store
+) -> None:
+    learner, told = Learner(rule_engine, usd=2.0), list[str]()
+    lm = lm_of(rule_engine, learner)
+    lm._engine_spec.price = ps.Price(1.0, 1.0)
+    how = FineTuning(confirm=lambda cost: True)
+    state = state_of(rows, dspy.Predict(mood), lm, store, how, budget=Budget(usd=3.0), told=told, added=[])
+    state.matrix.meter.answered("asked before it was stopped", 1, 1, usd=1.5)
+    assert FineTuningProposer().propose(state, 5) == []
+    assert learner.given == []
+    assert "1.5 USD of the budget are left" in told[0]
+
+
 def test_one_class_alone_is_refused_and_a_majority_thinned_out(mood: Any, rule_engine: Any, store: Store) -> None:
     def many(count: int) -> list[dict[str, str]]:
         glad = [{"text": f"sun on day {i}", "mood": "glad"} for i in range(400)]
