@@ -124,8 +124,11 @@ class Telemetry:
         about: dict[str, Any] = {"gen_ai.operation.name": step.kind}
         kind = self._trace.SpanKind.INTERNAL
         if step.kind == "chat":
-            provider, _, model = step.name.partition("/")
-            about |= {"gen_ai.provider.name": provider or "unknown", "gen_ai.request.model": model or step.name}
+            provider, slash, model = step.name.partition("/")
+            about |= {
+                "gen_ai.provider.name": (slash and provider) or "unknown",
+                "gen_ai.request.model": model or step.name,
+            }
             kind = self._trace.SpanKind.CLIENT
         else:
             about["gen_ai.tool.name"] = step.name

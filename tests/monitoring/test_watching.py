@@ -408,7 +408,7 @@ def test_bad_input_is_told(echo: Echo, watched: Any) -> None:
 
 
 def test_spans_and_metrics_go_out_by_otlp(
-    collector: Any, echo: Echo, watched: Any, monkeypatch: pytest.MonkeyPatch
+    collector: Any, echo: Echo, watched: Any, rule_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
@@ -428,6 +428,13 @@ def test_spans_and_metrics_go_out_by_otlp(
     assert told["gen_ai.request.model"].string_value == "one"
     assert told["gen_ai.usage.output_tokens"].int_value == 1
     assert "secret" not in str(collector.spans)
+    plain = echo()
+    plain.lm = rule_engine(lambda prompt: "[[ ## label ## ]]\nglad").lm("one")  # whose name tells no provider
+    program = watched(plain)
+    program(text="a")
+    assert program.flush()
+    told = {each.key: each.value.string_value for each in collector.spans[-2].attributes}
+    assert (told["gen_ai.provider.name"], told["gen_ai.request.model"]) == ("unknown", "one")
     assert set(collector.metrics) == {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
     assert collector.metrics["gen_ai.client.token.usage"].unit == "{token}"
     collector.close()
