@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,8 @@ def add_compile(app: typer.Typer) -> None:
 def _above_0(limit: float | None) -> float | None:
     if limit is not None and not limit > 0:
         raise typer.BadParameter("Input should be greater than 0")
+    if limit == math.inf:
+        raise typer.BadParameter("Input should be a finite number; leave it out for no limit")
     return limit
 
 

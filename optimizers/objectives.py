@@ -73,12 +73,14 @@ class Objectives(BaseModel):
                 raise ValueError(f"{setting} names {', '.join(sorted(unknown))}; there is {there}")
         if below := [name for name in COSTS if self.limits.get(name, 0) < 0]:
             raise ValueError(f"a limit of {', '.join(below)} below 0 is one that nothing can keep")
+        if endless := [name for name, limit in self.limits.items() if not math.isfinite(limit)]:
+            raise ValueError(f"a limit of {', '.join(endless)} has to be a finite number; leave it out for none")
         if not self.axes:
             raise ValueError(f"axes is empty: a front is over one at least of {', '.join(sorted(known))}")
         if any(isinstance(metric, JudgeMetric) for metric in self.metrics.values()):
             raise ValueError("metrics are computed from stored outputs and ask no LM; a judge is the task's own metric")
-        if any(not weight >= 0 for weight in self.weights.values()):
-            raise ValueError("a weight is not negative; what is better the higher is named in maximise")
+        if any(not 0 <= weight < math.inf for weight in self.weights.values()):
+            raise ValueError("a weight is not negative, and finite; what is better the higher is named in maximise")
         return self
 
     def measure(self, standing: Standing, examples: Sequence[dspy.Example]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import dspy
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -61,7 +61,7 @@ class Space(BaseModel):
     demonstrations: tuple[int, ...] = (2, 4, 8, 16)
     selections: tuple[Selection, ...] | None = None
     answers: tuple[Literal["direct", "chain_of_thought"], ...] = ("direct", "chain_of_thought")
-    votes: tuple[int, ...] = (1, 3, 5)
+    votes: tuple[Annotated[int, Field(ge=1, le=99)], ...] = (1, 3, 5)
     lms: Mapping[str, Any] = Field(default_factory=dict)
     retrieval: RetrievalSpace | None = RetrievalSpace()
     passages_in_demonstrations: bool = False
@@ -73,7 +73,7 @@ class Space(BaseModel):
     @classmethod
     def _counts(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
         if any(count < 0 for count in counts):
-            raise ValueError("a number of demonstrations or votes is not negative")
+            raise ValueError("a number of demonstrations is not negative")
         return tuple(sorted(set(counts)))
 
     @field_validator("predictors")
@@ -152,7 +152,7 @@ class Space(BaseModel):
     def answerings(self) -> list[Answering]:
         """The ways to answer, the cheaper ones first."""
         return [
-            Answering(reasoning=way == "chain_of_thought", votes=max(1, votes))
+            Answering(reasoning=way == "chain_of_thought", votes=votes)
             for votes in self.votes or (1,)
             for way in self.answers
         ]

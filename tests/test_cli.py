@@ -97,6 +97,19 @@ def test_help_teaches(folder: Path) -> None:
         (["compare", "a", "b", "moods.py:task", "--seed", "-1"], "'--seed'"),
         (["transfer", "a", "moods.py:task", "--to", "openai/x", "--seed", "-1"], "'--seed'"),
         (["compile", "moods.py:task", "--minutes", "-1"], "'--minutes': Input should be greater than 0"),
+        (
+            ["compile", "moods.py:task", "--lm", "x/y", "--minutes", "inf", "--dry-run"],
+            "'--minutes': Input should be a finite number",
+        ),
+        (
+            ["compile", "moods.py:task", "--lm", "x/y", "--usd", "inf", "--dry-run"],
+            "'--usd': Input should be a finite number",
+        ),
+        (["compile", "moods.py:task", "--lm", "x/y", "--limit", "tokens=nan"], "a limit of tokens has to be a finite"),
+        (
+            ["compile", "moods.py:task", "--lm", "x/y", "--space", '{"votes": [0]}', "--dry-run"],
+            "--space: votes.0: Input should be greater than or equal to 1",
+        ),
         (["run", "none.progspace.json"], "cannot be read"),
         (["inspect", "none.progspace.json"], "cannot be read"),
         (["models", "install", "gpt-9"], "no embedded model is called"),

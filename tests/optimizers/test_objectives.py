@@ -153,6 +153,8 @@ def test_a_stated_preference_decides_alone() -> None:
         ({"maximise": ("tokens",)}, "maximise names tokens"),
         ({"metrics": {"tokens": len}}, "measured anyway"),
         ({"limits": {"tokens": -5, "seconds": -0.5}}, "a limit of tokens, seconds below 0"),
+        ({"limits": {"tokens": math.nan, "calls": math.inf}}, "a limit of tokens, calls has to be a finite number"),
+        ({"weights": {"tokens": math.inf}}, "not negative, and finite"),
         ({"axes": ()}, "axes is empty: a front is over one at least of calls"),
         ({"metrics": {"fit": ps.metrics.judge(dspy.Predict("answer -> score: float"))}}, "ask no LM"),
     ],

@@ -78,6 +78,8 @@ def test_what_is_no_choice_is_refused(wrong: dict[str, Any]) -> None:
         ({"predictors": []}, "name those that may, or leave it out for all"),
         ({"lms": {"large": "openai/x"}}, r"'openai/x' is no LM: in Python, ps\.lm\('openai/x'\) makes one"),
         ({"lms": {"large": None}}, "None is no LM"),
+        ({"votes": [0, 3]}, "greater than or equal to 1"),
+        ({"votes": [100]}, "less than or equal to 99"),
     ],
 )
 def test_what_would_fail_in_the_search_is_refused_with_what_mends_it(wrong: dict[str, Any], told: str) -> None:
