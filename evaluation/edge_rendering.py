@@ -13,6 +13,7 @@ from rich.text import Text
 
 from . import numbers
 from .edge_findings import EdgeCase, EdgeCases
+from .rendering import whole
 from .robustness import Robustness
 from .slices import Slice
 from .statistics import Interval
@@ -71,7 +72,7 @@ def _slices(slices: Sequence[Slice]) -> Table:
             numbers.percent(each.outside), _difference(each.difference, each.interval), numbers.p_value(each.p_value),
             style=style,
         )  # fmt: skip
-    return table
+    return whole(table)
 
 
 def _clusters(found: EdgeCases) -> Table:
@@ -80,7 +81,7 @@ def _clusters(found: EdgeCases) -> Table:
         table.add_column(column, justify="right" if column in ("rows", "edge cases") else "left")
     for each in found.clusters:
         table.add_row(Text(each.name), str(each.n), str(each.cases), Text(", ".join(each.classes)))
-    return table
+    return whole(table)
 
 
 def _case(case: EdgeCase) -> str:
@@ -110,7 +111,7 @@ def robustness_view(found: Robustness) -> RenderableType:
         f"{numbers.percent(found.worst)} [{numbers.interval(found.interval)}] if each of "
         f"{numbers.count(original.n)} rows counts as in the worst case. Changed: {', '.join(found.fields)}."
     )
-    parts: list[RenderableType] = [Text(line), table]
+    parts: list[RenderableType] = [Text(line), whole(table)]
     for each in found.perturbed:
         if each.broken:
             first = "" if len(each.broken) <= _BROKEN else f", the first {_BROKEN} of {len(each.broken)}"

@@ -12,29 +12,34 @@ from .evaluation import Comparison, Evaluation
 from .findings import BREAKS_A_LIMIT, TOO_LONG, Findings, Measured, RungReport, TrainingReport
 from .statistics import Interval
 
-__all__ = ["comparison_view", "evaluation_view", "report_view"]
+__all__ = ["comparison_view", "evaluation_view", "report_view", "whole"]
 
 
+_NAME = 8  # characters of a name in a line, at least
 _COLUMNS = ("rung", "dev", "test", "95 %", "gain", "tokens", "calls", "s")
 
 
 def report_view(report: Findings) -> RenderableType:
     """The ladder as a table, and below it what it says."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
-    table.add_column("rung", overflow="fold", min_width=8, max_width=44)
+    table.add_column("rung", max_width=44)
     for column in _COLUMNS[1:]:
-        table.add_column(column, justify="right", overflow="fold")
+        table.add_column(column, justify="right")
     for rung in report.rungs:
         style = "bold" if rung is report.winner else None if rung.kept else "dim"
         table.add_row(*_rung_cells(rung), style=style)
-    return Group(_whole(table), *(Text(line) for line in report_lines(report)))
+    return Group(whole(table), *(Text(line) for line in report_lines(report)))
 
 
-def _whole(table: Table) -> Table:
-    """Has figures keep their width, be it beyond the terminal's: cut off or broken, one would be another one."""
+def whole(table: Table) -> Table:
+    """Has figures keep their width, be it beyond the terminal's: cut off or broken, one would be another one.
+
+    Texts beside them go on in the next line, and keep some width too: else a narrow terminal leaves none to them.
+    """
     for column in table.columns:
-        if column.justify == "right":
-            column.min_width = max((len(str(cell)) for cell in column.cells), default=0)
+        column.overflow = "fold"
+        longest = max((len(str(cell)) for cell in column.cells), default=0)
+        column.min_width = column.min_width or max(1, longest if column.justify == "right" else min(longest, _NAME))
     return table
 
 
@@ -165,9 +170,8 @@ def evaluation_view(evaluation: Evaluation, *, worst: int = 5) -> RenderableType
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     for column in ["program", "score", "95 %", "n", "failed", "errors", "calls", "tokens/example", "time/example"]:
         table.add_column(
-            column, justify="left" if column == "program" else "right", overflow="fold",
-            no_wrap=column in ("score", "95 %"),
-        )  # fmt: skip
+            column, justify="left" if column == "program" else "right", no_wrap=column in ("score", "95 %")
+        )
     table.add_row(
         Text(evaluation.name),
         numbers.percent(evaluation.score),
@@ -186,7 +190,7 @@ def evaluation_view(evaluation: Evaluation, *, worst: int = 5) -> RenderableType
         Text(f"{_shown(row.inputs)}\n    {row.error or row.feedback or _shown(row.output)}") for row in wrong[:worst]
     ]
     return Group(
-        _whole(table), *([Text(f"The first {len(lines)} of {len(wrong)} that fell short:"), *lines] if lines else [])
+        whole(table), *([Text(f"The first {len(lines)} of {len(wrong)} that fell short:"), *lines] if lines else [])
     )
 
 
@@ -218,4 +222,4 @@ def comparison_view(comparison: Comparison) -> RenderableType:
         f"p {numbers.p_told(test.p_value)} ({test.method}; "
         f"{test.wins_a} better, {test.wins_b} worse, {test.ties} alike)."
     )
-    return Group(_whole(table), Text(line))
+    return Group(whole(table), Text(line))

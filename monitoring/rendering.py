@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..evaluation.numbers import count, duration, interval, percent
+from ..evaluation.rendering import whole
 from ..store.traces import Trace
 from .quality import FALSE_ALARMS, WITHIN, Change, Quality, Stream
 
@@ -25,8 +26,9 @@ def quality_view(found: Sequence[Quality]) -> RenderableType:
 
 def _parts(quality: Quality) -> list[RenderableType]:
     table = Table(box=None, pad_edge=False)
-    for name in ("", "calls", "all", "latest", "reference", ""):
-        table.add_column(name, justify="left" if not name else "right")
+    table.add_column("", min_width=12)
+    for name in ("calls", "all", "latest", "reference", ""):
+        table.add_column(name, justify="right")
     for stream in quality.streams:
         told = "before" if stream.reference is None else percent(stream.reference)
         mark = Text("CHANGED", "bold red") if stream.changes else Text("")
@@ -37,7 +39,7 @@ def _parts(quality: Quality) -> list[RenderableType]:
     note = f"A stream without a change raises an alarm within {WITHIN:,} calls with a probability of at most " + (
         f"{percent(FALSE_ALARMS)}."
     )
-    return [Text(quality.name, "bold"), Text(summary_of(quality)), table, *alarms, Text(note, "dim"), Text("")]
+    return [Text(quality.name, "bold"), Text(summary_of(quality)), whole(table), *alarms, Text(note, "dim"), Text("")]
 
 
 def summary_of(quality: Quality) -> str:
@@ -74,8 +76,9 @@ def traces_view(traces: Sequence[Trace]) -> RenderableType:
     if not traces:
         return Text("no call has left a trace yet: ps.watch(program), or progspace serve --watch")
     table = Table(box=None, pad_edge=False)
-    for name in ("id", "when", "program", "latency", "tokens", "score", ""):
-        table.add_column(name, justify="right" if name in ("latency", "tokens", "score") else "left", overflow="fold")
+    table.add_column("id", no_wrap=True, min_width=32)  # in one piece, to be copied
+    for name in ("when", "program", "latency", "tokens", "score", ""):
+        table.add_column(name, justify="right" if name in ("latency", "tokens", "score") else "left")
     for trace in traces:
         score = "" if trace.score is None else f"{trace.score:g}"
         tokens = count(trace.input_tokens + trace.output_tokens)
@@ -83,7 +86,7 @@ def traces_view(traces: Sequence[Trace]) -> RenderableType:
             Text(trace.id), _when(trace.created)[5:], Text(trace.name), duration(trace.seconds), tokens, score,
             Text(_marks(trace)),
         )  # fmt: skip
-    return table
+    return whole(table)
 
 
 def _marks(trace: Trace) -> str:

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import progspace as ps
+from progspace.evaluation.shown import as_text
 from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
 from progspace.store.database import Store
@@ -94,6 +95,8 @@ def test_what_good_programs_fail_on(
     assert any("hills" in each.name and each.cases == each.n for each in plain.clusters)
     text = str(plain)
     assert "Worse than the rest" in text
+    letters = [sorted(filter(str.isalnum, as_text(plain.view(), width))) for width in (20, 60, 400)]
+    assert letters[0] == letters[1] == letters[2]  # a narrow terminal cuts nothing off
     assert json.loads(json.dumps(plain.to_dict()))["programs"] == 2
 
     # A suite that a gate reads, and that grows by what is new only.

@@ -11,6 +11,7 @@ import dspy
 import pytest
 
 import progspace as ps
+from progspace.evaluation.shown import as_text
 from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
 from progspace.programs.perturbations import PERTURBATIONS, perturb, text_fields
@@ -42,6 +43,8 @@ def test_what_breaks_a_program(task: ps.Task, rule_engine: Any, store: Store, tm
     assert -1 < by["case"].test.difference < 0
     assert told.worst == 0.0
     assert "Broke by injection, the first 3" in str(told)
+    letters = [sorted(filter(str.isalnum, as_text(told.view(), width))) for width in (20, 60, 400)]
+    assert letters[0] == letters[1] == letters[2]  # a narrow terminal cuts nothing off
     assert json.loads(json.dumps(told.to_dict()))["worst"] == 0.0
     suite = tmp_path / "broke.jsonl"
     broke = {each["text"] for change in told.perturbed for each in (row.inputs for row in change.broken)}

@@ -12,6 +12,7 @@ from progspace.benchmarks.page import _findings
 from progspace.evaluation.evaluation import compare_cells, evaluate_cells
 from progspace.evaluation.report import Report
 from progspace.evaluation.shown import as_text
+from progspace.inspection import models_view
 from progspace.store.records import Cell
 
 HOSTILE = "<script>alert(1)</script>"
@@ -53,6 +54,19 @@ def test_a_narrow_terminal_loses_no_figure(report: Report, width: int) -> None:
 
     assert len(digits(400)) > 30
     assert digits(width) == digits(400)
+
+
+@pytest.mark.parametrize("width", [80, 60, 40, 20])
+def test_a_narrow_terminal_loses_no_part_of_a_name(width: int) -> None:
+    """Of two files in one folder, both were "/some/folder/of/mine/th…"."""
+    import dspy
+
+    names = ("/some/folder/of/mine/that/is/long/old.progspace.json", "/some/folder/of/mine/that/is/long/new.json")
+    cells = [Cell("p", str(index), "m", score=float(index % 3 > 0), input_tokens=12_345) for index in range(40)]
+    examples = [dspy.Example(text="x").with_inputs("text") for _ in cells]
+    for view in (compare_cells(cells, cells[::-1], examples, names=names).view(), models_view()):
+        letters = [sorted(filter(str.isalnum, as_text(view, each))) for each in (width, 400)]
+        assert letters[0] == letters[1]
 
 
 def test_names_in_brackets_are_shown_as_they_are() -> None:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import RenderableType
 
 import progspace as ps
 from progspace.cli import app
+from progspace.evaluation.shown import as_text
 from progspace.monitoring.quality import quality_of
+from progspace.monitoring.rendering import quality_view, traces_view
 from progspace.store.database import open_store
 from progspace.store.traces import Trace, put_feedback, put_traces
 
@@ -86,6 +90,20 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.tags.append(tag)
         self.links += [value for name, value in attrs if name in ("src", "href")]
+
+
+@pytest.mark.parametrize("width", [110, 80, 60, 40])
+def test_a_narrow_terminal_loses_nothing(width: int) -> None:
+    """An id that went on in the next line could not be copied, and figures ended in "…"."""
+    given = [replace(each, name="a program of a long name", error="LMError: of its words") for each in calls()]
+
+    def letters(view: RenderableType, width: int) -> list[str]:
+        return sorted(filter(str.isalnum, as_text(view, width)))
+
+    for view in (quality_view([quality_of(given, window=400)]), traces_view(given[-3:])):
+        assert letters(view, width) == letters(view, 400)
+    assert given[-1].id in as_text(traces_view(given[-3:]), width)
+    assert "100.0 %" in as_text(quality_view([quality_of([replace(each, error="E") for each in given])]), width)
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
