@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.util
 import json
+import math
 import os
 import re
 import sys
@@ -52,6 +53,7 @@ __all__ = [
     "find_program",
     "find_strangeness",
     "find_task",
+    "finite",
     "given",
     "prints_apart",
     "results",
@@ -156,9 +158,19 @@ def prints_apart(command: Callable[..., Any]) -> Callable[..., Any]:
 def show(document: dict[str, Any], view: RenderableType, as_json: bool) -> None:
     """Writes a result to standard output, for people or as JSON."""
     if as_json:
-        results().write(json.dumps(document, ensure_ascii=not utf8(), indent=2, default=str) + "\n")
+        told = json.dumps(finite(document), ensure_ascii=not utf8(), indent=2, default=str)
+        results().write(told + "\n")
     else:
         Console(file=results()).print(view, crop=False)
+
+
+def finite(value: Any) -> Any:
+    """Gives a value with null in place of what is no finite number: no reader of JSON has to know ``NaN``."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def utf8() -> bool:

@@ -11,7 +11,17 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import DataError
-from .arguments import DEFAULT_STORE, JsonOption, KnownOption, StoreOption, find_strangeness, results, show, utf8
+from .arguments import (
+    DEFAULT_STORE,
+    JsonOption,
+    KnownOption,
+    StoreOption,
+    find_strangeness,
+    finite,
+    results,
+    show,
+    utf8,
+)
 from .store import check_store, opened_store
 
 __all__ = ["add_watch"]
@@ -46,7 +56,7 @@ def traces(
         raise DataError(f"there is no trace {', '.join(sorted(set(ids) - {trace.id for trace in found}))}", file=store)
     documents = [asdict(trace) for trace in found]
     if ids and not as_json:
-        Console(file=results()).print_json(data=documents, default=str, ensure_ascii=not utf8())
+        Console(file=results()).print_json(data=finite(documents), default=str, ensure_ascii=not utf8())
         return
     show({"traces": documents}, traces_view(found), as_json)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -134,6 +135,12 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     capsys.readouterr()
     assert len(json.loads(run("traces", "--last", "3", "--json"))["traces"]) == 3
     assert "glad" in run("traces", "x")
+    with open_store(store) as opened:
+        put_traces(opened, [Trace("z", "odd", "", 3e9, 1.0, outputs={"p": [math.nan, math.inf, 0.5], "label": "NaN"})])
+    for told in (run("traces", "--last", "1", "--json"), run("traces", "z")):
+        assert told.count("NaN") == 1  # no JSON but Python's holds it
+        assert "Infinity" not in told
+    assert json.loads(run("traces", "z", "--json"))["traces"][0]["outputs"] == {"p": [None, None, 0.5], "label": "NaN"}
     assert "has the score 0" in run("feedback", "x", "--label", "label=sad")
     with pytest.raises(ps.DataError, match="there is no trace 'y'"):
         run("feedback", "y", "--score", "1")
