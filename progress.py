@@ -135,6 +135,6 @@ def _left(spent: Spent, budget: Budget) -> Iterator[str]:
     if budget.tokens is not None:
         yield f"{numbers.count(max(0, budget.tokens - spent.input_tokens - spent.output_tokens))} tokens left"
     if budget.usd is not None:
-        yield f"{max(0.0, budget.usd - spent.usd - spent.recalled_usd):.2f} USD left"
+        yield f"{max(0.0, budget.usd - spent.counted_usd):.2f} USD left"
     if minutes is not None:
         yield f"{numbers.duration(minutes)} left"

@@ -25,7 +25,7 @@ from ..programs.metrics import metric_identity
 from ..programs.program import Program
 from ..retrievers.passage import Passage, Passages
 from ..retrievers.recording import recorded
-from ..store.records import AskedCall, Cell
+from ..store.records import Cell, asked_call
 from .judging import judged, told
 
 __all__ = ["Run", "Scoring", "Work", "run_cells", "run_example"]
@@ -173,17 +173,12 @@ def run_example(
         error=error,
         output=_outputs(prediction),
         calls=len(made),
-        asked=tuple(_asked(call) for call in calls),
+        asked=tuple(asked_call(call.key, call.input_tokens, call.output_tokens, call.usd) for call in calls),
         input_tokens=sum(call.input_tokens for call in made),
         output_tokens=sum(call.output_tokens for call in made),
         seconds=seconds,
     )
     return Run(cell, prediction, trace[:steps] if traced else [], transient, passages)
-
-
-def _asked(call: CallRecord) -> AskedCall:
-    told = call.key, call.input_tokens, call.output_tokens
-    return told if call.usd is None else (*told, call.usd)
 
 
 @dataclass(frozen=True, slots=True)

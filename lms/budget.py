@@ -89,6 +89,11 @@ class Spent:
     seconds: float = 0.0
     recalled_usd: float = 0.0
 
+    @property
+    def counted_usd(self) -> float:
+        """What counts against a budget of money."""
+        return self.usd + self.recalled_usd
+
     def __sub__(self, earlier: Spent) -> Spent:
         return Spent(*map(operator.sub, astuple(self), astuple(earlier)))
 

@@ -19,7 +19,7 @@ from . import schema
 from .claims import Claims
 from .migrating import migrate
 from .postgres import PREFIX, postgres_engine, without_password
-from .records import Answer, AskedCall, Cell
+from .records import Answer, Cell, asked_call
 from .sqlite import sqlite_engine
 
 __all__ = ["Store", "as_json", "open_store", "readable"]
@@ -254,13 +254,8 @@ def _is_utf8(text: str) -> bool:
 
 def _cell(row: sa.Row[Any]) -> Cell:
     cell = Cell(**row._mapping)
-    asked = tuple(_asked(*call) for call in json.loads(str(cell.asked)))
+    asked = tuple(asked_call(*call) for call in json.loads(str(cell.asked)))
     return replace(cell, output=json.loads(str(cell.output)), asked=asked)
-
-
-def _asked(key: Any, tokens_in: Any, tokens_out: Any, usd: Any = None) -> AskedCall:
-    told = str(key), int(tokens_in), int(tokens_out)
-    return told if usd is None else (*told, float(usd))
 
 
 def open_store(where: str | Path) -> Store:

@@ -6,10 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-__all__ = ["Answer", "AskedCall", "Cell"]
+__all__ = ["Answer", "AskedCall", "Cell", "asked_call"]
 
 AskedCall: TypeAlias = tuple[str, int, int] | tuple[str, int, int, float]
 """An LM call: its answer's key, tokens in and out and, where money was limited, its price in US dollars."""
+
+
+def asked_call(key: Any, input_tokens: Any, output_tokens: Any, usd: Any = None) -> AskedCall:
+    """Makes the record of a call.
+
+    >>> asked_call("key", 60, 2), asked_call("key", 60, 2, 0.5)
+    (('key', 60, 2), ('key', 60, 2, 0.5))
+    """
+    told = str(key), int(input_tokens), int(output_tokens)
+    return told if usd is None else (*told, float(usd))
 
 
 @dataclass(frozen=True, slots=True)

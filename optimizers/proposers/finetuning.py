@@ -160,7 +160,7 @@ def _allow(cost: Cost, how: FineTuning, state: SearchState) -> None:
         left = max(0.0, 60 * budget.minutes - spent.seconds)
         raise FineTuningError(f"the training takes {cost}, and {left / 60:.1f} min of the budget are left")
     if budget.usd is not None:
-        usd = budget.usd - spent.usd - spent.recalled_usd
+        usd = budget.usd - spent.counted_usd
         if cost.usd is None or cost.usd > usd:
             raise FineTuningError(f"the training takes {cost}, and {usd:g} USD of the budget are left")
     if how.confirm is not None:
