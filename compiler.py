@@ -245,12 +245,13 @@ def compile(  # noqa: A001 — the public name
         ),
         test_calls=sealed.spent.calls,
         test_seconds=sealed.spent.seconds,
+        test_usd=sealed.spent.usd,
         test_reads=len(task.unsealed),
         seconds=meter.spent.seconds,
     )
     provenance = _provenance(task, seed, budget)
     places = [arena.standings[key].order for key, _ in front]
-    log.finished(report, provenance, climbed.rungs, climbed.winner.best.order, places)
+    log.finished(report, provenance, climbed.winner.best.order, places)
     return Compiled(
         program=winner.candidate.apply(task.program, lm, arena.lms),
         candidate=whole,

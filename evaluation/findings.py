@@ -172,6 +172,7 @@ class RungReport(_Frozen):
         input_tokens: Of the rung's calls.
         output_tokens: Of the rung's calls.
         seconds: On the clock.
+        usd: Paid now, as far as the prices of the LMs are known.
         stopped: Why the rung ended where it did.
         reason: Why it was kept or not.
         fresh: The comparison with the rung below on the part of dev that no race looked at.
@@ -195,6 +196,7 @@ class RungReport(_Frozen):
     input_tokens: int
     output_tokens: int
     seconds: float
+    usd: float = 0.0
     stopped: str | None = None
     reason: str = ""
     fresh: Verdict | None = None
@@ -224,6 +226,7 @@ class Findings(_Frozen):
         front: Programs that no other beats in both dev score and tokens.
         test_calls: LM calls for the sealed test; they are not part of the search's budget.
         test_seconds: On the clock.
+        test_usd: Paid for it now, as far as the prices of the LMs are known.
         test_reads: How often the sealed test has been read by this task object, this time included.
         seconds: Of the whole compile, on the clock.
     """
@@ -237,6 +240,7 @@ class Findings(_Frozen):
     front: tuple[Point, ...] = ()
     test_calls: int = 0
     test_seconds: float = 0.0
+    test_usd: float = 0.0
     test_reads: int = 0
     seconds: float = 0.0
 

@@ -6,7 +6,18 @@ import math
 
 from .statistics import Interval
 
-__all__ = ["count", "duration", "figure", "interval", "p_told", "p_value", "percent", "points", "points_between"]
+__all__ = [
+    "count",
+    "dollars",
+    "duration",
+    "figure",
+    "interval",
+    "p_told",
+    "p_value",
+    "percent",
+    "points",
+    "points_between",
+]
 
 
 def percent(share: float) -> str:
@@ -67,6 +78,15 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def dollars(amount: float) -> str:
+    """An amount of US dollars.
+
+    >>> dollars(1.234), dollars(0.00123)
+    ('1.23', '0.0012')
+    """
+    return f"{amount:.2f}" if amount >= 0.01 or not amount else f"{amount:.4f}"
 
 
 def p_value(p: float) -> str:

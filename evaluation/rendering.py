@@ -94,13 +94,14 @@ def report_lines(report: Findings) -> list[str]:
     if len(report.rungs) > 1 and winner.test:
         told = ", ".join(f"{numbers.percent(score)} after {numbers.count(calls)}" for calls, score in report.curve)
         lines.append(f"Held-out score by calls: {told}.")
+    spent = [(rung.seconds, rung.usd) for rung in report.rungs]
     read = (
         f" Sealed test, read after the search: {numbers.count(report.test_calls)} calls, "
-        f"{numbers.duration(report.test_seconds)}."
+        f"{_took(report.test_seconds, report.test_usd)}."
     )
     lines.append(
         f"{report.lm}, seed {report.seed}: {sizes['train']} train, {sizes['dev']} dev, {sizes['test']} test examples. "
-        f"Search: {_calls_told(report)}, {numbers.duration(sum(rung.seconds for rung in report.rungs))}."
+        f"Search: {_calls_told(report)}, {_took(*(sum(each) for each in zip(*spent, strict=True)))}."
         f"{read if sizes['test'] else ''}"
     )
     failed = max((rung.test.failed for rung in report.rungs if rung.test), default=0)
@@ -125,6 +126,10 @@ def _calls_told(report: Findings) -> str:
     return f"{numbers.count(asked)} calls" + (f" ({'; '.join(apart)})" if apart else "")
 
 
+def _took(seconds: float, usd: float) -> str:
+    return numbers.duration(seconds) + (f", {numbers.dollars(usd)} USD" if usd else "")
+
+
 def _rung_line(rung: RungReport) -> str:
     """Why a rung was kept or not, and why it ended."""
     kept = "kept" if rung.kept else "not kept"
@@ -143,7 +148,7 @@ def _training_line(training: TrainingReport) -> str:
     """What weights cost to train, what they changed, and when that has paid."""
     before, after = training.before, training.after
     took = [numbers.duration(training.seconds)] if training.seconds is not None else []
-    took += [f"{training.usd:.2f} USD"] if training.usd else []
+    took += [f"{numbers.dollars(training.usd)} USD"] if training.usd else []
     paid = (
         f"it has paid for itself after {numbers.count(training.payback)} examples"
         if training.payback

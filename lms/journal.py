@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import time
@@ -22,7 +23,7 @@ from ..errors import BudgetExceeded, LMError, StoreError
 from .answers import Answers, StoredAnswer, answer_as_json, answer_from_json
 from .budget import Meter
 from .identity import class_told, lm_identity
-from .prices import Price, price, price_of_call
+from .prices import Price, price_of
 from .stopping import stopped, stopping_when
 from .waves import Wanted, asked_as, price_share
 
@@ -273,7 +274,7 @@ class JournaledLM(dspy.BaseLM):
         return JournaledLM(self.lm.copy(**kwargs), self.meter, self._answers)
 
     def _listening(self, listener: _Listener) -> dict[str, Any]:
-        """DSPy's settings under which a listener hears a call; prices are only asked for where money is limited."""
+        """DSPy's settings under which a listener hears a call; DSPy reckons its price only where money is limited."""
         if self.meter.budget.usd is None:
             return {"usage_tracker": listener, "disable_history": True}
         heard = {"caller_modules": [listener], "disable_history": False, "max_history_size": 1}
@@ -349,7 +350,11 @@ class JournaledLM(dspy.BaseLM):
         """What an answer cost, in US dollars, where money is limited; 0 where that is not known."""
         if self.meter.budget.usd is None:
             return 0.0
-        return (price(self.lm, input_tokens, output_tokens) or 0.0) * self._share
+        return 0.0 if self._price is None else self._price.of(input_tokens, output_tokens) * self._share
+
+    @functools.cached_property
+    def _price(self) -> Price | None:
+        return price_of(self.lm)
 
     @property
     def _share(self) -> float:
@@ -364,10 +369,10 @@ class JournaledLM(dspy.BaseLM):
             self.meter.unanswered(key)
             key = uuid4().hex
         usd = listener.usd
-        if usd is None and self.meter.budget.usd is not None:
-            usd = price_of_call(self.lm, listener.usage)
+        if usd is None and self._price is not None:
+            usd = self._price.of_call(listener.usage)
         usd = None if usd is None else usd * self._share
-        self._log(key, tokens_in, tokens_out, usd)
+        self._log(key, tokens_in, tokens_out, usd if self.meter.budget.usd is not None else None)
         self.meter.answered(key, tokens_in, tokens_out)
         with _noted():
             self.meter.bought(usd)

@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 from dspy.lm15 import Message, Response, Usage
 
-__all__ = ["Price", "may_be_priced", "price", "price_of_call"]
+__all__ = ["Price", "may_be_priced", "price", "price_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,13 @@ class Price:
         fresh = input_tokens - cached_tokens
         return (self.input * fresh + cached * cached_tokens + self.output * output_tokens) / 1e6
 
+    def of_call(self, usage: Mapping[str, Any]) -> float:
+        """Gives what a call cost, by the usage that DSPy tells of it."""
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        return self.of(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0, cached)
 
-def price(lm: dspy.BaseLM, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> float | None:
+
+def price(lm: dspy.BaseLM, input_tokens: float, output_tokens: float) -> float | None:
     """Gives US dollars; 0 for the embedded LM, None where no price is known.
 
     The list of prices is of the date of DSPy's release (``dspy.clients.model_metadata``) and, where there is a network,
@@ -51,16 +56,9 @@ def price(lm: dspy.BaseLM, input_tokens: float, output_tokens: float, cached_tok
         lm: The LM.
         input_tokens: Of the prompts.
         output_tokens: Of the answers.
-        cached_tokens: Those of the prompts that the endpoint had cached.
     """
-    held = _price_of(lm)
-    return None if held is None else held.of(input_tokens, output_tokens, cached_tokens)
-
-
-def price_of_call(lm: dspy.BaseLM, usage: Mapping[str, Any]) -> float | None:
-    """Gives what a call cost, by the usage that DSPy tells of it; None where no price is known."""
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    return price(lm, usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0, cached)
+    held = price_of(lm)
+    return None if held is None else held.of(input_tokens, output_tokens)
 
 
 def may_be_priced(lm: dspy.BaseLM) -> bool:
@@ -70,7 +68,7 @@ def may_be_priced(lm: dspy.BaseLM) -> bool:
     """
     lm = _own(lm)
     asked_by_dspy = not isinstance(lm, dspy.LM) or isinstance(lm._engine_spec, str | None)
-    return asked_by_dspy or _price_of(lm) is not None
+    return asked_by_dspy or price_of(lm) is not None
 
 
 def _own(lm: dspy.BaseLM) -> dspy.BaseLM:
@@ -79,7 +77,8 @@ def _own(lm: dspy.BaseLM) -> dspy.BaseLM:
     return lm
 
 
-def _price_of(lm: dspy.BaseLM) -> Price | None:
+def price_of(lm: dspy.BaseLM) -> Price | None:
+    """Gives the price of an LM's tokens; None where it is not known."""
     lm = _own(lm)
     engine = getattr(lm, "_engine_spec", None)
     given = getattr(engine, "price", None)

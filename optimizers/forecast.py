@@ -12,7 +12,7 @@ import dspy
 
 from ..errors import BudgetExceeded
 from ..evaluation.checks import check_at_least
-from ..evaluation.numbers import count, duration
+from ..evaluation.numbers import count, dollars, duration
 from ..lms.budget import Budget, check_priced
 from ..lms.factory import check_lm
 from ..lms.journal import concurrency
@@ -108,7 +108,7 @@ class Forecast:
     def text(self) -> str:
         """All of it for a person."""
         lines = [f"{'':<14}{'search':<34}sealed test"]
-        for name, show in (("calls", count), ("tokens", count), ("usd", _usd), ("minutes", _minutes)):
+        for name, show in (("calls", count), ("tokens", count), ("usd", dollars), ("minutes", _minutes)):
             told = [_told(getattr(bill, name), show) for bill in (self.search, self.test)]
             lines.append(f"{name:<14}{told[0]:<34}{told[1]}")
         return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
@@ -331,10 +331,6 @@ def _told(of: Range | None, show: Callable[[float], str]) -> str:
     if show(of.low) == show(of.high):
         return show(of.low)
     return f"{show(of.expected)} ({show(of.low)} to {show(of.high)})"
-
-
-def _usd(amount: float) -> str:
-    return f"{amount:.2f}" if amount >= 0.01 or not amount else f"{amount:.4f}"
 
 
 def _minutes(minutes: float) -> str:

@@ -105,6 +105,7 @@ def _rung_report(rung: Rung, arena: Arena, on_test: Comparison | None, seed: int
         input_tokens=rung.spent.input_tokens,
         output_tokens=rung.spent.output_tokens,
         seconds=rung.spent.seconds,
+        usd=rung.spent.usd,
         stopped=rung.stopped,
         reason=verdict.reason if verdict else "",
         fresh=verdict_of(verdict.fresh) if verdict and verdict.fresh else None,

@@ -128,16 +128,13 @@ class StoredLog(SearchLog):
         )
         self.flush()
 
-    def finished(
-        self, findings: Findings, provenance: Provenance, rungs: Iterable[Rung], winner: int, front: Iterable[int]
-    ) -> None:
-        """The report stands; rungs are told of as they ended, what was asked after them included."""
+    def finished(self, findings: Findings, provenance: Provenance, winner: int, front: Iterable[int]) -> None:
+        """The report stands."""
         self.flush()
         self._tell(
             "finished",
             findings=findings.to_dict(),
             provenance=provenance.model_dump(mode="json"),
-            paid={rung.name: rung.spent.usd for rung in rungs},
             winner=winner,
             front=list(front),
         )

@@ -6,10 +6,13 @@ from typing import Any
 
 import dspy
 import pytest
+import sqlalchemy as sa
 from dspy.lm15 import AuthError
 
 import progspace as ps
-from progspace.evaluation.page.reading import read_content
+from progspace.evaluation.numbers import dollars
+from progspace.evaluation.page.reading import content_of, read_content
+from progspace.store import schema
 from progspace.store.database import Store
 from progspace.store.searches import Event, add_events, events, searches
 from progspace.tests.test_compile import rule
@@ -87,16 +90,25 @@ def test_rows_of_a_program_that_changes_or_of_one_repeat_are_read_as_well(
 def test_what_rungs_cost_adds_up(rule_engine: Any, store: Store, task: ps.Task) -> None:
     engine = rule_engine(rule)
     engine.price = ps.Price(10.0, 30.0)
-    ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=300, usd=1.0), store=store)
+    report = ps.compile(task, lm=engine.lm(), budget=ps.Budget(calls=300, usd=1.0), store=store).report
     (search,) = searches(store)
     content = read_content(store, search)
-    assert sum(rung.usd or 0.0 for rung in content.rungs) == pytest.approx(content.usd)
+    assert sum(rung.usd for rung in content.rungs) == pytest.approx(content.usd)
     assert content.usd
+    assert content_of(report).usd == pytest.approx(content.usd)
+    assert content.test_usd == content_of(report).test_usd == report.test_usd > 0
+    answers = store.read(sa.select(schema.answers.c.input_tokens, schema.answers.c.output_tokens))
+    cost = sum(engine.price.of(*tokens) for tokens in answers)
+    assert content.usd + content.test_usd == pytest.approx(cost)
+    for paid in (content.usd, report.test_usd):
+        assert f"{dollars(paid)} USD" in str(report)
     # The baseline may run on more after its rung was climbed: what counts is what stands in the end.
     told = events(store, search.id)
-    paid = {rung.name: 7.0 + place for place, rung in enumerate(content.rungs)}
-    add_events(store, search.id, [Event("finished", {**told[-1].value, "paid": paid})], first=len(told))
-    assert [rung.usd for rung in read_content(store, search).rungs] == list(paid.values())
+    findings = report.to_dict()
+    for place, rung in enumerate(findings["rungs"]):
+        rung["usd"] = 7.0 + place
+    add_events(store, search.id, [Event("finished", {**told[-1].value, "findings": findings})], first=len(told))
+    assert [rung.usd for rung in read_content(store, search).rungs] == [rung["usd"] for rung in findings["rungs"]]
 
 
 def test_a_search_that_was_stopped_is_read_as_far_as_it_came(rule_engine: Any, store: Store, task: ps.Task) -> None:

@@ -98,7 +98,7 @@ class RungView(_Frozen):
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
-    usd: float | None = None
+    usd: float = 0.0
     proposers: tuple[ProposerReport, ...] = ()
     begun_after: int = 0
 
@@ -165,6 +165,7 @@ class PageContent(_Frozen):
         edge_cases: The worst first.
         test_calls: For the sealed test.
         test_seconds: For it.
+        test_usd: Paid for it.
         provenance: What a person needs to have the same again, by name.
     """
 
@@ -175,7 +176,7 @@ class PageContent(_Frozen):
     updated: float = 0.0
     calls: int = 0
     seconds: float = 0.0
-    usd: float | None = None
+    usd: float = 0.0
     budget: dict[str, float | None] = Field(default_factory=dict)
     lines: tuple[str, ...] = ()
     rungs: tuple[RungView, ...] = ()
@@ -188,4 +189,5 @@ class PageContent(_Frozen):
     edge_cases: tuple[EdgeCase, ...] = ()
     test_calls: int = 0
     test_seconds: float = 0.0
+    test_usd: float = 0.0
     provenance: dict[str, str] = Field(default_factory=dict)

@@ -50,11 +50,13 @@ def content_of(findings: Findings, provenance: Mapping[str, str] | None = None) 
         state="file",
         calls=calls,
         seconds=findings.seconds,
+        usd=sum(rung.usd for rung in findings.rungs),
         lines=tuple(report_lines(findings)),
         rungs=tuple(rungs),
         candidates=tuple(candidates),
         test_calls=findings.test_calls,
         test_seconds=findings.test_seconds,
+        test_usd=findings.test_usd,
         provenance={**_data(findings.sizes), **(provenance or {})},
     )
 
@@ -91,7 +93,7 @@ def read_content(store: Store, search: Search) -> PageContent:
         updated=search.updated,
         calls=int(last.get("calls", 0)),
         seconds=float(last.get("seconds", 0)),
-        usd=last.get("usd") or None,
+        usd=float(last.get("usd", 0)),
         budget=begun.get("budget", {}),
         lines=tuple(report_lines(findings)) if findings else (),
         rungs=tuple(_rungs(told, rows)),
@@ -107,6 +109,7 @@ def read_content(store: Store, search: Search) -> PageContent:
         edge_cases=tuple(_edge_cases(cells, good, len(told.examples))),
         test_calls=findings.test_calls if findings else 0,
         test_seconds=findings.test_seconds if findings else 0.0,
+        test_usd=findings.test_usd if findings else 0.0,
         provenance=_provenance(store, search, told),
     )
 
@@ -247,15 +250,12 @@ def _rungs(told: _Told, rows: Mapping[int, Mapping[str, Cell]]) -> Iterable[Rung
         climbed = told.climbed.get(name)
         begun_after = int(rung["calls"])
         best = climbed["candidate"] if climbed else None
-        paid = (told.finished or {}).get("paid", {})
-        usd = paid.get(name, climbed["spent"]["usd"] if climbed else None) or None
         if findings and name in shown:
-            yield _rung_view(findings, name, best=best, usd=usd, begun_after=begun_after)
+            yield _rung_view(findings, name, best=best, begun_after=begun_after)
         elif climbed is None:
             yield RungView(name=name, begun_after=begun_after)
         else:
-            shown_of = RungView.model_fields.keys() - {"usd"}
-            spent = {key: value for key, value in climbed["spent"].items() if key in shown_of}
+            spent = {key: value for key, value in climbed["spent"].items() if key in RungView.model_fields}
             yield RungView(
                 name=name,
                 choice=told.joined[climbed["candidate"]]["origin"],
@@ -265,15 +265,12 @@ def _rungs(told: _Told, rows: Mapping[int, Mapping[str, Cell]]) -> Iterable[Rung
                 stopped=climbed["stopped"],
                 candidates=sum(each["rung"] == name for each in told.joined.values()),
                 dev=_measured(list(rows[climbed["candidate"]].values())),
-                usd=usd,
                 begun_after=begun_after,
                 **spent,
             )
 
 
-def _rung_view(
-    findings: Findings, name: str, *, best: int | None = None, usd: float | None = None, begun_after: int
-) -> RungView:
+def _rung_view(findings: Findings, name: str, *, best: int | None = None, begun_after: int) -> RungView:
     rung = next(each for each in findings.rungs if each.name == name)
     return RungView(
         name=name,
@@ -292,7 +289,7 @@ def _rung_view(
         input_tokens=rung.input_tokens,
         output_tokens=rung.output_tokens,
         seconds=rung.seconds,
-        usd=usd,
+        usd=rung.usd,
         proposers=rung.proposers,
         begun_after=begun_after,
     )

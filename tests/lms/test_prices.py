@@ -4,7 +4,7 @@ import dspy
 import pytest
 
 import progspace as ps
-from progspace.lms.prices import price, price_of_call
+from progspace.lms.prices import price, price_of
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,9 @@ def test_a_given_price_goes_before_the_list() -> None:
 
 def test_cached_tokens_cost_less_by_the_list_too() -> None:
     usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 500_000}}
-    assert price_of_call(ps.lm("openai/gpt-4o-mini"), usage) == pytest.approx(0.075 + 0.0375)
+    listed = price_of(ps.lm("openai/gpt-4o-mini"))
+    assert listed is not None
+    assert listed.of_call(usage) == pytest.approx(0.075 + 0.0375)
 
 
 def test_what_is_not_known_has_no_price(rule_engine: type) -> None:

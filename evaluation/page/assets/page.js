@@ -23,7 +23,7 @@ function heading() {
         figure("candidates", count(content.candidates.length)),
         cells > 0 && figure("cells of the matrix", count(cells)),
         figure("time in all", duration(content.seconds)),
-        content.usd && figure("paid", money(content.usd)),
+        content.usd > 0 && figure("paid", money(content.usd)),
         content.test_calls > 0 && figure("sealed test", `${count(content.test_calls)} calls`))),
     content.lines.length > 1 && el("details", null, el("summary", null, "All that the report says"), el("ul", null, content.lines.slice(1).map((line) => el("li", null, line)))),
   ];
@@ -135,11 +135,11 @@ function prompts() {
 }
 
 function cost() {
-  const sum = (key) => content.rungs.reduce((total, rung) => total + (rung[key] || 0), 0), paid = content.rungs.some((rung) => rung.usd);
+  const sum = (key) => content.rungs.reduce((total, rung) => total + (rung[key] || 0), 0), paid = content.test_usd || content.rungs.some((rung) => rung.usd);
   const cells = (rung) => [number(count(rung.calls)), number(count(rung.bought)), number(count(rung.input_tokens)), number(count(rung.output_tokens)), number(duration(rung.seconds)), paid && number(money(rung.usd))];
   const total = Object.fromEntries(["calls", "bought", "input_tokens", "output_tokens", "seconds", "usd"].map((key) => [key, sum(key)]));
   const rows = content.rungs.map((rung) => el("tr", null, el("td", null, rung.name), cells(rung)));
-  if (content.test_calls) rows.push(el("tr", null, el("td", null, "sealed test, after the search"), number(count(content.test_calls)), number("–"), number("–"), number("–"), number(duration(content.test_seconds)), paid && number("–")));
+  if (content.test_calls) rows.push(el("tr", null, el("td", null, "sealed test, after the search"), number(count(content.test_calls)), number("–"), number("–"), number("–"), number(duration(content.test_seconds)), paid && number(money(content.test_usd))));
   const proposed = content.rungs.flatMap((rung) => rung.proposers.filter((each) => each.candidates).map((each) => el("tr", null,
     el("td", null, each.name), el("td", null, rung.name), number(count(each.candidates)), number(count(each.calls)), number(each.promise.toFixed(1)))));
   return section("cost", "What it cost", "Calls that were answered before the search began, or not at all, count as asked, and were not bought.",
