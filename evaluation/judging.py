@@ -14,7 +14,7 @@ from ..errors import LMError
 from ..lms.journal import ROLLOUT, SECOND_TRY
 from ..programs.metrics import JUDGE_FAULTS, OFFLINE, Judgement, scored
 
-__all__ = ["judged", "told"]
+__all__ = ["judged", "may_pass", "told"]
 
 
 def told(fault: BaseException) -> str:
@@ -48,7 +48,7 @@ def judged(
         try:
             return scored(metric, example, prediction), None
         except JUDGE_FAULTS as fault:
-            if not _may_pass(fault):
+            if not may_pass(fault):
                 return None, f"judge: {told(fault)}"
         try:
             with dspy.context(**{ROLLOUT: rollout + SECOND_TRY}):
@@ -57,7 +57,8 @@ def judged(
             return None, f"judge: {told(fault)}"
 
 
-def _may_pass(fault: Exception) -> bool:
+def may_pass(fault: Exception) -> bool:
+    """Tells whether a fault may be gone the next time."""
     if isinstance(fault, LMError):
         return fault.retryable
     return is_retryable_lm_error(fault) if isinstance(fault, DspyLMError) else True

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import ContextWindowExceededError, is_retryable_lm_error
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 from dspy.utils.exceptions import LMError as DspyLMError
 
 from ..errors import LMError, ProgramError, ProgspaceError
-from ..lms.journal import CALLS, REFUSED, ROLLOUT, CallRecord, JournaledLM, StrayCalls
+from ..lms.journal import CALLS, REFUSED, ROLLOUT, UNANSWERED, CallRecord, JournaledLM, StrayCalls
 from ..lms.stopping import stopped as stopped_from_outside
 from ..lms.stopping import stopping_by
 from ..programs.examples import example_hash, plain_values
@@ -26,7 +26,7 @@ from ..programs.program import Program
 from ..retrievers.passage import Passage, Passages
 from ..retrievers.recording import recorded
 from ..store.records import Cell, asked_call
-from .judging import judged, told
+from .judging import judged, may_pass, told
 
 __all__ = ["Run", "Scoring", "Work", "run_cells", "run_example"]
 
@@ -115,9 +115,9 @@ def run_example(
 
     What the program makes of the LM's answer is the program's own: an output that cannot be parsed, a prompt that does
     not fit, an exception in a module, even one that would end the process or a task, score 0, with the error told.
-    Where the LM itself failed there is no score, and none where the metric asks an LM that failed or was not
-    understood. Calls of the metric stand in the cell's ``asked`` after the program's, which ``calls``, tokens and
-    seconds tell of.
+    Where the LM itself failed there is no score, nor where an exception came of that, and none where the metric asks
+    an LM that failed or was not understood. Calls of the metric stand in the cell's ``asked`` after the program's,
+    which ``calls``, tokens and seconds tell of.
 
     Raises:
         MetricError: The metric raised.
@@ -126,6 +126,7 @@ def run_example(
     """
     calls: list[CallRecord] = []
     refused: list[ProgspaceError] = []
+    unanswered: list[Exception] = []
     trace: list[Any] = []
     prediction: Any = None
     error: str | None = None
@@ -139,6 +140,7 @@ def run_example(
         "usage_tracker": StrayCalls(meter, f"{identity}:{key}:{repeat}:{traced}"),
         CALLS: calls,
         REFUSED: refused,
+        UNANSWERED: unanswered,
         ROLLOUT: repeat,
         _CONVERSION: dspy.settings.get(_CONVERSION) or _Refusal(refused),
     }
@@ -149,12 +151,14 @@ def run_example(
         except ContextWindowExceededError as fault:
             error = told(fault)
         except (DspyLMError, LMError) as fault:
-            error, failed = told(fault), True
-            transient = fault.retryable if isinstance(fault, LMError) else is_retryable_lm_error(fault)
+            error, failed, transient = told(fault), True, may_pass(fault)
         except ProgspaceError:
             raise
         except (Exception, SystemExit, asyncio.CancelledError) as fault:
             error = told(fault)
+            if unanswered and not isinstance(fault, AdapterParseError):
+                # DSPy's own threads hide it from the program, which then breaks on what it was not given.
+                error, failed, transient = told(unanswered[0]), True, may_pass(unanswered[0])
         if refused:
             raise refused[0]
         seconds = time.perf_counter() - started

@@ -34,6 +34,8 @@ CALLS = "_progspace_calls"
 # And the one under which what a spent budget refused is noted: DSPy's own threads, and a module's ``except Exception``,
 # hide it from the run, which would score an answer that was not given.
 REFUSED = "_progspace_refused"
+# And the one under which calls that the LM left unanswered are noted, for the same reason.
+UNANSWERED = "_progspace_unanswered"
 # And the name under which they carry which repeat it is, so that each repeat buys answers of its own.
 ROLLOUT = "_progspace_rollout"
 SECOND_TRY = 500_000
@@ -326,6 +328,8 @@ class JournaledLM(dspy.BaseLM):
             self._log(key, 0, 0)  # it will fail again: as known as an answer
         else:
             self.meter.unanswered(key)
+            if (unanswered := dspy.settings.get(UNANSWERED)) is not None:
+                unanswered.append(fault)
             with _noted():
                 self.meter.gave_up(fault)
 

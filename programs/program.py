@@ -12,12 +12,15 @@ import dspy
 from pydantic import BaseModel, ConfigDict
 
 from .answering import Answering
+from .bars import bear_cleared_bars
 from .copying import copied
 from .formats import Format
 from .nearest import Nearest
 from .threads import in_thread
 
 __all__ = ["Manner", "Origin", "Program", "acall", "give_manner", "runs_in_tasks"]
+
+bear_cleared_bars()
 
 _MANNER = "progspace_manner"
 

@@ -109,6 +109,37 @@ def test_what_the_program_gets_wrong_scores_nothing_and_what_the_lm_fails_is_no_
     assert len(engine.prompts) == asked + 1  # only what had failed is bought again
 
 
+class InThreads(dspy.Module):
+    def __init__(self, mood: Any) -> None:
+        super().__init__()
+        self.predict = dspy.Predict(mood)
+
+    def forward(self, text: str) -> dspy.Prediction:
+        first, _ = self.batch([dspy.Example(text=each).with_inputs("text") for each in (text, "sun")])
+        return dspy.Prediction(mood=first.mood)
+
+    def batch(self, examples: Any, **settings: Any) -> Any:
+        return self.predict.batch(examples, num_threads=2, disable_progress_bar=True, **settings)
+
+
+def test_what_breaks_because_the_lm_failed_in_a_thread_of_dspys_is_no_score(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    def faulty(prompt: str) -> str:
+        if "day 3]" in prompt or "day 3\n" in prompt:
+            raise ServerError("overloaded")
+        return "I would rather not say." if "day 5\n" in prompt else rule(prompt)
+
+    engine = rule_engine(faulty)
+    matrix = Matrix(store, METRIC, engine.lm(), Meter())
+    cells = matrix.fill(InThreads(mood), examples(mood_rows[:10]))
+    assert [cell.score for cell in cells] == [1.0] * 3 + [None, 1.0, 0.0] + [1.0] * 4
+    assert "overloaded" in str(cells[3].error)
+    assert "NoneType" in str(cells[5].error)
+    engine.rule = rule
+    assert matrix.fill(InThreads(mood), examples(mood_rows[:10]))[3].score == 1.0
+
+
 class Broken(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
