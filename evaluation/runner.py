@@ -137,7 +137,7 @@ def run_example(
         "lm": lm,
         "adapter": dspy.settings.adapter,
         "trace": trace,  # always a list, as DSPy's own is: BestOfN and Refine add to it
-        "usage_tracker": StrayCalls(meter, f"{identity}:{key}:{repeat}:{traced}"),
+        "usage_tracker": StrayCalls(meter),
         CALLS: calls,
         REFUSED: refused,
         UNANSWERED: unanswered,
@@ -161,6 +161,10 @@ def run_example(
                 error, failed, transient = told(unanswered[0]), True, may_pass(unanswered[0])
         if refused:
             raise refused[0]
+        if dspy.settings.track_usage and isinstance(prediction, dspy.Prediction):
+            prediction.set_lm_usage(
+                _usage(calls)
+            )  # a metric may read it; a tracker of DSPy's would be told of no answer
         seconds = time.perf_counter() - started
         made, steps = calls[:], len(trace)
         score, feedback = (None if failed else 0.0), None
@@ -183,6 +187,17 @@ def run_example(
         seconds=seconds,
     )
     return Run(cell, prediction, trace[:steps] if traced else [], transient, passages)
+
+
+def _usage(calls: Sequence[CallRecord]) -> dict[str, dict[str, int]]:
+    """What calls took, as DSPy tells it: by LM."""
+    usage: dict[str, dict[str, int]] = {}
+    for call in calls:
+        used = usage.setdefault(call.model, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})
+        used["prompt_tokens"] += call.input_tokens
+        used["completion_tokens"] += call.output_tokens
+        used["total_tokens"] += call.input_tokens + call.output_tokens
+    return usage
 
 
 @dataclass(frozen=True, slots=True)

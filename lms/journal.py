@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain, count, repeat
+from itertools import chain, repeat
 from typing import Any
 from uuid import uuid4
 
@@ -48,6 +48,7 @@ _PAUSES = (0.02, 0.05, 0.1, 0.2)
 class CallRecord:
     """One LM call of a program run: the answer's key, the tokens and, where money is limited, its price in USD."""
 
+    model: str
     key: str
     input_tokens: int
     output_tokens: int
@@ -97,11 +98,10 @@ class StrayCalls:
 
     Args:
         meter: Counts them against a budget; None where nothing is counted.
-        run: Which run they are of: the same run asks the same keys.
     """
 
-    def __init__(self, meter: Meter | None, run: str) -> None:
-        self._meter, self._run, self._numbers = meter, run, count(1)
+    def __init__(self, meter: Meter | None) -> None:
+        self._meter = meter
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StrayCalls:
         # DSPy copies a usage tracker for each of its own threads; their calls are counted here as well.
@@ -118,9 +118,9 @@ class StrayCalls:
         Raises:
             BudgetExceeded: The budget is spent.
         """
-        key = hashlib.sha256(f"{self._run}:{model}:{next(self._numbers)}".encode()).hexdigest()[:32]
+        key = uuid4().hex  # the same run asks, and pays, anew when it is run again
         tokens_in, tokens_out = _tokens(usage)
-        JournaledLM._log(key, tokens_in, tokens_out)
+        _log(model, key, tokens_in, tokens_out)
         if self._meter is not None:
             with _noted():
                 self._meter.ask(key)
@@ -234,7 +234,7 @@ class JournaledLM(dspy.BaseLM):
                 started = time.perf_counter()
                 try:
                     with dspy.context(**self._listening(listener)), asked_as(key), stopping_when(self.meter.late):
-                        outputs = self.lm(prompt, messages=messages, **kwargs)
+                        outputs = self.lm(prompt, messages=messages, **self._uncached(kwargs))
                 except Wanted:
                     self.meter.withdraw(key)
                     raise
@@ -262,7 +262,7 @@ class JournaledLM(dspy.BaseLM):
             started = time.perf_counter()
             try:
                 with dspy.context(**self._listening(listener)), asked_as(key), stopping_when(self.meter.late):
-                    outputs = await self.lm.acall(prompt, messages=messages, **kwargs)
+                    outputs = await self.lm.acall(prompt, messages=messages, **self._uncached(kwargs))
             except Wanted:
                 self.meter.withdraw(key)
                 raise
@@ -281,6 +281,11 @@ class JournaledLM(dspy.BaseLM):
             return {"usage_tracker": listener, "disable_history": True}
         heard = {"caller_modules": [listener], "disable_history": False, "max_history_size": 1}
         return {"usage_tracker": listener, **heard}
+
+    def _uncached(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Asks past DSPy's cache: what that knows comes without tokens and in no time, and would be kept as such."""
+        cached = isinstance(self.lm, dspy.LM) and kwargs.get("cache", self.lm.cache)
+        return {**kwargs, "cache": False} if cached else kwargs
 
     def _asked(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[str, Any, dict[str, Any]]:
         """Gives the key of what is asked, and what is asked: in a repeat by another seed and past every cache."""
@@ -325,7 +330,7 @@ class JournaledLM(dspy.BaseLM):
 
     def _failed(self, key: str, fault: Exception) -> None:
         if isinstance(fault, ContextWindowExceededError):
-            self._log(key, 0, 0)  # it will fail again: as known as an answer
+            _log(self.model, key, 0, 0)  # it will fail again: as known as an answer
         else:
             self.meter.unanswered(key)
             if (unanswered := dspy.settings.get(UNANSWERED)) is not None:
@@ -346,7 +351,7 @@ class JournaledLM(dspy.BaseLM):
             ) from error
         tokens = known.input_tokens, known.output_tokens
         usd = self.worth(*tokens)
-        self._log(key, *tokens, usd if self.meter.budget.usd is not None else None)
+        _log(self.model, key, *tokens, usd if self.meter.budget.usd is not None else None)
         self.meter.answered(key, *tokens, usd)
         return answer
 
@@ -376,17 +381,17 @@ class JournaledLM(dspy.BaseLM):
         if usd is None and self._price is not None:
             usd = self._price.of_call(listener.usage)
         usd = None if usd is None else usd * self._share
-        self._log(key, tokens_in, tokens_out, usd if self.meter.budget.usd is not None else None)
+        _log(self.model, key, tokens_in, tokens_out, usd if self.meter.budget.usd is not None else None)
         self.meter.answered(key, tokens_in, tokens_out)
         with _noted():
             self.meter.bought(usd)
         return outputs
 
-    @staticmethod
-    def _log(key: str, input_tokens: int, output_tokens: int, usd: float | None = None) -> None:
-        log = dspy.settings.get(CALLS)
-        if log is not None:
-            log.append(CallRecord(key, input_tokens, output_tokens, usd))
+
+def _log(model: str, key: str, input_tokens: int, output_tokens: int, usd: float | None = None) -> None:
+    log = dspy.settings.get(CALLS)
+    if log is not None:
+        log.append(CallRecord(model, key, input_tokens, output_tokens, usd))
 
 
 def _tokens(usage: dict[str, Any]) -> tuple[int, int]:

@@ -176,6 +176,15 @@ class Program(dspy.Module):
 
     deepcopy = copied  # DSPy's teleprompters call it
 
+    def get_lm(self) -> dspy.BaseLM | None:
+        """Gives the one LM of all predictors, as ``dspy.BestOfN``, ``dspy.Refine`` and ``dspy.SIMBA`` ask for it.
+
+        Raises:
+            ValueError: They have several.
+        """
+        lms = {id(lm): lm for lm in (each.lm or self.own_lm for each in self.predictors())}
+        return next(iter(lms.values())) if len(lms) == 1 else super().get_lm()
+
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Runs the module."""
         with self._settings():

@@ -86,6 +86,15 @@ class Guarded(dspy.Module):
             program = program.program
         return interface_of(program, nullable=nullable)
 
+    def get_lm(self) -> dspy.BaseLM | None:
+        """Gives the one LM of the program's predictors.
+
+        Raises:
+            ValueError: They have several.
+        """
+        lm: dspy.BaseLM | None = self.program.get_lm()
+        return lm
+
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Answers, or raises what the last attempt raised.
 

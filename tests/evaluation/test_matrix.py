@@ -530,3 +530,14 @@ def test_lms_of_what_cannot_be_copied_are_metered_in_a_copy_of_it(
     team = Team(lm)
     Matrix(store, METRIC, rule_engine(rule).lm(), meter).fill(team, examples(mood_rows[:4]))
     assert (meter.spent.bought, team.members[0].lm) == (4, lm)
+
+
+def test_a_metric_may_read_what_an_output_took(rule_engine: Any, store: Store, mood: Any, mood_rows: Any) -> None:
+    def tokens(example: Any, prediction: Any) -> float:
+        (used,) = prediction.get_lm_usage().values()
+        return float(used["total_tokens"] == used["prompt_tokens"] + used["completion_tokens"] > 0)
+
+    rows = examples(mood_rows[:4])
+    with dspy.context(track_usage=True):
+        cells = Matrix(store, tokens, rule_engine(rule).lm(), Meter()).fill(dspy.Predict(mood), rows)
+    assert [cell.score for cell in cells] == [1.0] * 4

@@ -331,8 +331,7 @@ def test_calls_in_threads_of_dspys_are_counted(rule_engine: Any, store: Store, m
     engine = rule_engine(lambda prompt: f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt else 'sad'}")
     own = rule_engine(str.upper)
     rows = [dspy.Example(**row).with_inputs("text") for row in mood_rows[:6]]
-    # One example at a time: executors of DSPy's that begin at once take away each other's progress bars.
-    matrix = Matrix(store, ps.metrics.choice("mood"), engine.lm(), meter := Meter(), workers=1)
+    matrix = Matrix(store, ps.metrics.choice("mood"), engine.lm(), meter := Meter())
     cells = matrix.fill(InThreads(way, own.lm("rule/own")), rows)
     assert [(cell.score, cell.error) for cell in cells] == [(1.0, None)] * 6
     assert [(cell.calls, len(cell.asked)) for cell in cells] == [(4, 4)] * 6
@@ -452,3 +451,37 @@ def test_what_an_lm_thought_is_estimated_where_no_tokens_are_told() -> None:
         (response,) = answers_of(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}), request)
         assert response.usage.output_tokens == tokens
         assert response.message.first(ThinkingPart) == ThinkingPart("Hm, hm, hm.")
+
+
+def test_what_dspys_cache_knows_has_its_tokens_all_the_same(rule_engine: Any, store: Store) -> None:
+    engine = rule_engine(str.upper)
+    lm = engine.lm()
+    lm.cache = True
+    for _ in range(2):
+        assert lm("Is the cache on?") == ["IS THE CACHE ON?"]
+    assert len(engine.prompts) == 1
+    assert JournaledLM(lm, meter := Meter(), StoreAnswers(store))("Is the cache on?") == ["IS THE CACHE ON?"]
+    assert (meter.spent.bought, meter.spent.input_tokens, meter.spent.output_tokens) == (1, 4, 1)
+
+
+class Keeping(dspy.Module):
+    def __init__(self, own: dspy.LM) -> None:
+        super().__init__()
+        self.predict, self.ask_own = dspy.Predict("text -> mood"), lambda text: own(text)
+
+    def forward(self, text: str) -> Any:
+        self.ask_own(text)
+        return self.predict(text=text)
+
+
+def test_calls_that_no_journal_keeps_count_each_time(rule_engine: Any, store: Store, mood_rows: Any) -> None:
+    engine = rule_engine(lambda prompt: f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt else 'sad'}")
+    own = rule_engine(str.upper)
+    program = Keeping(own.lm())
+    rows = [dspy.Example(**row).with_inputs("text") for row in mood_rows[:6]]
+    matrix = Matrix(store, ps.metrics.choice("mood"), engine.lm(), meter := Meter())
+    matrix.fill(program, rows)
+    for _ in range(2):
+        matrix.traces(program, rows)
+    assert len(own.prompts) == 18
+    assert meter.spent.calls == meter.spent.bought == len(engine.prompts) + len(own.prompts) == 24

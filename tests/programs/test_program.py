@@ -7,7 +7,9 @@ import threading
 from typing import Any
 
 import dspy
+import pytest
 
+import progspace as ps
 from progspace.programs.program import Program, acall
 from progspace.programs.threads import threads_started
 
@@ -96,3 +98,28 @@ async def test_what_runs_in_a_task_is_what_was_measured(rule_engine: Any) -> Non
             )
         }  # fmt: skip
     assert said == {"ChainOfThought": "a", "Louder": "a!", "Program": "a!", "Inherits": "a, in a task", "Both": "b"}
+
+
+@pytest.mark.parametrize("module", [dspy.BestOfN, dspy.Refine])
+@pytest.mark.parametrize("guarded", [False, True])
+def test_what_tries_a_program_several_times_asks_its_own_lm(rule_engine: Any, module: Any, guarded: bool) -> None:
+    def rule(prompt: str) -> str:
+        if "advice" in prompt:
+            return '[[ ## discussion ## ]]\nnone\n\n[[ ## advice ## ]]\n{"module": "none"}'
+        return "[[ ## mood ## ]]\nglad"
+
+    own, other = rule_engine(rule), rule_engine(rule)
+    program: dspy.Module = Program(dspy.Predict("text -> mood"), {}, own.lm())
+    tried = module(ps.guarded(program) if guarded else program, N=2, reward_fn=lambda a, p: 0.0, threshold=1.0)
+    with dspy.context(lm=other.lm()):
+        assert tried(text="sun").mood == "glad"
+    assert len(own.prompts) == 2
+    assert all("advice" in prompt for prompt in other.prompts)
+    assert program.get_lm() is not None
+
+
+def test_a_program_of_several_lms_has_not_one(rule_engine: Any) -> None:
+    chain = dspy.ReAct("question -> answer", tools=[])
+    next(iter(chain.predictors())).lm = rule_engine(str.upper).lm()
+    with pytest.raises(ValueError, match="Multiple LMs"):
+        Program(chain, {}, rule_engine(str.upper).lm()).get_lm()
