@@ -284,8 +284,9 @@ class JournaledLM(dspy.BaseLM):
 
     def _uncached(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Asks past DSPy's cache: what that knows comes without tokens and in no time, and would be kept as such."""
-        cached = isinstance(self.lm, dspy.LM) and kwargs.get("cache", self.lm.cache)
-        return {**kwargs, "cache": False} if cached else kwargs
+        asks, names = type(self.lm), ("forward", "aforward")  # those of a class of the app's own may not know the word
+        dspys = isinstance(self.lm, dspy.LM) and all(getattr(asks, each) is getattr(dspy.LM, each) for each in names)
+        return {**kwargs, "cache": False} if dspys and kwargs.get("cache", self.lm.cache) else kwargs
 
     def _asked(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[str, Any, dict[str, Any]]:
         """Gives the key of what is asked, and what is asked: in a repeat by another seed and past every cache."""

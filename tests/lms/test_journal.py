@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dspy
 import pytest
@@ -392,6 +393,13 @@ def test_calls_whose_usage_something_else_listens_to_are_counted_once(
         few.fill(Tracked(way, own.lm("rule/own")), rows[6:])
 
 
+def completion(said: str) -> ChatCompletion:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "own", "choices": [choice]}
+    return ChatCompletion.model_validate({**answer, "usage": usage})
+
+
 class Asking(dspy.BaseLM):
     """One of the app's own that asks another, and listens to what that uses."""
 
@@ -402,10 +410,7 @@ class Asking(dspy.BaseLM):
     def forward(self, prompt: Any = None, messages: Any = None, **settings: Any) -> Any:
         with dspy.track_usage():
             said = self.other(prompt, messages=messages)
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said[0]}}
-        usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
-        answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "own", "choices": [choice]}
-        return ChatCompletion.model_validate({**answer, "usage": usage})
+        return completion(said[0])
 
 
 @pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
@@ -457,11 +462,21 @@ def test_what_dspys_cache_knows_has_its_tokens_all_the_same(rule_engine: Any, st
     engine = rule_engine(str.upper)
     lm = engine.lm()
     lm.cache = True
+    prompt = f"the cache knows {uuid4().hex}"  # and does so after the tests as well
     for _ in range(2):
-        assert lm("Is the cache on?") == ["IS THE CACHE ON?"]
+        assert lm(prompt) == [prompt.upper()]
     assert len(engine.prompts) == 1
-    assert JournaledLM(lm, meter := Meter(), StoreAnswers(store))("Is the cache on?") == ["IS THE CACHE ON?"]
+    assert JournaledLM(lm, meter := Meter(), StoreAnswers(store))(prompt) == [prompt.upper()]
     assert (meter.spent.bought, meter.spent.input_tokens, meter.spent.output_tokens) == (1, 4, 1)
+
+
+@pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+def test_a_class_of_the_apps_own_is_asked_as_it_was_written(store: Store) -> None:
+    class Own(dspy.LM):
+        def forward(self, prompt: Any = None, messages: Any = None) -> Any:
+            return completion("it is")
+
+    assert JournaledLM(Own("own/one"), Meter(), StoreAnswers(store))("Is it?") == ["it is"]
 
 
 class Keeping(dspy.Module):
