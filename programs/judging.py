@@ -17,7 +17,7 @@ from ..errors import ProgramError
 from ..lms.identity import lm_identity
 from .program import Program
 from .score import Score
-from .structure_hash import own_lms, structure_hash
+from .structure_hash import own_lms, own_manners, structure_hash
 
 __all__ = ["JudgeMetric", "UnreadableJudgement", "judge"]
 
@@ -54,7 +54,8 @@ class JudgeMetric:
         lms = [lm_identity(lm) for lm in (self.lm, own) if lm is not None]
         content = [
             structure_hash(module),
-            {name: manner.model_dump(mode="json", exclude_none=True) for name, manner in manners.items()},
+            {name: manner.model_dump(mode="json", exclude_none=True) for name, manner in manners.items()}
+            | own_manners(module),
             [*lms, *([by_predictor] if (by_predictor := own_lms(module)) else [])],
             list(self.scale),
         ]

@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from ..lms.identity import lm_identity
 from ..retrievers.retriever import Retriever
+from .program import Manner, Program
 from .retrieval import ChosenRetriever, declared_retriever, retrievers_of
 from .source import source_text
 from .stable import stable_json, stable_repr
@@ -24,7 +25,7 @@ from .state import DSPYS_OWN, beside_source, digest, of_dspy_or_ours, whole_text
 from .structure import module_data, signature_data, type_path
 from .types import NotEncodable
 
-__all__ = ["all_predictors", "own_lms", "structure_hash"]
+__all__ = ["all_predictors", "own_lms", "own_manners", "structure_hash"]
 
 
 def structure_hash(module: dspy.Module) -> str:
@@ -54,6 +55,18 @@ def own_lms(module: dspy.Module) -> dict[str, Any]:
     return {name: lm_identity(each.lm) for name, each in all_predictors(module) if each.lm is not None}
 
 
+def own_manners(module: dspy.Module) -> dict[str, Any]:
+    """Tells which predictors of the programs in a module have a manner of their own, and which; as JSON."""
+    heeded: dict[int, Manner] = {}  # in no `Program`, a predictor's manner says nothing
+    for _, program in module.named_sub_modules(Program):
+        predictors = dict(program.module.named_predictors())
+        heeded |= {id(predictors[name]): manner for name, manner in program.manners.items()}
+    named = all_predictors(module) if heeded else []
+    return {
+        name: heeded[id(each)].model_dump(mode="json", exclude_none=True) for name, each in named if id(each) in heeded
+    }
+
+
 class _Inside:
     """A module, from which other modules are told: those that are its parts by their class, any other whole.
 
@@ -81,7 +94,9 @@ class _Inside:
         alike = [_Inside(each, inside) for each in self._owns() if type(each) is type(value)]
         if any(_declared(each) == _declared(inside) for each in alike):
             return path
-        return f"{path}@{_hash(inside)}{json.dumps(own_lms(value), sort_keys=True, default=repr)}"
+        manners = own_manners(value)
+        own = json.dumps([own_lms(value), manners] if manners else own_lms(value), sort_keys=True, default=repr)
+        return f"{path}@{_hash(inside)}{own}"
 
     def knows(self, value: Any) -> bool:
         """Whether it is told where it stands, or is being told."""

@@ -16,6 +16,8 @@ from progspace.evaluation.judges import Variance, asks_an_lm, judge_variance
 from progspace.evaluation.matrix import Matrix
 from progspace.evaluation.repeats import mean_cell
 from progspace.lms.budget import Meter
+from progspace.programs.candidate import Candidate
+from progspace.programs.formats import Format
 from progspace.programs.metrics import metric_identity
 from progspace.store.database import Store
 from progspace.store.records import Cell
@@ -153,6 +155,10 @@ def test_a_judge_that_cannot_be_read_is_asked_once_more_and_then_gives_no_score(
 
 def test_another_judge_has_another_name(rule_engine: Any) -> None:
     lm = rule_engine(judge_rule).lm
+    compiled = [
+        Candidate.declared(dspy.Predict(Fit)).with_choice(format=Format(kind=kind)).apply(dspy.Predict(Fit))
+        for kind in ("json", "compact")
+    ]
     names = [
         metric_identity(metric)
         for metric in (
@@ -161,6 +167,8 @@ def test_another_judge_has_another_name(rule_engine: Any) -> None:
             ps.metrics.judge(dspy.Predict(Fit), lm=lm("rule/a")),
             ps.metrics.judge(dspy.Predict(Fit), lm=lm("rule/b")),
             ps.metrics.judge(dspy.Predict(Fit.with_instructions("Be strict."))),
+            *map(ps.metrics.judge, compiled),
+            *(ps.metrics.judge(ps.guarded(each)) for each in compiled),
         )
     ]
     assert len(set(names)) == len(names)

@@ -18,8 +18,10 @@ from progspace.evaluation.identity import program_identity
 from progspace.evaluation.matrix import Matrix
 from progspace.evaluation.runner import Scoring, Work, run_cells
 from progspace.lms.budget import Meter
+from progspace.programs.answering import Answering
 from progspace.programs.candidate import Candidate
 from progspace.programs.formats import Format
+from progspace.programs.nearest import Nearest
 from progspace.store.database import Store
 
 METRIC = ps.metrics.choice("mood")
@@ -80,6 +82,66 @@ def test_another_state_format_or_lm_is_another_program(rule_engine: Any, mood: A
     assert len(set(variants)) == len(variants)
     assert variants[0] == program_identity(dspy.Predict(mood), rule_engine(rule).lm())
     assert formatted.with_choice(origin="another name").hash == formatted.hash
+
+
+class Around(dspy.Module):
+    def __init__(self, *inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, text: str) -> Any:
+        return self.inner[0](text=text)
+
+
+def frozen(program: dspy.Module) -> dspy.Module:
+    program._compiled = True  # as a teleprompter leaves it
+    return Around(program)
+
+
+def wrapped(program: dspy.Module) -> dspy.Module:
+    app = Around(frozen(program))
+    return Candidate.declared(app).apply(app)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Around,
+        frozen,
+        wrapped,
+        lambda program: Around({"mood": [program]}),
+        lambda program: Around(lambda text: program(text=text)),
+        lambda program: ps.guarded(program, timeout=9),
+        lambda program: dspy.BestOfN(program, N=1, reward_fn=METRIC, threshold=0.5),
+        lambda program: dspy.Ensemble().compile([program]),
+    ],
+)
+def test_versions_of_a_program_inside_of_another_are_two(rule_engine: Any, mood: Any, wrap: Any) -> None:
+    lm, module = rule_engine(rule).lm(), dspy.Predict(mood)
+    declared = Candidate.declared(module)
+    shown = ({"text": "a", "mood": "sad"}, {"text": "b", "mood": "glad"})
+    candidates = [
+        declared,
+        declared.with_choice(format=Format(kind="compact")),
+        declared.with_choice(format=Format(kind="json")),
+        declared.with_choice(answering=Answering(reasoning=True)),
+        declared.with_choice(nearest=Nearest(pool=shown, count=1)),
+    ]
+
+    def identities() -> list[str]:
+        own = [rule_engine(rule).lm(f"rule/{name}") for name in "ab"]
+        versions = [*(each.apply(module) for each in candidates), *(declared.apply(module, each) for each in own)]
+        return [program_identity(wrap(each), lm) for each in versions]
+
+    assert len(set(identities())) == len(candidates) + 2
+    assert identities() == identities()
+
+
+def test_a_manner_that_no_program_heeds_makes_no_other_program(rule_engine: Any, mood: Any) -> None:
+    lm, module = rule_engine(rule).lm(), dspy.Predict(mood)
+    program = Candidate.declared(module).with_choice(format=Format(kind="compact")).apply(module)
+    assert program_identity(program.module, lm) == program_identity(module, lm)
+    assert program_identity(Around(program.module), lm) == program_identity(Around(module), lm)
 
 
 def test_what_the_program_gets_wrong_scores_nothing_and_what_the_lm_fails_is_no_score(
