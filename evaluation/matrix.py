@@ -232,13 +232,15 @@ class Matrix:
             yield from ended
 
     def _metered(self, program: dspy.Module) -> dspy.Module:
-        """Gives a program whose own LMs, where it or its predictors have any, are metered and journaled as well."""
-        own = program.own_lm if isinstance(program, Program) else None
-        if own is None and all(predictor.lm is None for _, predictor in all_predictors(program)):
+        """Gives a program whose own LMs, where it, programs in it or predictors have any, are metered and journaled."""
+        programs = list(program.named_sub_modules(Program))
+        owns = [each.own_lm for _, each in programs] + [each.lm for _, each in all_predictors(program)]
+        if all(own is None for own in owns):
             return program
         metered = copied(program)
-        if own is not None:
-            metered.own_lm = self.journaled(own)
+        for (_, each), (_, original) in zip(list(metered.named_sub_modules(Program)), programs, strict=True):
+            if original.own_lm is not None:
+                each.own_lm = self.journaled(original.own_lm)
         pairs = zip(all_predictors(metered), all_predictors(program), strict=True)
         for (_, predictor), (_, original) in pairs:
             if original.lm is not None:

@@ -361,6 +361,22 @@ def test_a_programs_own_lms_are_metered_and_journaled_as_well(
     )
 
 
+@pytest.mark.parametrize("inside", [lambda each: each, lambda each: [each], lambda each: {"mood": each}])
+def test_the_own_lm_of_a_program_inside_of_another_is_metered_and_journaled_as_well(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any, inside: Any
+) -> None:
+    rows, engine, other = examples(mood_rows[:10]), rule_engine(rule), rule_engine(rule)
+    version = Candidate.declared(dspy.Predict(mood)).apply(dspy.Predict(mood), other.lm("rule/own"))
+    own = version.own_lm
+    module = Around(version, inside(version))
+    for metric in (METRIC, ps.metrics.exact_match("mood")):
+        meter = Meter(ps.Budget(calls=10))
+        cells = Matrix(store, metric, engine.lm(), meter).fill(module, rows)
+        assert ([cell.calls for cell in cells], meter.spent.calls) == ([1] * 10, 10)
+        assert (len(engine.prompts), len(other.prompts)) == (0, 10)
+    assert version.own_lm is own
+
+
 class Leaky(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
