@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pydantic.errors import PydanticUserError
 from ..errors import ArtifactError
 from .copying import copied
 from .held import held_otherwise, held_values
+from .state import digest
 from .types import EnumCode, ModelCode, NotEncodable, TypeCode, classes_in, decode_type, encode_type
 
 __all__ = ["Settings", "describe", "module_data", "restore", "settings_of", "signature_data", "type_path"]
@@ -93,6 +95,7 @@ class OwnModule(_Data):
     path: str = Field(pattern=r"^[^:\s]+:[^:\s]+$", max_length=500)
     # Not part of what it is: an artifact of before has none, and an app that gives an instance says what it holds.
     held: dict[str, str] = Field(default_factory=dict, exclude=True)
+    signatures: dict[str, str] = Field(default_factory=dict, exclude=True)
 
 
 _Structure: TypeAdapter[BuiltInModule | OwnModule] = TypeAdapter(
@@ -105,8 +108,8 @@ def describe(module: dspy.Module) -> dict[str, Any]:
 
     Whole means their signature, where what `restore` makes of it reads and validates as the original does; a type with
     code in it (a validator, ``dspy.Image``) or a field's default does not go into a file, and the class is told, with
-    the plain values that it keeps of its constructor's arguments: text as a hash. The module's state (demonstrations,
-    config, LM) is not told.
+    the plain values that it keeps of its constructor's arguments, text as a hash, and a hash of the fields that each
+    predictor has. The module's state (demonstrations, config, LM) is not told.
 
     >>> describe(dspy.Predict("text -> label"))["kind"]
     'Predict'
@@ -115,6 +118,8 @@ def describe(module: dspy.Module) -> dict[str, Any]:
     told = data.model_dump(mode="json")
     if isinstance(data, OwnModule) and (held := held_values(module)):
         told["held"] = held
+    if isinstance(data, OwnModule) and (signatures := _signatures(module)):
+        told["signatures"] = signatures
     if isinstance(data, BuiltInModule):
         fields = _declared_signature(module).fields.values()
         if classes := {each.__name__: type_path(each) for info in fields for each in classes_in(info.annotation)}:
@@ -180,6 +185,28 @@ def signature_data(signature: Any) -> SignatureData:
     # A leading underscore tells readers of the author's code to keep off; a file has no such readers.
     name = signature.__name__.lstrip("_")
     return SignatureData(name=name, instructions=signature.instructions, fields=tuple(fields))
+
+
+def _signatures(module: dspy.Module) -> dict[str, str]:
+    """Tells the fields of each predictor as a hash; not its instructions, which a candidate brings along."""
+    return {
+        name.removeprefix("self."): digest(json.dumps(_fields(predictor.signature), sort_keys=True))
+        for name, predictor in module.named_sub_modules(dspy.Predict)
+    }
+
+
+def _fields(signature: Any) -> list[Any]:
+    fields = []
+    for role, group in (("input", signature.input_fields), ("output", signature.output_fields)):
+        for name, info in group.items():
+            try:
+                kind = encode_type(info.annotation).model_dump(mode="json")
+            except (NotEncodable, ValidationError):
+                # No more than its name: the same in every release of Python, of pydantic and of DSPy.
+                plain = isinstance(info.annotation, type) and get_origin(info.annotation) is None
+                kind = info.annotation.__name__ if plain else None
+            fields.append([role, name, kind, info.json_schema_extra.get("desc")])
+    return fields
 
 
 def _faithful(annotation: Any, code: TypeCode) -> bool:
@@ -292,7 +319,25 @@ def _own(data: BuiltInModule | OwnModule, program: dspy.Module) -> dspy.Module:
     # An app may well mean it: another device, another tenant.
     if isinstance(data, OwnModule) and (differing := held_otherwise(data.held, program)):
         _log.warning("the program given is not as the one that was compiled, which had %s", ", ".join(differing))
+    if isinstance(data, OwnModule):
+        _check_signatures(data, program)
     return copied(program)
+
+
+def _check_signatures(data: OwnModule, program: dspy.Module) -> None:
+    given = _signatures(program)
+    apart = [name for name, told in data.signatures.items() if given.get(name, told) != told]
+    if apart and type(program) in _BUILT_IN.values():  # there is nothing to it but its signature
+        raise ArtifactError(
+            f"the artifact was compiled from a {data.path} whose signature has other fields than the one of the "
+            "program given (another name, order, type or description); give the one that was compiled, or compile anew"
+        )
+    if apart:
+        _log.warning(
+            "the signature of %s has other fields than the one that was compiled (another name, order, type or "
+            "description), and what was measured is another program; compile anew",
+            ", ".join(apart),
+        )
 
 
 def _difference(told: SignatureData, given: SignatureData) -> str:
@@ -320,8 +365,9 @@ def _registered(data: OwnModule) -> dspy.Module:
     mend = f"ps.load(path, program={qualified.rpartition('.')[2]}(…))"
     if any(found is each for each in _BUILT_IN.values()):
         raise ArtifactError(
-            f"the program is a {path} whose signature no file can hold (a type with code in it, a field's default or "
-            f"reasoning of its own); give an instance: {mend}"
+            f"the program is a {path} whose signature or settings no file can hold (a type with code in it, a field's "
+            "default or reasoning of its own; a setting other than "
+            f"{', '.join(Settings.model_fields)}); give an instance: {mend}"
         )
     if not (isinstance(found, type) and issubclass(found, dspy.Module) and type_path(found) == path):
         if path.startswith(_SCRIPT):
@@ -345,4 +391,5 @@ def _registered(data: OwnModule) -> dspy.Module:
             f"the program was compiled as an instance of {path} with {', '.join(apart)}, which {qualified}() has not; "
             f"give an instance: {mend.replace('…', arguments)}"
         )
+    _check_signatures(data, made)
     return made

@@ -165,10 +165,47 @@ def signature_of(annotation: Any, **field: Any) -> Any:
 def test_a_type_that_no_file_can_hold_needs_the_apps_own_module(annotation: Any, field: dict[str, Any]) -> None:
     signature = signature_of(annotation, **field)
     told = describe(dspy.Predict(signature))
-    assert told == {"kind": "class", "path": "dspy.predict.predict:Predict"}
+    assert told == {"kind": "class", "path": "dspy.predict.predict:Predict", "signatures": told["signatures"]}
+    assert re.fullmatch("[0-9a-f]{16}", told["signatures"]["self"])
     with pytest.raises(ps.ArtifactError, match="program="):
         restore(told)
     assert restore(told, program=dspy.Predict(signature)).signature is signature
+
+
+@pytest.mark.parametrize("module", [dspy.Predict, dspy.ChainOfThought])
+@pytest.mark.parametrize(
+    "other",
+    [
+        signature_of(Guarded, desc="Another thing."),
+        signature_of(dspy.Image, desc="A thing."),
+        signature_of(str, max_length=9, desc="A thing."),
+        signature_of(Guarded, desc="A thing.").append("more", dspy.OutputField()),
+        signature_of(Guarded, desc="A thing.").prepend("more", dspy.InputField()),
+    ],
+)
+def test_another_signature_that_no_file_can_hold_is_refused(module: Any, other: Any) -> None:
+    signature = signature_of(Guarded, desc="A thing.")
+    told = json.loads(json.dumps(describe(module(signature))))
+    with pytest.raises(ps.ArtifactError, match="whose signature has other fields than the one of the program given"):
+        restore(told, program=module(other))
+    # Its instructions are the candidate's to tell; an artifact of an older release tells no fields.
+    assert isinstance(restore(told, program=module(signature.with_instructions("Another thing."))), module)
+    assert isinstance(restore({"kind": "class", "path": told["path"]}, program=module(other)), module)
+
+
+def test_a_class_of_the_apps_whose_signature_has_changed_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = describe(Wants("question -> answer"))
+    assert isinstance(restore(told, program=Wants("question -> answer")), Wants)
+    assert not caplog.records
+    assert isinstance(restore(told, program=Wants("question -> answer: int")), Wants)
+    assert "the signature of answer has other fields" in caplog.text
+    caplog.clear()
+    own = describe(Own())
+    monkeypatch.setattr(Own, "__init__", lambda self: setattr(self, "answer", dspy.Predict("question -> answer, why")))
+    assert isinstance(restore(own), Own)
+    assert "the signature of answer has other fields" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -272,6 +309,7 @@ def test_an_instance_that_its_constructor_does_not_give_is_asked_for(
     # The same in every process; what differs from place to place, and what must stay here, is not told.
     assert told == {
         "kind": "class", "path": path, "held": {"k": "3", "style": "#8bfc2dc7853e9c9f", "steps.most": "3"},
+        "signatures": {"answer": "5ef9424dda5a6aba"},
     }  # fmt: skip
     with pytest.raises(ps.ArtifactError, match=r"with k=3, style=…, steps\.most=3, .*program=Counts\(k=3, style=…\)\)"):
         restore(told)
@@ -557,6 +595,8 @@ def test_how_a_predictor_asks_comes_back_and_where_it_asks_does_not() -> None:
     assert describe(dspy.Predict("a -> b", api_base="http://elsewhere.example"))["kind"] == "class"
     with pytest.raises(ps.ArtifactError):
         restore({**describe(dspy.Predict("a -> b")), "settings": {"api_base": "http://elsewhere.example"}})
+    with pytest.raises(ps.ArtifactError, match=r"settings no file can hold .* a setting other than temperature, .*seed"):
+        restore(describe(dspy.Predict("a -> b", temperature=0.7, rollout_id=7)))
 
 
 def embedded(texts: list[str]) -> Any:
