@@ -200,7 +200,7 @@ def _fields(signature: Any) -> list[Any]:
     for role, group in (("input", signature.input_fields), ("output", signature.output_fields)):
         for name, info in group.items():
             try:
-                kind = encode_type(info.annotation).model_dump(mode="json")
+                kind: Any = encode_type(info.annotation).model_dump(mode="json")
             except (NotEncodable, ValidationError):
                 # No more than its name: the same in every release of Python, of pydantic and of DSPy.
                 plain = isinstance(info.annotation, type) and get_origin(info.annotation) is None

@@ -595,7 +595,7 @@ def test_how_a_predictor_asks_comes_back_and_where_it_asks_does_not() -> None:
     assert describe(dspy.Predict("a -> b", api_base="http://elsewhere.example"))["kind"] == "class"
     with pytest.raises(ps.ArtifactError):
         restore({**describe(dspy.Predict("a -> b")), "settings": {"api_base": "http://elsewhere.example"}})
-    with pytest.raises(ps.ArtifactError, match=r"settings no file can hold .* a setting other than temperature, .*seed"):
+    with pytest.raises(ps.ArtifactError, match=r"settings no file can hold .* setting other than temperature, .*seed"):
         restore(describe(dspy.Predict("a -> b", temperature=0.7, rollout_id=7)))
 
 
