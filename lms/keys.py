@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from typing import Any
 
 __all__ = ["Keys"]
 
@@ -41,6 +42,15 @@ class Keys:
 
     def __repr__(self) -> str:
         return "Keys(…)"
+
+    def __copy__(self) -> Keys:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Keys:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Keys, ()  # a pickle holds no key: where it is read, that environment's is taken
 
     def current(self) -> str:
         """Gives the last key, or asks for the first; empty where there is none."""

@@ -152,6 +152,12 @@ class LocalEngine:
         # A copy of a program shares the process's engine.
         return self
 
+    def __copy__(self) -> LocalEngine:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LocalEngine.load_state, (self.dump_state(),)
+
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> LocalEngine:
         """The inverse of `dump_state`."""

@@ -150,6 +150,14 @@ class RemoteEngine:
     def __deepcopy__(self, memo: dict[int, Any]) -> RemoteEngine:
         return self  # a copy of a program shares the endpoint's limits
 
+    def __copy__(self) -> RemoteEngine:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As DSPy saves whole programs; where it is read, the key is that of the environment.
+        where, how = self.settings()
+        return _made_anew, (where, {**how, "extra_body": without_secrets(self.extra_body)})
+
     @cached_property
     def supported_params(self) -> frozenset[str]:
         """What a request may ask for; an endpoint that is a ``progspace lm serve`` tells what it takes besides."""
@@ -417,6 +425,10 @@ class AsyncRemoteEngine:
     def load_state(cls, state: dict[str, Any]) -> AsyncRemoteEngine:
         """The inverse of `dump_state`."""
         return cls(RemoteEngine.load_state(state))
+
+
+def _made_anew(where: dict[str, Any], how: dict[str, Any]) -> RemoteEngine:
+    return RemoteEngine(Connection(**where), **how)
 
 
 def _first(answers: list[Response], held: _Candidates | None) -> Response:

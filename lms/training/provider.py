@@ -165,7 +165,7 @@ class TrainingProvider(Provider):
         self.TrainingJob = ProviderJob
         self._trainer, self._progress, self._estimator = trainer, progress, estimator
         self._fits = fits
-        self.ready: Callable[[], None] = ready or (lambda: None)
+        self.ready: Callable[[], None] = ready or _always_ready
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainingProvider:
         return self  # DSPy copies programs with their LMs; who trains stays the same
@@ -217,6 +217,10 @@ class TrainingProvider(Provider):
         examples = training_examples(train_data, train_data_format)
         settings = {name: value for name, value in (train_kwargs or {}).items() if name != "progress"}
         return self._estimator(model, examples, settings=settings)
+
+
+def _always_ready() -> None:
+    """Of a trainer that needs nothing."""
 
 
 def _untold(event: Event) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import multiprocessing
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -257,6 +258,13 @@ def test_any_gguf_file_or_folder_serves(local_lm: dspy.LM, monkeypatch: pytest.M
     by_file = ps.lm(f"local:{models.gguf_file()}")
     assert text_of(by_file(request(by_file, "The sky is", max_tokens=4))) == expected
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_pickle_of_the_lm_finds_the_engine_again(local_lm: dspy.LM) -> None:
+    again = pickle.loads(pickle.dumps(local_lm))  # noqa: S301 — our own
+    assert again.dump_state() == local_lm.dump_state()
+    assert again.engine.engine is local_lm.engine.engine
+    assert copy.copy(local_lm.engine) is local_lm.engine
 
 
 def test_a_copy_of_the_lm_shares_its_engine(local_lm: dspy.LM) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import itertools
 import logging
 import multiprocessing
+import pickle
 import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cloudpickle
 import dspy
 import pytest
 from dspy.lm15 import Config, Message, Request
@@ -25,6 +28,8 @@ from progspace.lms.budget import Meter
 from progspace.lms.identity import lm_identity
 from progspace.lms.journal import JournaledLM
 from progspace.lms.remote_engine import RemoteEngine
+from progspace.programs.formats import Format
+from progspace.programs.program import Manner, Program
 from progspace.store.database import Store
 
 
@@ -202,6 +207,42 @@ def test_the_key_stands_nowhere(
     assert not [path for path in tmp_path.iterdir() if secret.encode() in path.read_bytes()]
     assert "POST" in caplog.text  # something was logged
     assert len(server.bodies) > 3
+
+
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle])
+def test_a_pickle_holds_no_key_and_asks_the_same_endpoint(
+    server: Server, monkeypatch: pytest.MonkeyPatch, mood: Any, pickler: Any
+) -> None:
+    secret = "hidden-5c0ffee-key"  # noqa: S105 — of no form that one would know as a key's
+    server.keys = {secret}
+    extra = {"top_k": 1, "api_key": secret}
+    for given in (secret, lambda: secret):
+        lm = lm_at(server, api_key=given, extra_body=extra, concurrency=3, timeout=9.0, hedge=2.0, temperature=0.5)
+        lm("x")
+        program = Program(dspy.Predict(mood), {"self": Manner(format=Format(kind="compact"))}, lm)
+        copies = [copy.copy(engine_of(lm)), copy.deepcopy(engine_of(lm)), engine_of(copy.deepcopy(lm))]
+        assert copies == [engine_of(lm)] * 3
+        assert copy.deepcopy(program).own_lm.engine.connection.keys.current() == secret
+        written = pickler.dumps(program)
+        assert secret.encode() not in written
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+        again = pickle.loads(written)  # noqa: S301 — our own
+        assert (again.manners, lm_identity(again.own_lm)) == (program.manners, lm_identity(lm))
+        assert engine_of(again.own_lm).settings()[0] == engine_of(lm).settings()[0]
+        assert engine_of(again.own_lm)._most == 3
+        with pytest.raises(dspy.LMError, match="there is no API key"):
+            again.own_lm("x")
+        monkeypatch.setenv("OPENAI_API_KEY", secret)
+        again = pickle.loads(written)  # noqa: S301
+        assert again.own_lm("x") == lm("x")
+        assert asyncio.run(again.own_lm.acall("x")) == lm("x")
+
+
+def test_dspys_own_save_takes_a_program_at_an_endpoint(server: Server, tmp_path: Any) -> None:
+    program = Program(dspy.Predict("text -> mood"), {}, lm_at(server))
+    program.save(tmp_path / "saved", save_program=True)
+    assert KEY.encode() not in (tmp_path / "saved" / "program.pkl").read_bytes()
+    assert lm_identity(dspy.load(tmp_path / "saved", allow_pickle=True).own_lm) == lm_identity(lm_at(server))
 
 
 def test_events_come_as_they_are_written(server: Server) -> None:
