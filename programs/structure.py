@@ -18,6 +18,7 @@ from pydantic.errors import PydanticUserError
 from ..errors import ArtifactError
 from .copying import copied
 from .held import held_otherwise, held_values
+from .stable import stable_json
 from .state import digest
 from .types import EnumCode, ModelCode, NotEncodable, TypeCode, classes_in, decode_type, encode_type
 
@@ -188,11 +189,16 @@ def signature_data(signature: Any) -> SignatureData:
 
 
 def _signatures(module: dspy.Module) -> dict[str, str]:
-    """Tells the fields of each predictor as a hash; not its instructions, which a candidate brings along."""
-    return {
-        name.removeprefix("self."): digest(json.dumps(_fields(predictor.signature), sort_keys=True))
-        for name, predictor in module.named_sub_modules(dspy.Predict)
-    }
+    """Tells the fields of each predictor as a hash, and what it was given to decide by.
+
+    Not its instructions, which a candidate brings along.
+    """
+    told = {}
+    for name, predictor in module.named_sub_modules(dspy.Predict):
+        decided = [stable_json(given)] if (given := getattr(predictor, "fields", None)) else []
+        text = json.dumps([*_fields(predictor.signature), *decided], sort_keys=True)
+        told[name.removeprefix("self.")] = digest(text)
+    return told
 
 
 def _fields(signature: Any) -> list[Any]:
@@ -330,12 +336,13 @@ def _check_signatures(data: OwnModule, program: dspy.Module) -> None:
     if apart and type(program) in _BUILT_IN.values():  # there is nothing to it but its signature
         raise ArtifactError(
             f"the artifact was compiled from a {data.path} whose signature has other fields than the one of the "
-            "program given (another name, order, type or description); give the one that was compiled, or compile anew"
+            "program given (another name, order, type, description, threshold or criterion); give the one that was "
+            "compiled, or compile anew"
         )
     if apart:
         _log.warning(
-            "the signature of %s has other fields than the one that was compiled (another name, order, type or "
-            "description), and what was measured is another program; compile anew",
+            "the signature of %s has other fields than the one that was compiled (another name, order, type, "
+            "description, threshold or criterion), and what was measured is another program; compile anew",
             ", ".join(apart),
         )
 
@@ -362,7 +369,7 @@ def _registered(data: OwnModule) -> dspy.Module:
     """Finds a class that the app has imported by itself, and makes an instance."""
     path, found = data.path, _imported(data.path)
     module_name, _, qualified = path.partition(":")
-    mend = f"ps.load(path, program={qualified.rpartition('.')[2]}(…))"
+    mend = f"ps.load(path, program={qualified.rpartition('.')[2]}(…)), in Python (progspace run and serve take none)"
     if any(found is each for each in _BUILT_IN.values()):
         raise ArtifactError(
             f"the program is a {path} whose signature or settings no file can hold (a type with code in it, a field's "

@@ -167,7 +167,7 @@ def test_a_type_that_no_file_can_hold_needs_the_apps_own_module(annotation: Any,
     told = describe(dspy.Predict(signature))
     assert told == {"kind": "class", "path": "dspy.predict.predict:Predict", "signatures": told["signatures"]}
     assert re.fullmatch("[0-9a-f]{16}", told["signatures"]["self"])
-    with pytest.raises(ps.ArtifactError, match="program="):
+    with pytest.raises(ps.ArtifactError, match=r"program=.*\), in Python \(progspace run and serve take none\)$"):
         restore(told)
     assert restore(told, program=dspy.Predict(signature)).signature is signature
 
@@ -910,6 +910,16 @@ def test_criteria_of_a_choice_count() -> None:
     told.set_criteria("way", {"a": "comes"})
     another.set_criteria("way", {"a": "enters"})
     assert len({structure_hash(each) for each in (plain, told, another)}) == 3
+
+
+def test_criteria_of_a_choice_are_given_with_the_instance() -> None:
+    signature = dspy.Signature({"text": (str, dspy.InputField()), "way": (Choice["a", "b"], dspy.OutputField())})
+    plain, given = (dspy.Predict(signature) for _ in range(2))
+    given.set_criteria("way", {"a": "comes"})
+    told = describe(given)
+    assert restore(told, program=given).fields == given.fields
+    with pytest.raises(ps.ArtifactError, match="threshold or criterion"):
+        restore(told, program=plain)
 
 
 class Right(enum.Flag):
