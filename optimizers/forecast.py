@@ -235,8 +235,11 @@ def _tokens_a_call(rehearsed: Sequence[Rehearsed], judging: Rehearsed, *, exact:
 
 
 def _outputs_a_call(rehearsed: Sequence[Rehearsed], judging: Rehearsed) -> Range:
-    short = [(one.output_tokens + judging.output_tokens) / (one.calls + judging.calls) for one in rehearsed]
-    long = [(one.most_output_tokens + judging.most_output_tokens) / (one.calls + judging.calls) for one in rehearsed]
+    calls = [(one.calls + judging.calls) or 1 for one in rehearsed]
+    short = [(one.output_tokens + judging.output_tokens) / of for one, of in zip(rehearsed, calls, strict=True)]
+    long = [
+        (one.most_output_tokens + judging.most_output_tokens) / of for one, of in zip(rehearsed, calls, strict=True)
+    ]
     return Range(_half(sorted(short)), sum(short) / len(short), max(long))
 
 
@@ -247,7 +250,8 @@ def _half(ordered: Sequence[float]) -> float:
 
 
 def _each(one: Rehearsed, judging: Rehearsed, outputs: float) -> float:
-    return (one.input_tokens + judging.input_tokens + outputs) / (one.calls + judging.calls)
+    # A program may ask nothing of the examples that were looked at.
+    return max(1.0, one.input_tokens + judging.input_tokens + outputs) / ((one.calls + judging.calls) or 1)
 
 
 def _search_calls(

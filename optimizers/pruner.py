@@ -57,8 +57,8 @@ class PairedPruner(optuna.pruners.BasePruner):
     """
 
     def __init__(self, *, alpha: float = 0.05, trials: int = 1, examples: int | None = None, span: float = 1.0) -> None:
-        if span <= 0 or (examples is not None and examples < 1):
-            raise ValueError(f"the span and the number of examples are positive: {span}, {examples}")
+        if not 0 < span < math.inf or (examples is not None and examples < 1):
+            raise ValueError(f"the span and the number of examples are positive and finite: {span}, {examples}")
         self._threshold = e_threshold(alpha, trials)
         self._examples, self._span = examples, span
 

@@ -9,13 +9,16 @@ from typing import Any, get_origin
 
 import dspy
 
+from ..errors import LMError
 from ..lms.journal import JournaledLM
 from ..lms.local import LocalEngine
 from ..programs.answering import REASONING, Answering
 from ..programs.compact import CompactAdapter, offers
+from ..programs.copying import copied
 from ..programs.fields import choices_of
 from ..programs.program import Manner, Program
 from ..programs.prompt_text import content_text
+from ..programs.structure_hash import all_predictors
 
 __all__ = ["CHARACTERS_A_TOKEN", "Rehearsed", "counts_exactly", "rehearse"]
 
@@ -60,18 +63,23 @@ def rehearse(program: dspy.Module, examples: Sequence[dspy.Example], lm: dspy.Ba
 
     Each predictor is given what the predictors before it would say, as far as the examples tell; a field that they do
     not tell of holds the first of its choices, or a few words. An answer is taken to be read at the first try. Where
-    the program stops at what it was told, each of its predictors is rehearsed alone.
+    the program stops at what it was told, or asks an LM past its predictors or by an adapter that it brings along, each
+    of its predictors is rehearsed alone.
 
     Args:
         program: Any module.
         examples: With inputs set.
         lm: What would be asked: its tokenizer counts where it is embedded, else four characters are a token.
     """
+    if any(predictor.lm is not None for _, predictor in all_predictors(program)):
+        program = copied(program)
+        for _, predictor in all_predictors(program):
+            predictor.lm = None if predictor.lm is None else _Silent(predictor.lm)
     adapter = _Rehearsal(program, lm)
     module = program.module if isinstance(program, Program) else program
     for example in examples:
         adapter.known = dict(example.toDict())
-        with dspy.context(lm=lm, adapter=adapter, trace=None, track_usage=False):
+        with dspy.context(lm=_Silent(lm), adapter=adapter, trace=None, track_usage=False):
             try:
                 module(**example.inputs())
             except Exception:
@@ -79,6 +87,20 @@ def rehearse(program: dspy.Module, examples: Sequence[dspy.Example], lm: dspy.Ba
     count = max(1, len(examples))
     sums = (adapter.calls, adapter.input_tokens, adapter.output_tokens, adapter.most_output_tokens)
     return Rehearsed(*(total / count for total in sums))
+
+
+class _Silent(dspy.BaseLM):
+    """Stands for an LM, and is asked nothing."""
+
+    def __init__(self, lm: dspy.BaseLM) -> None:
+        super().__init__(lm.model, lm.model_type, cache=False)
+        self.kwargs, self.lm = lm.kwargs, lm
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise LMError(f"{self.model} is not asked in a rehearsal")
+
+    async def acall(self, *arguments: Any, **settings: Any) -> Any:
+        return self(*arguments, **settings)
 
 
 class _Rehearsal(dspy.ChatAdapter):
@@ -103,6 +125,7 @@ class _Rehearsal(dspy.ChatAdapter):
         inputs: dict[str, Any],
     ) -> list[dict[str, Any]]:
         """Counts a prompt and its answer."""
+        lm = lm.lm if isinstance(lm, _Silent) else lm
         callers = dspy.settings.caller_modules or [None]
         own = self._manners.get(id(callers[-1]), Manner())
         if own.nearest is not None:
@@ -115,7 +138,9 @@ class _Rehearsal(dspy.ChatAdapter):
         prompt = self._count(messages, raw=isinstance(inner, CompactAdapter) and offers(lm, "apply_chat_template"))
         written = self._count.text(inner.format_assistant_message_content(signature, outputs))
         most = lm_kwargs.get("max_tokens") or lm.kwargs.get("max_tokens") or _MOST_TOKENS
-        calls = way.votes
+        several = lm_kwargs.get("n") or lm.kwargs.get("n") or 1
+        asked = way.votes * (several if isinstance(inner, CompactAdapter) else 1)  # DSPy's formats ask for all at once
+        calls = asked
         if way.reasoning and REASONING not in signature.fields:
             thought = self._count.text(_REASONING)
             written += thought
@@ -123,9 +148,9 @@ class _Rehearsal(dspy.ChatAdapter):
                 calls, prompt = 2 * calls, 2 * prompt + thought
                 decided = False
         self.calls += calls
-        self.input_tokens += way.votes * prompt
-        self.output_tokens += way.votes * min(written, most)
-        self.most_output_tokens += way.votes * (written if decided else most)
+        self.input_tokens += asked * prompt
+        self.output_tokens += way.votes * several * min(written, most)
+        self.most_output_tokens += way.votes * several * (written if decided else most)
         return [outputs]
 
     def alone(self, module: dspy.Module) -> None:

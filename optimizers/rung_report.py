@@ -89,6 +89,7 @@ def _rung_report(rung: Rung, arena: Arena, on_test: Comparison | None, seed: int
     cells = (*rung.best.cells, *rung.best.fresh)
     examples = [*arena.raced[: len(rung.best.cells)], *arena.fresh[: len(rung.best.fresh)]]
     verdict, dropped = rung.verdict, dict(rung.dropped)
+    confirmed = any(cell.score is not None for cell in rung.best.fresh)
     return RungReport(
         name=rung.name,
         choice=rung.best.candidate.origin,
@@ -96,7 +97,7 @@ def _rung_report(rung: Rung, arena: Arena, on_test: Comparison | None, seed: int
         candidates=len(rung.standings),
         dev=evaluate_cells(cells, examples, seed=seed).measured(),
         shrunken=rung.shrunken,
-        confirmed=evaluate_cells(rung.best.fresh, arena.fresh, seed=seed).measured() if rung.best.fresh else None,
+        confirmed=evaluate_cells(rung.best.fresh, arena.fresh, seed=seed).measured() if confirmed else None,
         test=on_test.a.measured() if on_test else None,
         versus_baseline=on_test.verdict() if on_test and rung.name != "baseline" else None,
         calls=rung.spent.calls,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import dspy
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -164,7 +164,7 @@ class Space(BaseModel):
                 formats=("as declared", *(each.label for each in self.formats_for([predictor.signature], lm))),
                 instructions=("as declared", *self.instructions),
                 demonstrations=tuple(sorted({0, *self.demonstrations})),
-                selections=self.selections or ("labelled", "bootstrapped", "covering", "hard", "nearest"),
+                selections=get_args(Selection) if self.selections is None else self.selections,
                 answers=tuple(each.label for each in self.answerings()),
                 lms=("as given", *self.lms),
             )

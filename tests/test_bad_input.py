@@ -170,14 +170,39 @@ def test_an_lm_that_dies_on_the_way_is_told_and_what_was_paid_is_kept(
         raise ServerError("down")
 
     engine = rule_engine(after(30, dead))
-    with pytest.raises(ps.LMError):
-        # The sealed test cannot be read any more.
-        ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store)
+    told = ps.compile(declare(mood, mood_rows), lm=engine.lm(), budget=BUDGET, store=store).report
+    assert any(note.startswith("The sealed test could not be scored") for note in told.notes)
+    assert sum(rung.failed for rung in told.rungs) > 0
+    assert "of them never answered" in str(told)
     assert store.count("answers") == 30
     bought = set(engine.prompts[:30])
     healed = rule_engine(rule)
     ps.compile(declare(mood, mood_rows), lm=healed.lm(), budget=BUDGET, store=store)
     assert not bought & set(healed.prompts)
+
+
+def test_another_lm_that_dies_leaves_the_search_with_its_report(
+    rule_engine: Any, store: Store, mood: Any, mood_rows: Any
+) -> None:
+    """None of what it was to be confirmed on is answered: the search ended without a report, and all was paid."""
+
+    def hesitant(prompt: str) -> str:
+        told = int(hashlib.sha256(prompt.encode()).hexdigest(), 16) % 3
+        return rule(prompt) if told else "[[ ## mood ## ]]\nsad"
+
+    def dead(prompt: str) -> str:
+        raise ServerError("down")
+
+    other = rule_engine(after(5, dead)).lm("rule/other")
+    space = ps.Space(
+        lms={"other": other}, formats=[], instructions=[], demonstrations=[], answers=["direct"], votes=[1]
+    )
+    declared = declare(mood, mood_rows)
+    compiled = ps.compile(declared, lm=rule_engine(hesitant).lm(), budget=BUDGET, store=store, space=space)
+    chaining = compiled.report.rungs[-1]
+    assert (chaining.name, chaining.kept, chaining.confirmed) == ("chaining", False, None)
+    assert chaining.failed > 0
+    assert "chaining" in str(compiled.report)
 
 
 def test_calls_that_failed_are_not_told_as_answered_before(

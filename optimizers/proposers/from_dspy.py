@@ -13,7 +13,7 @@ import weakref
 from typing import Any
 
 import dspy
-from dspy.teleprompt import Teleprompter
+from dspy.teleprompt import BetterTogether, Teleprompter
 
 from ...errors import BudgetExceeded
 from ...evaluation.matrix import Matrix
@@ -41,8 +41,8 @@ class FromDSPy:
     One that was given its examples when it was made, and whose ``compile`` takes none, keeps to those.
 
     What becomes of a program is its instructions and demonstrations; one that is built otherwise (an ensemble, one with
-    other weights, one that chooses neighbours at run time as that of ``dspy.KNNFewShot``: the space's selection
-    ``nearest`` is that) is no candidate. Nor is there one where the teleprompter fails: a warning says why.
+    other weights, as of ``dspy.BetterTogether``, one that chooses neighbours at run time as that of
+    ``dspy.KNNFewShot``: the space's selection ``nearest`` is that) is no candidate. Nor is there one where the teleprompter fails: a warning says why.
 
     Args:
         teleprompter: ``dspy.MIPROv2(metric=…, prompt_model=lm, task_model=lm)``, say.
@@ -69,7 +69,13 @@ class FromDSPy:
         self._ran.add(state.matrix)
         incumbent = state.incumbent.candidate
         try:
-            compiled = self._compile(_student(incumbent, state), state)
+            teleprompter = _metered(self.teleprompter, state.matrix)
+            arguments = _metered(self.compile_kwargs, state.matrix)
+        except BudgetExceeded as fault:  # money is limited, and the price of an LM that it brings along is not known
+            warnings.warn(f"{self.name} is not run: {fault}", stacklevel=2)
+            return []
+        try:
+            compiled = _compile(teleprompter, arguments, _student(incumbent, state), state)
             candidate = _candidate(compiled, incumbent, state)
         except BudgetExceeded:
             raise
@@ -84,30 +90,31 @@ class FromDSPy:
             raise BudgetExceeded(f"the budget was spent while {self.name} ran")
         return found
 
-    def _compile(self, student: Program, state: SearchState) -> Any:
-        teleprompter = _metered(self.teleprompter, state.matrix)
-        arguments = {name: _metered(value, state.matrix) for name, value in self.compile_kwargs.items()}
-        train = list(state.task.train)
-        random.Random(state.seed).shuffle(train)  # noqa: S311 — reproducible, not secret
-        taken = inspect.signature(teleprompter.compile).parameters
-        if "programs" in taken:  # dspy.Ensemble
-            raise ValueError("its compile makes one of several programs, which is no longer the program itself")
-        if "valset" in taken and "valset" not in arguments and len(train) >= _ENOUGH:
-            half = len(train) // 2
-            train, arguments["valset"] = train[:half], train[half:]
-        anything = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken.values())
-        if "trainset" in taken or anything or "student" not in taken:
-            arguments = {"trainset": train, **arguments}
-        # An answer that cannot be read is a low score here as well, and no reason to give up after ten of them. Some
-        # print as they go: standard output is the caller's.
-        settings = {"lm": state.matrix.lm, "max_errors": _NEVER}
-        log = logging.getLogger("dspy.utils.parallelizer")
-        log.addFilter(_not_of_an_example)
-        try:
-            with contextlib.redirect_stdout(sys.stderr), dspy.context(**settings):
-                return teleprompter.compile(student, **arguments)
-        finally:
-            log.removeFilter(_not_of_an_example)
+
+def _compile(teleprompter: Teleprompter, arguments: dict[str, Any], student: Program, state: SearchState) -> Any:
+    train = list(state.task.train)
+    random.Random(state.seed).shuffle(train)  # noqa: S311 — reproducible, not secret
+    taken = inspect.signature(teleprompter.compile).parameters
+    if "programs" in taken:  # dspy.Ensemble
+        raise ValueError("its compile makes one of several programs, which is no longer the program itself")
+    if isinstance(teleprompter, BetterTogether):
+        raise ValueError("it has LMs trained in between; give those that write prompts one by one, each as FromDSPy")
+    if "valset" in taken and "valset" not in arguments and len(train) >= _ENOUGH:
+        half = len(train) // 2
+        train, arguments["valset"] = train[:half], train[half:]
+    anything = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken.values())
+    if "trainset" in taken or anything or "student" not in taken:
+        arguments = {"trainset": train, **arguments}
+    # An answer that cannot be read is a low score here as well, and no reason to give up after ten of them. Some
+    # print as they go: standard output is the caller's.
+    settings = {"lm": state.matrix.lm, "max_errors": _NEVER}
+    log = logging.getLogger("dspy.utils.parallelizer")
+    log.addFilter(_not_of_an_example)
+    try:
+        with contextlib.redirect_stdout(sys.stderr), dspy.context(**settings):
+            return teleprompter.compile(student, **arguments)
+    finally:
+        log.removeFilter(_not_of_an_example)
 
 
 def _not_of_an_example(record: logging.LogRecord) -> bool:

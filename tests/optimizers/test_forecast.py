@@ -109,6 +109,55 @@ def test_a_program_that_stops_at_what_it_was_told_is_rehearsed_predictor_by_pred
     assert told.input_tokens > 100
 
 
+class Bringing(dspy.Module):
+    """Brings along its own adapter, and asks LMs past its predictors."""
+
+    def __init__(self, own: dspy.BaseLM) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (dspy.Predict("text -> mood") for _ in range(3))
+        self.second.lm = own
+
+    def forward(self, text: str) -> dspy.Prediction:
+        with dspy.context(adapter=dspy.JSONAdapter()):
+            self.first(text=text)
+            self.second(text=text)
+        dspy.settings.lm(text)
+        return self.third(text=text)
+
+
+def test_a_program_that_asks_past_its_predictors_asks_nothing_in_a_rehearsal(rule_engine: Any) -> None:
+    engine = rule_engine(str)
+    program = Bringing(own := engine.lm("rule/own"))
+    told = rehearse(program, [dspy.Example(text="sun").with_inputs("text")] * 2, engine.lm())
+    assert told.calls == 3
+    assert engine.prompts == []
+    assert program.second.lm is own
+
+
+class Idle(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("text -> mood")
+
+    def forward(self, text: str) -> dspy.Prediction:
+        return dspy.Prediction(mood="glad") if text else self.predict(text=text)
+
+
+def test_a_program_that_asks_nothing_of_these_examples_has_a_forecast(rule_engine: Any, mood_rows: Any) -> None:
+    task = ps.Task(program=Idle(), examples=mood_rows, inputs=["text"], metric=ps.metrics.choice("mood"))
+    assert forecast(task, rule_engine(str).lm(), ps.Budget(tokens=100)).calls_per_example == 0
+
+
+def test_answers_that_a_compact_format_asks_one_by_one_are_that_many_calls(rule_engine: Any, mood: Any) -> None:
+    several, lm = dspy.Predict(mood, n=3, temperature=0.5), rule_engine(str).lm()
+    compact = Candidate.declared(several).with_choice(format=Format(kind="compact")).apply(several)
+    with dspy.context(lm=(engine := rule_engine(lambda prompt: "glad")).lm()):
+        compact(text="sun")
+    rows = [dspy.Example(text="sun").with_inputs("text")]
+    assert rehearse(compact, rows, lm).calls == len(engine.prompts) == 3
+    assert rehearse(several, rows, lm).calls == 1
+
+
 def test_no_lm_is_asked_and_the_budget_is_the_limit(rule_engine: Any, task: ps.Task) -> None:
     engine = rule_engine(lambda prompt: "glad")
     told = forecast(task, engine.lm(), ps.Budget(calls=400))

@@ -157,6 +157,7 @@ def neighbours() -> dspy.KNNFewShot:
     (neighbours(), r"a forward of its own.*Space\(selections=\['nearest'\]\)"),
     (Ensembling(), "no longer the program itself"), (Failing(), "too few examples"), (dspy.Ensemble(), "compile"),
     (dspy.Ensemble(), "no longer the program itself"),
+    (dspy.BetterTogether(metric=METRIC, p=dspy.LabeledFewShot(k=2)), "LMs trained.*each as FromDSPy"),
 ])  # fmt: skip
 def test_what_gives_no_candidate_warns_and_ends(
     teleprompter: Any, told: str, mood: Any, mood_rows: Any, rule_engine: Any, store: Store
@@ -164,6 +165,18 @@ def test_what_gives_no_candidate_warns_and_ends(
     state = state_of(dspy.Predict(mood), mood_rows, rule_engine(rule).lm(), store)
     with pytest.warns(UserWarning, match=told):
         assert FromDSPy(teleprompter).propose(state, 1) == []
+
+
+def test_a_teleprompter_whose_lm_has_no_known_price_is_not_run_where_money_is_limited(
+    mood: Any, mood_rows: Any, rule_engine: Any, store: Store
+) -> None:
+    engine, teacher = rule_engine(rule), rule_engine(rule)
+    engine.price, teacher.price = ps.Price(1.0, 1.0), None
+    state = state_of(dspy.Predict(mood), mood_rows, engine.lm(), store, budget=Budget(usd=1.0))
+    teleprompter = dspy.BootstrapFewShot(metric=METRIC, teacher_settings={"lm": teacher.lm("rule/teacher")})
+    with pytest.warns(UserWarning, match="BootstrapFewShot is not run: rule/teacher: the LM's price is not known"):
+        assert FromDSPy(teleprompter).propose(state, 1) == []
+    assert teacher.prompts == []
 
 
 class Spending(dspy.teleprompt.Teleprompter):

@@ -109,8 +109,9 @@ def test_where_nothing_can_be_compared_nothing_is_pruned() -> None:
 def test_what_is_no_level_is_refused() -> None:
     with pytest.raises(ValueError, match="α"):
         PairedPruner(alpha=1.5)
-    with pytest.raises(ValueError, match="span"):
-        PairedPruner(span=0)
+    for span in (0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="span"):
+            PairedPruner(span=span)
     pruner = PairedPruner()
     with pytest.raises(ValueError, match="bound"):
         pruner.prune(study_of(pruner, np.full(5, 40.0)), running(np.full(5, 3.0)))

@@ -30,6 +30,7 @@ def test_one_line_narrows_it_and_its_size_follows(mood: Any) -> None:
     assert choices.demonstrations == (0, 4)
     assert choices.size == 3 * 1 * 2 * 3
     assert Space().choices(module)["self"].size > choices.size
+    assert Space(selections=[]).choices(module)["self"].selections == ()
 
 
 def test_a_space_of_one_point_leaves_no_rung_to_climb(mood: Any, rule_engine: Any) -> None:
