@@ -42,7 +42,8 @@ class FromDSPy:
 
     What becomes of a program is its instructions and demonstrations; one that is built otherwise (an ensemble, one with
     other weights, as of ``dspy.BetterTogether``, one that chooses neighbours at run time as that of
-    ``dspy.KNNFewShot``: the space's selection ``nearest`` is that) is no candidate. Nor is there one where the teleprompter fails: a warning says why.
+    ``dspy.KNNFewShot``: the space's selection ``nearest`` is that) is no candidate. Nor is there one where the
+    teleprompter fails: a warning says why.
 
     Args:
         teleprompter: ``dspy.MIPROv2(metric=…, prompt_model=lm, task_model=lm)``, say.
