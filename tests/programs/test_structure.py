@@ -309,7 +309,7 @@ def test_an_instance_that_its_constructor_does_not_give_is_asked_for(
     # The same in every process; what differs from place to place, and what must stay here, is not told.
     assert told == {
         "kind": "class", "path": path, "held": {"k": "3", "style": "#8bfc2dc7853e9c9f", "steps.most": "3"},
-        "signatures": {"answer": "5ef9424dda5a6aba"},
+        "signatures": {"answer": "5ef9424dda5a6aba"},  # pragma: allowlist secret
     }  # fmt: skip
     with pytest.raises(ps.ArtifactError, match=r"with k=3, style=…, steps\.most=3, .*program=Counts\(k=3, style=…\)\)"):
         restore(told)
