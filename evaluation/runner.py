@@ -162,9 +162,8 @@ def run_example(
         if refused:
             raise refused[0]
         if dspy.settings.track_usage and isinstance(prediction, dspy.Prediction):
-            prediction.set_lm_usage(
-                _usage(calls)
-            )  # a metric may read it; a tracker of DSPy's would be told of no answer
+            # A metric may read it; a tracker of DSPy's own hears of no answer that is recalled.
+            prediction.set_lm_usage(_usage(calls))
         seconds = time.perf_counter() - started
         made, steps = calls[:], len(trace)
         score, feedback = (None if failed else 0.0), None
