@@ -11,7 +11,7 @@ import dspy
 from ..lms.identity import lm_identity
 from ..programs.program import Program
 from ..programs.state import of_dspy_or_ours, whole_text
-from ..programs.structure_hash import own_lms, own_manners, structure_hash
+from ..programs.structure_hash import manners_told, own_lms, structure_hash
 
 __all__ = ["program_identity"]
 
@@ -30,13 +30,9 @@ def program_identity(program: dspy.Module, lm: dspy.BaseLM) -> str:
     Two programs of the same identity answer alike, in whatever process; a change of an instruction, a demonstration, a
     format, an LM's setting or a module's source gives another one.
     """
-    module = program
-    manners: dict[str, Any] = {}
+    module, manners = program, manners_told(program)
     if isinstance(program, Program):
-        module = program.module
-        manners = {name: own.model_dump(mode="json", exclude_none=True) for name, own in program.manners.items()}
-        lm = program.own_lm or lm
-    manners |= own_manners(module)
+        module, lm = program.module, program.own_lm or lm
     adapter = program.adapter if isinstance(program, Program) else dspy.settings.adapter
     content = {
         "structure": structure_hash(module),

@@ -174,6 +174,8 @@ class JournaledLM(dspy.BaseLM):
         self.kwargs = lm.kwargs
         self.lm, self.meter = lm, meter
         self._answers = answers
+        asks, names = type(lm), ("forward", "aforward")  # those of a class of the app's own may not know of the cache
+        self._dspys = isinstance(lm, dspy.LM) and all(getattr(asks, each) is getattr(dspy.LM, each) for each in names)
         # What a free LM, the embedded one say, answers twice costs nothing but its time.
         own = getattr(getattr(lm, "_engine_spec", None), "price", None)
         self._claims = answers is not None and own != Price(0.0, 0.0)
@@ -284,9 +286,7 @@ class JournaledLM(dspy.BaseLM):
 
     def _uncached(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Asks past DSPy's cache: what that knows comes without tokens and in no time, and would be kept as such."""
-        asks, names = type(self.lm), ("forward", "aforward")  # those of a class of the app's own may not know the word
-        dspys = isinstance(self.lm, dspy.LM) and all(getattr(asks, each) is getattr(dspy.LM, each) for each in names)
-        return {**kwargs, "cache": False} if dspys and kwargs.get("cache", self.lm.cache) else kwargs
+        return {**kwargs, "cache": False} if self._dspys and kwargs.get("cache", self.lm.cache) else kwargs
 
     def _asked(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[str, Any, dict[str, Any]]:
         """Gives the key of what is asked, and what is asked: in a repeat by another seed and past every cache."""

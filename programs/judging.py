@@ -17,7 +17,7 @@ from ..errors import ProgramError
 from ..lms.identity import lm_identity
 from .program import Program
 from .score import Score
-from .structure_hash import own_lms, own_manners, structure_hash
+from .structure_hash import manners_told, own_lms, structure_hash
 
 __all__ = ["JudgeMetric", "UnreadableJudgement", "judge"]
 
@@ -49,13 +49,11 @@ class JudgeMetric:
     def name(self) -> str:
         """Identity of the metric: another program, LM or scale is another judge."""
         module = self.program.module if isinstance(self.program, Program) else self.program
-        manners = self.program.manners if isinstance(self.program, Program) else {}
         own = self.program.own_lm if isinstance(self.program, Program) else None
         lms = [lm_identity(lm) for lm in (self.lm, own) if lm is not None]
         content = [
             structure_hash(module),
-            {name: manner.model_dump(mode="json", exclude_none=True) for name, manner in manners.items()}
-            | own_manners(module),
+            manners_told(self.program),
             [*lms, *([by_predictor] if (by_predictor := own_lms(module)) else [])],
             list(self.scale),
         ]

@@ -25,7 +25,7 @@ from .state import DSPYS_OWN, beside_source, digest, of_dspy_or_ours, whole_text
 from .structure import module_data, signature_data, type_path
 from .types import NotEncodable
 
-__all__ = ["all_predictors", "own_lms", "own_manners", "structure_hash"]
+__all__ = ["all_predictors", "manners_told", "own_lms", "structure_hash"]
 
 
 def structure_hash(module: dspy.Module) -> str:
@@ -55,16 +55,25 @@ def own_lms(module: dspy.Module) -> dict[str, Any]:
     return {name: lm_identity(each.lm) for name, each in all_predictors(module) if each.lm is not None}
 
 
-def own_manners(module: dspy.Module) -> dict[str, Any]:
+def manners_told(program: dspy.Module) -> dict[str, Any]:
+    """Tells the manners of a program's predictors by name, and of those in the programs that it holds; as JSON."""
+    if not isinstance(program, Program):
+        return _own_manners(program)
+    return {name: _as_json(manner) for name, manner in program.manners.items()} | _own_manners(program.module)
+
+
+def _own_manners(module: dspy.Module) -> dict[str, Any]:
     """Tells which predictors of the programs in a module have a manner of their own, and which; as JSON."""
     heeded: dict[int, Manner] = {}  # in no `Program`, a predictor's manner says nothing
     for _, program in module.named_sub_modules(Program):
         predictors = dict(program.module.named_predictors())
         heeded |= {id(predictors[name]): manner for name, manner in program.manners.items()}
     named = all_predictors(module) if heeded else []
-    return {
-        name: heeded[id(each)].model_dump(mode="json", exclude_none=True) for name, each in named if id(each) in heeded
-    }
+    return {name: _as_json(heeded[id(each)]) for name, each in named if id(each) in heeded}
+
+
+def _as_json(manner: Manner) -> dict[str, Any]:
+    return manner.model_dump(mode="json", exclude_none=True)
 
 
 class _Inside:
@@ -94,7 +103,7 @@ class _Inside:
         alike = [_Inside(each, inside) for each in self._owns() if type(each) is type(value)]
         if any(_declared(each) == _declared(inside) for each in alike):
             return path
-        manners = own_manners(value)
+        manners = _own_manners(value)
         own = json.dumps([own_lms(value), manners] if manners else own_lms(value), sort_keys=True, default=repr)
         return f"{path}@{_hash(inside)}{own}"
 

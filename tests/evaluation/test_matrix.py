@@ -31,6 +31,13 @@ def rule(prompt: str) -> str:
     return f"[[ ## mood ## ]]\n{'glad' if 'sun' in prompt.split('Text')[-1].split('## text ##')[-1] else 'sad'}"
 
 
+def faulty(prompt: str) -> str:
+    """Fails on the fourth row, and does not answer the sixth."""
+    if "day 3]" in prompt or "day 3\n" in prompt:
+        raise ServerError("overloaded")
+    return "I would rather not say." if "day 5\n" in prompt else rule(prompt)
+
+
 def examples(rows: list[dict[str, str]]) -> list[dspy.Example]:
     return [dspy.Example(**row).with_inputs("text") for row in rows]
 
@@ -147,11 +154,6 @@ def test_a_manner_that_no_program_heeds_makes_no_other_program(rule_engine: Any,
 def test_what_the_program_gets_wrong_scores_nothing_and_what_the_lm_fails_is_no_score(
     rule_engine: Any, store: Store, mood: Any, mood_rows: Any
 ) -> None:
-    def faulty(prompt: str) -> str:
-        if "day 3]" in prompt or "day 3\n" in prompt:
-            raise ServerError("overloaded")
-        return "I would rather not say." if "day 5\n" in prompt else rule(prompt)
-
     rows = examples(mood_rows[:10])
     engine = rule_engine(faulty)
     matrix = Matrix(store, METRIC, engine.lm(), Meter())
@@ -177,21 +179,14 @@ class InThreads(dspy.Module):
         self.predict = dspy.Predict(mood)
 
     def forward(self, text: str) -> dspy.Prediction:
-        first, _ = self.batch([dspy.Example(text=each).with_inputs("text") for each in (text, "sun")])
+        both = examples([{"text": text}, {"text": "sun"}])
+        first, _ = self.predict.batch(both, num_threads=2, disable_progress_bar=True)
         return dspy.Prediction(mood=first.mood)
-
-    def batch(self, examples: Any, **settings: Any) -> Any:
-        return self.predict.batch(examples, num_threads=2, disable_progress_bar=True, **settings)
 
 
 def test_what_breaks_because_the_lm_failed_in_a_thread_of_dspys_is_no_score(
     rule_engine: Any, store: Store, mood: Any, mood_rows: Any
 ) -> None:
-    def faulty(prompt: str) -> str:
-        if "day 3]" in prompt or "day 3\n" in prompt:
-            raise ServerError("overloaded")
-        return "I would rather not say." if "day 5\n" in prompt else rule(prompt)
-
     engine = rule_engine(faulty)
     matrix = Matrix(store, METRIC, engine.lm(), Meter())
     cells = matrix.fill(InThreads(mood), examples(mood_rows[:10]))
